@@ -1,0 +1,102 @@
+"""The demo's data: (task, split, seed, index) -> one item, a pure function.
+
+So training data has no end, repeats exactly, and needs no state to resume.
+"""
+
+import bisect
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from mmicl_jax.demo import pictures, words
+from mmicl_jax.demo.pictures import Picture
+from mmicl_jax.demo.tasks import TASKS, Item
+
+
+def make_item(
+  task: str, seed: int, index: int, split: str = 'train', size: int = 16
+) -> Item:
+  """One item of one task: a pure function of its arguments."""
+  salt = list(TASKS).index(task), pictures.SPLITS.index(split)
+  rng = np.random.default_rng((seed, index, *salt))
+  return TASKS[task](task, pictures.gallery(split, size), rng)
+
+
+def batch_examples(
+  task_mix: Mapping[str, float],
+  seed: int,
+  start: int,
+  n: int,
+  split: str = 'train',
+  size: int = 16,
+) -> list[Item]:
+  """Items start .. start + n - 1 of an endless mixture of tasks.
+
+  `task_mix` gives each task's share (any positive scale). Item i is the same
+  whatever batch it is asked for in.
+  """
+  names = list(task_mix)
+  bounds = list(itertools.accumulate(task_mix[name] for name in names))
+  items = []
+  for index in range(start, start + n):
+    # A golden-ratio walk: shares are exact over short stretches too.
+    position = (index * 0.6180339887498949 + seed * 0.7548776662) % 1.0
+    task = names[
+      bisect.bisect(bounds, position * bounds[-1], hi=len(names) - 1)
+    ]
+    items.append(make_item(task, seed, index, split, size))
+  return items
+
+
+def corpus(items: Iterable[Item]) -> Iterator[str]:
+  """The prompts and answers of items: what the vocabulary is trained on."""
+  for item in items:
+    yield f'{item.example.inputs} {item.example.targets}'
+
+
+def demo_vocabulary(seed: int = 0, per_task: int = 60) -> bytes:
+  """The demo's SentencePiece model, trained on training items of all tasks."""
+  items = [make_item(task, seed, i) for task in TASKS for i in range(per_task)]
+  labels = {w for s in pictures.SPLITS for w in words.label_words(s)}
+  chat = 'User: Bot: question answer'
+  return words.train_vocabulary([*corpus(items), chat], labels)
+
+
+def write_records(items: Sequence[Item], folder: str, name: str) -> str:
+  """Writes items as MIC JSONL, FOLDER/NAME.jsonl, with PNG images beside it.
+
+  Paths in the records are relative to `folder`. Returns the JSONL's path.
+  """
+  os.makedirs(os.path.join(folder, 'images'), exist_ok=True)
+  path = os.path.join(folder, f'{name}.jsonl')
+  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+    for i, item in enumerate(items):
+      record = {
+        'input_text': item.example.inputs,
+        'input_image': [_save(p, folder) for p in item.pictures],
+        'output_text': item.example.targets,
+        'id': f'{name}-{i}',
+        'dataset': f'demo/{item.task}',
+        'meta': {
+          'words': list(item.words),
+          'shots': item.shots,
+          'chance': item.chance,
+          'ceiling': item.ceiling,
+        },
+      }
+      file.write(json.dumps(record, ensure_ascii=False) + '\n')
+  os.replace(f'{path}.tmp', path)
+  return path
+
+
+def _save(picture: Picture, folder: str) -> str:
+  relative = f'images/{picture.name}.png'
+  path = os.path.join(folder, relative)
+  if not os.path.exists(path):
+    Image.fromarray(picture.pixels).save(f'{path}.tmp', format='PNG')
+    os.replace(f'{path}.tmp', path)
+  return relative

@@ -1,0 +1,210 @@
+"""The demo's tasks: a gallery of images and a random generator -> one prompt."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.demo import words
+from mmicl_jax.demo.pictures import Gallery, Picture
+
+SHOTS = (0, 1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Item:
+  """One prompt, and what is needed to judge an answer to it.
+
+  `chance` is the accuracy of the best guess by someone who cannot see the
+  images (for label words: who guesses among the words shown), `ceiling` that
+  of a perfect reader of the demonstrations: they differ from 0 and 1 where
+  the demonstrations do not determine the answer.
+  """
+
+  task: str
+  example: Example
+  pictures: tuple[Picture, ...]
+  words: tuple[str, ...] = ()
+  shots: int = 0
+  chance: float = 0.0
+  ceiling: float = 1.0
+
+
+def icl_words(
+  task: str, images: Gallery, rng: np.random.Generator, shots: int
+) -> Item:
+  """Two digit classes under two invented words: which word has the query?
+
+  The demonstrations alternate between the classes, then are shuffled. With
+  one, only one class is shown, while the query is of either: nobody can beat
+  one half. With none, the word is unknowable.
+  """
+  classes = rng.choice(10, size=2, replace=False)
+  names = words.draw_words(images.split, rng)
+  first = int(rng.integers(2))
+  shown_sides = rng.permutation((np.arange(shots) + first) % 2)
+  sides = [*(int(i) for i in shown_sides), int(rng.integers(2))]
+  drawn = images.draw_digits([int(classes[i]) for i in sides], rng)
+  turns = [
+    Turn('image {0} is', images=(picture.pixels,), answer=names[side])
+    for picture, side in zip(drawn, sides, strict=True)
+  ]
+  shown = tuple(names[i] for i in sorted(set(sides[:-1])))
+  return Item(
+    task,
+    assemble(turns[-1], turns[:-1]),
+    tuple(drawn),
+    shown,
+    shots,
+    chance=0.5 if shown else 0.0,
+    ceiling=len(shown) / 2,
+  )
+
+
+def name_digit(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """One image: 'image 0 shows the digit' -> 'three'."""
+  (digit,) = _classes(1, rng)
+  return _item(
+    task, images, rng, [digit], 'image {0} shows the digit',
+    words.DIGITS[digit], 1 / 10,
+  )  # fmt: skip
+
+
+def name_one(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """One of several images: 'image 2 shows the digit' -> 'three'."""
+  digits = _classes(int(rng.integers(2, 6)), rng)
+  asked = int(rng.integers(len(digits)))
+  text = f'image {{{asked}}} shows the digit'
+  answer = words.DIGITS[digits[asked]]
+  return _item(task, images, rng, digits, text, answer, 1 / 10)
+
+
+def name_each(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """Every image in turn: 'the digits are' -> 'three, four and three'."""
+  digits = _classes(int(rng.integers(2, 6)), rng)
+  names = [words.DIGITS[d] for d in digits]
+  text, answer = 'the digits in the images are', _listed(names)
+  return _item(task, images, rng, digits, text, answer, 10.0 ** -len(digits))
+
+
+def find_digit(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """'which image shows the digit three?' -> 'image 1'."""
+  n = int(rng.integers(2, 6))
+  digits = [int(d) for d in rng.choice(10, size=n, replace=False)]
+  asked = int(rng.integers(n))
+  text = f'which image shows the digit {words.DIGITS[digits[asked]]}?'
+  return _item(task, images, rng, digits, text, f'image {asked}', 1 / n)
+
+
+def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """'which images show the same digit as image 4?' -> 'image 0 and image 2'.
+
+  Two or three classes; at least one image matches. Chance is that of saying
+  a random set of images which is not empty.
+  """
+  n = int(rng.integers(2, 5))
+  kinds = [int(d) for d in rng.choice(10, size=min(n, 3), replace=False)]
+  kinds = kinds[: int(rng.integers(2, len(kinds) + 1))]
+  digits = [kinds[int(i)] for i in rng.integers(len(kinds), size=n)]
+  asked = digits[int(rng.integers(n))]
+  matches = [f'image {i}' for i, digit in enumerate(digits) if digit == asked]
+  text = f'which images show the same digit as image {{{n}}}?'
+  return _item(
+    task, images, rng, [*digits, asked], text, _listed(matches),
+    1 / (2**n - 1),
+  )  # fmt: skip
+
+
+def odd_one_out(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """All images show one digit but one: 'image 2'."""
+  n = int(rng.integers(3, 6))
+  same, other = (int(d) for d in rng.choice(10, size=2, replace=False))
+  odd = int(rng.integers(n))
+  digits = [other if i == odd else same for i in range(n)]
+  text = 'which image is the odd one out?'
+  return _item(task, images, rng, digits, text, f'image {odd}', 1 / n)
+
+
+def two_halves(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """Interconnected images: two halves of one number -> '37'."""
+  number = int(rng.integers(10, 100))
+  text = (
+    'image {0} is the left half and image {1} is the right half of one '
+    'number. the number is'
+  )
+  digits = [number // 10, number % 10]
+  return _item(task, images, rng, digits, text, str(number), 1 / 90)
+
+
+def digit_sum(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """'the sum of image 0 and image 1 is' -> '12'. 9 is the likeliest sum."""
+  digits = _classes(2, rng)
+  text = 'the sum of the digits in image {0} and image {1} is'
+  return _item(task, images, rng, digits, text, str(sum(digits)), 1 / 10)
+
+
+def larger(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """'which image shows the larger digit?' -> 'image 1'."""
+  digits = [int(d) for d in rng.choice(10, size=2, replace=False)]
+  answer = f'image {int(np.argmax(digits))}'
+  text = 'which image shows the larger digit?'
+  return _item(task, images, rng, digits, text, answer, 1 / 2)
+
+
+def caption(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+  """'a bold handwritten three' or 'a dark photo of a flower', for stage 1.
+
+  The adjective follows from the pixels: how much ink, how much light.
+  """
+  if rng.random() < 0.7:
+    (picture,) = images.draw_digits(_classes(1, rng), rng)
+    noun = f'handwritten {words.DIGITS[int(picture.label)]}'
+    adjective = 'bold' if picture.pixels.mean() < 176 else 'thin'
+    answer, chance = f'a {adjective} {noun}', 1 / 40
+  else:
+    picture = images.draw_crop(rng)
+    adjective = 'bright' if picture.pixels.mean() > 110 else 'dark'
+    answer, chance = f'a {adjective} photo of {picture.label}', 1 / 8
+  turn = Turn('caption of image {0}:', (picture.pixels,), answer)
+  return Item(task, assemble(turn), (picture,), chance=chance)
+
+
+TASKS: dict[str, Callable[[str, Gallery, np.random.Generator], Item]] = {
+  **{f'icl_words_{k}': functools.partial(icl_words, shots=k) for k in SHOTS},
+  'name_digit': name_digit,
+  'name_one': name_one,
+  'name_each': name_each,
+  'find_digit': find_digit,
+  'pointing': pointing,
+  'odd_one_out': odd_one_out,
+  'two_halves': two_halves,
+  'digit_sum': digit_sum,
+  'larger': larger,
+  'caption': caption,
+}
+
+
+def _item(
+  task: str,
+  images: Gallery,
+  rng: np.random.Generator,
+  digits: Sequence[int],
+  text: str,
+  answer: str,
+  chance: float,
+) -> Item:
+  drawn = tuple(images.draw_digits(digits, rng))
+  turn = Turn(text, tuple(p.pixels for p in drawn), answer)
+  return Item(task, assemble(turn), drawn, chance=chance)
+
+
+def _classes(n: int, rng: np.random.Generator) -> list[int]:
+  return [int(d) for d in rng.integers(10, size=n)]
+
+
+def _listed(names: Sequence[str]) -> str:
+  """['a', 'b', 'c'] -> 'a, b and c'."""
+  *head, last = names
+  return f'{", ".join(head)} and {last}' if head else last
