@@ -1,0 +1,102 @@
+"""AdamW as MMICL was trained, and the learning-rate schedules.
+
+The clip by global norm is part of the chain, and the chain only ever sees the
+trainable half of the parameters: a clip outside it would keep every frozen
+gradient alive.
+"""
+
+import math
+
+import jax.numpy as jnp
+import optax
+
+from mmicl_jax.errors import UserError
+
+
+def adamw(
+  learning_rate: optax.Schedule,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  weight_decay: float = 5e-4,
+  clip: float = 1.0,
+) -> optax.GradientTransformation:
+  """Clip by global norm, then AdamW; the decay hits biases too, as published.
+
+  `learning_rate` is a schedule even when constant, so that the shape of the
+  optimizer's state, and with it of a checkpoint, does not depend on it.
+  """
+  return optax.chain(
+    optax.clip_by_global_norm(clip),
+    optax.adamw(
+      learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
+    ),
+  )
+
+
+def constant(learning_rate: float) -> optax.Schedule:
+  """The same rate at every step."""
+  return optax.constant_schedule(learning_rate)
+
+
+def log_warmup(
+  learning_rate: float, train_steps: int, warmup: float = 0.2
+) -> optax.Schedule:
+  """DeepSpeed's WarmupLR: peak * ln(step + 1) / ln(warm-up steps), then peak.
+
+  `warmup` is a share of `train_steps`. The rate never decays: this is the
+  schedule of MMICL's published scripts.
+  """
+  # Two steps at least, as DeepSpeed has it: ln(1) would divide by zero.
+  steps = max(2, _warmup_steps(train_steps, warmup))
+
+  def schedule(step):
+    gamma = jnp.log1p(jnp.asarray(step, jnp.float32)) / math.log(steps)
+    return learning_rate * jnp.minimum(gamma, 1.0)
+
+  return schedule
+
+
+def warmup_cosine(
+  learning_rate: float,
+  train_steps: int,
+  warmup: float = 0.1,
+  final: float = 0.0,
+) -> optax.Schedule:
+  """Linear from 0 to the peak, then half a cosine down to `final` * peak."""
+  return optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=learning_rate,
+    warmup_steps=_warmup_steps(train_steps, warmup),
+    decay_steps=train_steps,
+    end_value=final * learning_rate,
+  )
+
+
+def warmup_linear(
+  learning_rate: float,
+  train_steps: int,
+  warmup: float = 0.1,
+  final: float = 0.0,
+) -> optax.Schedule:
+  """Linear from 0 to the peak, then linear down to `final` * peak."""
+  steps = _warmup_steps(train_steps, warmup)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, learning_rate, steps),
+      optax.linear_schedule(
+        learning_rate, final * learning_rate, train_steps - steps
+      ),
+    ],
+    [steps],
+  )
+
+
+def _warmup_steps(train_steps: int, warmup: float) -> int:
+  if not 0 <= warmup < 1:
+    raise UserError(
+      f'warmup is {warmup}, but it is a share of the training steps: '
+      'give a number from 0 up to, but not including, 1'
+    )
+  return math.ceil(train_steps * warmup)
