@@ -1,0 +1,1 @@
+"""MMICL in JAX."""

@@ -1,0 +1,77 @@
+"""The `mmicl` command: finds the module of a subcommand and hands over.
+
+Each module in COMMANDS has `add_arguments(parser)` and `main(args) -> int`.
+Only the chosen one is imported, so `mmicl --help` starts at once and a command
+loads no more than it needs.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mmicl_jax.errors import UserError
+
+COMMANDS = {
+  'demo': ('mmicl_jax.demo.run', 'train a small model here and see it learn'),
+  'train': ('mmicl_jax.train', 'train from gin files'),
+  'generate': ('mmicl_jax.generate', 'answer one prompt or a file of prompts'),
+  'data': ('mmicl_jax.data.cli', 'check and look at MIC records'),
+  'bench': ('mmicl_jax.bench', 'measure training and generation'),
+}
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str | None]:
+  """Returns the arguments and the module that runs them (None: none named)."""
+  parser = argparse.ArgumentParser(
+    prog='mmicl', description='MMICL in JAX: train, ask, evaluate, convert.'
+  )
+  subparsers = parser.add_subparsers(dest='command', metavar='COMMAND')
+  chosen = next((a for a in argv if not a.startswith('-')), None)
+  for name, (module, summary) in COMMANDS.items():
+    sub = subparsers.add_parser(
+      name,
+      help=summary,
+      description=summary[0].upper() + summary[1:] + '.',
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if name == chosen:
+      importlib.import_module(module).add_arguments(sub)
+    sub.add_argument(
+      '--debug', action='store_true', help='show the traceback of an error'
+    )
+  args = parser.parse_args([_gin_binding(a) for a in argv])
+  if args.command is None:
+    parser.print_help()
+    return args, None
+  return args, COMMANDS[args.command][0]
+
+
+def _gin_binding(argument: str) -> str:
+  """--gin.NAME=VALUE, T5X's spelling, is --gin_binding NAME=VALUE."""
+  if argument.startswith('--gin.'):
+    return '--gin_binding=' + argument.removeprefix('--gin.')
+  return argument
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command; 0 is success, 2 an error named in one sentence."""
+  argv = sys.argv[1:] if argv is None else list(argv)
+  try:
+    args, module = parse(argv)
+    if module is None:
+      return 2
+    return importlib.import_module(module).main(args)
+  except (UserError, OSError) as error:
+    if '--debug' in argv:
+      raise
+    message = ' '.join(str(error).split())
+    print(f'mmicl: {message}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('mmicl: stopped', file=sys.stderr)
+    return 130
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,145 @@
+"""Sizes are values: frozen dataclasses, and presets from TINY to XXL."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+  """EVA-CLIP's vision transformer; the defaults are ViT-g/14 as in BLIP-2.
+
+  layer_norm_eps is 1e-6 in Hugging Face's classes and 1e-5 in the published
+  MIC class: a checkpoint should run with the value it was trained at.
+  """
+
+  hidden_size: int = 1408
+  num_layers: int = 39
+  num_heads: int = 16
+  mlp_dim: int = 6144
+  image_size: int = 224
+  patch_size: int = 14
+  layer_norm_eps: float = 1e-6
+
+  @property
+  def num_patches(self) -> int:
+    return (self.image_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class QFormerConfig:
+  """BERT-like queries over an image; `instruction`: InstructBLIP's variant.
+
+  The InstructBLIP variant has word embeddings and a second feed-forward for
+  text positions; BLIP-2's has neither.
+  """
+
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  num_queries: int = 32
+  cross_attention_frequency: int = 2
+  instruction: bool = True
+  vocab_size: int = 30523
+  max_positions: int = 512
+  layer_norm_eps: float = 1e-12
+  dropout_rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+  """T5 1.1: gated feed-forward, RMS norm, untied head, relative positions.
+
+  activation is 'gelu' (erf) in BLIP-2's and InstructBLIP's T5 and 'gelu_new'
+  (tanh) in stock FLAN-T5 (see transformers' T5Config.dense_act_fn).
+  """
+
+  hidden_size: int = 2048
+  num_encoder_layers: int = 24
+  num_decoder_layers: int = 24
+  num_heads: int = 32
+  head_dim: int = 64
+  mlp_dim: int = 5120
+  vocab_size: int = 32128
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  layer_norm_eps: float = 1e-6
+  activation: str = 'gelu'
+  dropout_rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+  """How the same mathematics runs.
+
+  dtype: of activations; param_dtype: of parameters as initialised.
+  remat: 'none', 'minimal' (matrix products are kept) or 'full'.
+  scan_layers: one traced layer under `lax.scan` with stacked parameters, or
+    a Python loop with one parameter tree a layer (faster steps of decoding).
+  """
+
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  remat: str = 'none'
+  scan_layers: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MMICLConfig:
+  """The whole model; image_token is the id of 图 in the T5 vocabulary."""
+
+  vit: ViTConfig = ViTConfig()
+  qformer: QFormerConfig = QFormerConfig()
+  t5: T5Config = T5Config()
+  image_token: int = 32100
+  execution: Execution = Execution()
+
+
+def to_dict(config: MMICLConfig) -> dict[str, Any]:
+  """The nested dictionary that model.json holds."""
+  return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> MMICLConfig:
+  """The inverse of `to_dict`; raises TypeError or KeyError on other keys."""
+  parts = {
+    'vit': ViTConfig,
+    'qformer': QFormerConfig,
+    't5': T5Config,
+    'execution': Execution,
+  }
+  return MMICLConfig(
+    image_token=values['image_token'],
+    **{name: part(**values[name]) for name, part in parts.items()},
+  )
+
+
+def with_execution(config: MMICLConfig, **changes: Any) -> MMICLConfig:
+  """The same model run another way: with_execution(XL, dtype='bfloat16')."""
+  execution = dataclasses.replace(config.execution, **changes)
+  return dataclasses.replace(config, execution=execution)
+
+
+T5_SMALL = T5Config(512, 8, 8, num_heads=6, mlp_dim=1024)
+T5_BASE = T5Config(768, 12, 12, num_heads=12, mlp_dim=2048)
+T5_XL = T5Config()
+T5_XXL = T5Config(4096, num_heads=64, mlp_dim=10240)
+BLIP2_QFORMER = QFormerConfig(instruction=False)
+
+TINY = MMICLConfig(
+  vit=ViTConfig(32, 2, 2, mlp_dim=64, image_size=28),
+  qformer=QFormerConfig(
+    32, 2, 2, mlp_dim=64, num_queries=4, vocab_size=96, max_positions=32
+  ),
+  t5=T5Config(32, 2, 2, num_heads=2, head_dim=16, mlp_dim=64),
+)
+SMALL = MMICLConfig(
+  vit=ViTConfig(384, 12, 6, mlp_dim=1536),
+  qformer=QFormerConfig(384, 6, 6, mlp_dim=1536),
+  t5=T5_SMALL,
+)
+BASE = MMICLConfig(vit=ViTConfig(768, 12, 12, mlp_dim=3072), t5=T5_BASE)
+XL = MMICLConfig(t5=T5_XL)
+XXL = MMICLConfig(t5=T5_XXL)
+BLIP2_XL = MMICLConfig(qformer=BLIP2_QFORMER, t5=T5_XL)
+BLIP2_XXL = MMICLConfig(qformer=BLIP2_QFORMER, t5=T5_XXL)

@@ -1,0 +1,282 @@
+"""What all towers are made of: dense, norms, attention, dropout, layer stacks.
+
+Numerics: activations and matrix products in `dtype`; attention scores, the
+softmax and norms in float32. Dropout is on exactly when the caller gives
+`rngs={'dropout': key}`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmicl_jax.models.configs import Execution
+
+fan_in = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+
+
+class KeyValues(NamedTuple):
+  """Keys and values of one attention, heads before length: B H S K."""
+
+  key: Float[Array, 'B H S K']
+  value: Float[Array, 'B H S K']
+
+
+def kernel_init(contracted: int, scale: float = 1.0):
+  """Normal with variance scale / fan-in; the first axes are contracted."""
+
+  def init(key, shape, dtype):
+    inputs = jnp.prod(jnp.array(shape[:contracted]))
+    std = jnp.sqrt(scale / inputs)
+    sample = jax.random.truncated_normal(key, -2, 2, shape, jnp.float32)
+    return (sample * std / 0.87962566).astype(dtype)
+
+  return init
+
+
+class Dense(nn.Module):
+  """A linear map from the last `contracted` axes to `features`.
+
+  axes: logical names of all kernel axes, the contracted ones first.
+  """
+
+  features: tuple[int, ...]
+  axes: tuple[str | None, ...]
+  execution: Execution
+  use_bias: bool = True
+  init_scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '...']) -> Float[Array, '...']:
+    dtype = jnp.dtype(self.execution.dtype)
+    param_dtype = jnp.dtype(self.execution.param_dtype)
+    contracted = len(self.axes) - len(self.features)
+    kernel = self.param(
+      'kernel',
+      nn.with_logical_partitioning(
+        kernel_init(contracted, self.init_scale), self.axes
+      ),
+      (*x.shape[-contracted:], *self.features),
+      param_dtype,
+    )
+    y = jnp.tensordot(x.astype(dtype), kernel.astype(dtype), contracted)
+    if self.use_bias:
+      bias = self.param(
+        'bias',
+        nn.with_logical_partitioning(
+          nn.initializers.zeros, self.axes[contracted:]
+        ),
+        self.features,
+        param_dtype,
+      )
+      y += bias.astype(dtype)
+    return y
+
+
+class LayerNorm(nn.Module):
+  """Layer norm with scale and bias, computed in float32."""
+
+  eps: float
+  execution: Execution
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '... D']) -> Float[Array, '... D']:
+    scale, bias = (
+      self.param(
+        name,
+        nn.with_logical_partitioning(init, ('embed',)),
+        (x.shape[-1],),
+        jnp.dtype(self.execution.param_dtype),
+      ).astype(jnp.float32)
+      for name, init in (
+        ('scale', nn.initializers.ones),
+        ('bias', nn.initializers.zeros),
+      )
+    )
+    x = x.astype(jnp.float32)
+    x -= x.mean(-1, keepdims=True)
+    x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+    return (x * scale + bias).astype(self.execution.dtype)
+
+
+class RMSNorm(nn.Module):
+  """T5's layer norm: no mean, no bias; the mean square in float32."""
+
+  eps: float
+  execution: Execution
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '... D']) -> Float[Array, '... D']:
+    scale = self.param(
+      'scale',
+      nn.with_logical_partitioning(nn.initializers.ones, ('embed',)),
+      (x.shape[-1],),
+      jnp.dtype(self.execution.param_dtype),
+    )
+    x = x.astype(jnp.float32)
+    x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+    return (x * scale.astype(jnp.float32)).astype(self.execution.dtype)
+
+
+class Embed(nn.Module):
+  """A table of rows; rows are looked up in float order of `dtype`."""
+
+  rows: int
+  features: int
+  axes: tuple[str | None, str | None]
+  execution: Execution
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, ids: Any) -> Float[Array, '... D']:
+    table = self.param(
+      'embedding',
+      nn.with_logical_partitioning(
+        nn.initializers.normal(self.init_std), self.axes
+      ),
+      (self.rows, self.features),
+      jnp.dtype(self.execution.param_dtype),
+    )
+    return table[ids].astype(self.execution.dtype)
+
+
+def dropout(
+  module: nn.Module, x: Float[Array, '...'], rate: float
+) -> Float[Array, '...']:
+  """Inverted dropout of `x` where the module was given a 'dropout' key."""
+  if rate == 0 or not module.has_rng('dropout'):
+    return x
+  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, x.shape)
+  return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Multi-head attention whose keys and values are made apart.
+
+  `project` makes the keys and values of a sequence, `__call__` attends to
+  them. Rows of x may be a multiple of the memory's: then consecutive rows
+  (the beams or candidates of one example) share one memory, which is never
+  tiled.
+  """
+
+  num_heads: int
+  head_dim: int
+  execution: Execution
+  use_bias: bool = False
+  scaled: bool = False  # T5 does not divide the scores by sqrt(head_dim)
+  dropout_rate: float = 0.0
+
+  def setup(self):
+    heads = (self.num_heads, self.head_dim)
+    # Without the division in the scores, the queries' init makes up for it.
+    query_scale = 1.0 if self.scaled else 1 / self.head_dim
+
+    def dense(scale: float = 1.0) -> Dense:
+      return Dense(
+        heads, ('embed', 'heads', 'kv'), self.execution, self.use_bias, scale
+      )
+
+    self.query, self.key, self.value = dense(query_scale), dense(), dense()
+
+  def project(self, x: Float[Array, 'B S D']) -> KeyValues:
+    return KeyValues(*(f(x).swapaxes(1, 2) for f in (self.key, self.value)))
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'R T D'],
+    memory: KeyValues,
+    mask: Bool[Array, '#B #1 #T S'] | None = None,
+    bias: Float[Array, '#B #H #T S'] | None = None,
+  ) -> Float[Array, 'R T D']:
+    rows, length, width = x.shape
+    query = self.query(x).swapaxes(1, 2)  # R H T K
+    shared = rows // memory.key.shape[0]
+    if shared > 1:
+      query = query.reshape(-1, shared, *query.shape[1:]).swapaxes(1, 2)
+      query = query.reshape(*query.shape[:2], -1, self.head_dim)  # B H (n T) K
+    scores = jnp.einsum(
+      'bhtk,bhsk->bhts',
+      query,
+      memory.key,
+      preferred_element_type=jnp.float32,
+    )
+    if self.scaled:
+      scores *= self.head_dim**-0.5
+    if bias is not None:
+      scores += bias
+    if mask is not None:
+      scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores).astype(memory.value.dtype)
+    weights = dropout(self, weights, self.dropout_rate)
+    y = jnp.einsum('bhts,bhsk->bhtk', weights, memory.value)
+    if shared > 1:
+      y = y.reshape(*y.shape[:2], shared, length, -1).swapaxes(1, 2)
+      y = y.reshape(rows, *y.shape[2:])
+    out = Dense(
+      (width,),
+      ('heads', 'kv', 'embed'),
+      self.execution,
+      self.use_bias,
+      name='out',
+    )
+    return out(y.swapaxes(1, 2))
+
+
+def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
+  """Keeps activations sharded by batch; nothing happens without a mesh."""
+  return nn.with_logical_constraint(
+    x, ('activation_batch', 'activation_length', 'activation_embed')
+  )
+
+
+POLICIES: dict[str, Callable[..., Any] | None] = {
+  'minimal': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': None,
+}
+
+
+def stack(
+  layer: type[nn.Module],
+  fields: dict[str, Any],
+  num_layers: int,
+  in_axes: Sequence[Any],
+  name: str = 'layers',
+) -> Callable[..., Any]:
+  """`num_layers` of `layer(**fields)` as one call: (x, *args) -> (x, outputs).
+
+  layer: called as (x, *args) -> (x, output); fields holds its `execution`.
+  in_axes: for each argument nn.broadcast (all layers share it) or 0 (layer i
+  takes the i-th entry: stacked arrays when scanned, a sequence when not).
+  """
+  execution: Execution = fields['execution']
+  if execution.remat != 'none':
+    layer = nn.remat(layer, policy=POLICIES[execution.remat], prevent_cse=False)
+  if execution.scan_layers:
+    scanned = nn.scan(
+      layer,
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=tuple(in_axes),
+      length=num_layers,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    return scanned(name=name, **fields)
+
+  layers = [layer(name=f'{name}_{i}', **fields) for i in range(num_layers)]
+
+  def run(x, *args):
+    outputs = []
+    for i, each in enumerate(layers):
+      own = (
+        a if axis is nn.broadcast or a is None else a[i]
+        for a, axis in zip(args, in_axes, strict=True)
+      )
+      x, output = each(x, *own)
+      outputs.append(output)
+    return x, None if outputs[0] is None else tuple(outputs)
+
+  return run

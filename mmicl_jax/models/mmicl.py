@@ -1,0 +1,140 @@
+"""MMICL: images to visual tokens, spliced into a prompt that T5 reads."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.layers import Dense
+from mmicl_jax.models.qformer import QFormer
+from mmicl_jax.models.t5 import T5, LayerCache
+from mmicl_jax.models.vit import ViT
+from mmicl_jax.types import PAD, Batch, Images
+
+# CLIP's statistics, as in transformers' BlipImageProcessor.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalise(images: Images) -> Float[Array, 'B N H W 3']:
+  """Bytes to CLIP's range; floating images are taken as normalised."""
+  if jnp.issubdtype(images.dtype, jnp.floating):
+    return images
+  x = images.astype(jnp.float32) / 255
+  return (x - jnp.array(MEAN)) / jnp.array(STD)
+
+
+def splice(
+  text: Float[Array, 'B T D'],
+  visual: Float[Array, 'B NQ D'],
+  is_image: Bool[Array, 'B T'],
+) -> Float[Array, 'B T D']:
+  """Puts each row's k-th visual token at its k-th image placeholder."""
+  k = jnp.maximum(jnp.cumsum(is_image, axis=1) - 1, 0)
+  placed = jnp.take_along_axis(visual, k[..., None], axis=1)
+  return jnp.where(is_image[..., None], placed, text)
+
+
+class MMICL(nn.Module):
+  """The model; `apply(variables, batch)` gives float32 logits B U V."""
+
+  config: MMICLConfig
+
+  def setup(self):
+    c, run = self.config, self.config.execution
+    self.vit = ViT(c.vit, run)
+    self.qformer = QFormer(c.qformer, run)
+    self.query_tokens = self.param(
+      'query_tokens',
+      nn.with_logical_partitioning(
+        nn.initializers.normal(0.02), (None, 'embed')
+      ),
+      (c.qformer.num_queries, c.qformer.hidden_size),
+      jnp.dtype(run.param_dtype),
+    )
+    self.projector = Dense((c.t5.hidden_size,), ('embed', 'joined_kv'), run)
+    self.t5 = T5(c.t5, run)
+
+  def __call__(self, batch: Batch) -> Float[Array, 'B U V']:
+    tokens = batch['encoder_input_tokens']
+    encoded = self.encode(batch)
+    logits, _ = self.t5.decode(
+      batch['decoder_input_tokens'], encoded, tokens != PAD
+    )
+    return logits
+
+  def encode(self, batch: Any) -> Float[Array, 'B T D']:
+    """A prompt's encoding; only the encoder's part of a batch is read."""
+    tokens = batch['encoder_input_tokens']
+    x = self.t5.embed(tokens)
+    images = batch.get('encoder_images')
+    if images is not None and images.shape[1]:
+      visual = self.embed_images(images, batch.get('qformer_input_tokens'))
+      visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
+      x = splice(x, visual, tokens == self.config.image_token)
+    return self.t5.encode(x, tokens != PAD)
+
+  def embed_images(
+    self,
+    images: Images,
+    instruction: Int[Array, 'B S'] | None = None,
+  ) -> Float[Array, 'B N Q D']:
+    """Visual tokens in T5's space; a row's images share its instruction."""
+    batch, count = images.shape[:2]
+    pixels = normalise(images).reshape(-1, *images.shape[2:])
+    features = self.vit(pixels.astype(self.config.execution.dtype))
+    queries = jnp.broadcast_to(
+      self.query_tokens.astype(features.dtype),
+      (batch * count, *self.query_tokens.shape),
+    )
+    if instruction is not None:
+      instruction = jnp.repeat(instruction, count, axis=0)
+    visual = self.projector(self.qformer(queries, features, instruction))
+    return visual.reshape(batch, count, *visual.shape[1:])
+
+  def decode(
+    self,
+    tokens: Int[Array, 'R U'],
+    encoded: Float[Array, 'B T D'] | None,
+    is_token: Bool[Array, 'B T'],
+    cache: LayerCache | tuple[LayerCache, ...] | None = None,
+    index: Int[Array, ''] | int = 0,
+  ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
+    """See T5.decode: logits of the next tokens, and the cache."""
+    return self.t5.decode(tokens, encoded, is_token, cache, index)
+
+  def empty_cache(
+    self, rows: int, length: int
+  ) -> LayerCache | tuple[LayerCache, ...]:
+    return self.t5.empty_cache(rows, length)
+
+
+def example_batch(config: MMICLConfig) -> dict[str, jax.Array]:
+  """The smallest batch that reaches every parameter, for initialisation."""
+  size, queries = config.vit.image_size, config.qformer.num_queries
+  one = jnp.ones((1, 1), jnp.int32)
+  batch = {
+    'encoder_input_tokens': jnp.full((1, queries), config.image_token),
+    'encoder_images': jnp.zeros((1, 1, size, size, 3), jnp.uint8),
+    'decoder_input_tokens': one,
+    'decoder_target_tokens': one,
+    'decoder_loss_weights': one,
+  }
+  if config.qformer.instruction:
+    batch['qformer_input_tokens'] = one
+  return batch
+
+
+def abstract_params(config: MMICLConfig) -> dict[str, Any]:
+  """Shapes, dtypes and logical axes of all parameters; nothing is computed."""
+  key = jax.random.key(0)
+  batch = example_batch(config)
+  return jax.eval_shape(MMICL(config).init, key, batch)['params']
+
+
+def init_params(config: MMICLConfig, key: jax.Array) -> dict[str, Any]:
+  """Random parameters as plain arrays; call under jit for large models."""
+  return nn.unbox(MMICL(config).init(key, example_batch(config))['params'])

@@ -1,0 +1,147 @@
+"""The Q-Former: a fixed number of queries read an image, post-norm as BERT.
+
+BLIP-2's variant has queries only. InstructBLIP's puts the instruction's words
+behind the queries: self-attention is joint, cross-attention to the image is
+the queries' alone, and queries and words have a feed-forward each.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmicl_jax.models.configs import Execution, QFormerConfig
+from mmicl_jax.models.layers import (
+  Attention,
+  Dense,
+  Embed,
+  LayerNorm,
+  constrain,
+  dropout,
+  stack,
+)
+
+
+class QFormerLayer(nn.Module):
+  """Self-attention, maybe cross-attention of the queries, feed-forward."""
+
+  config: QFormerConfig
+  execution: Execution
+  has_cross_attention: bool
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'B QT D'],
+    image: Float[Array, 'B P E'],
+    mask: Bool[Array, 'B 1 1 QT'] | None,
+  ) -> Float[Array, 'B QT D']:
+    c = self.config
+
+    def attention(name: str) -> Attention:
+      return Attention(
+        c.num_heads,
+        c.hidden_size // c.num_heads,
+        self.execution,
+        use_bias=True,
+        scaled=True,
+        dropout_rate=c.dropout_rate,
+        name=name,
+      )
+
+    own = attention('self_attention')
+    x = self.add(x, own(x, own.project(x), mask), 'self_attention_norm')
+    queries, words = jnp.split(x, [c.num_queries], axis=1)
+    if self.has_cross_attention:
+      cross = attention('cross_attention')
+      y = cross(queries, cross.project(image))
+      queries = self.add(queries, y, 'cross_attention_norm')
+    queries = self.feed_forward(queries, 'query_mlp')
+    if c.instruction:
+      # Words are absent in many prompts, their parameters never are.
+      words = self.feed_forward(words, 'text_mlp')
+    return jnp.concatenate([queries, words], axis=1)
+
+  def add(self, x, y, norm: str):
+    y = dropout(self, y, self.config.dropout_rate)
+    norm_layer = LayerNorm(
+      self.config.layer_norm_eps, self.execution, name=norm
+    )
+    return norm_layer(x + y)
+
+  def feed_forward(self, x, name: str):
+    c, run = self.config, self.execution
+    y = Dense((c.mlp_dim,), ('embed', 'mlp'), run, name=f'{name}_wi')(x)
+    y = jax.nn.gelu(y, approximate=False)
+    y = Dense((c.hidden_size,), ('mlp', 'embed'), run, name=f'{name}_wo')(y)
+    return self.add(x, y, f'{name}_norm')
+
+
+class QFormerGroup(nn.Module):
+  """The layers from one cross-attention to the next: what is scanned over."""
+
+  config: QFormerConfig
+  execution: Execution
+  num_layers: int
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'B QT D'],
+    image: Float[Array, 'B P E'],
+    mask: Bool[Array, 'B 1 1 QT'] | None,
+  ) -> tuple[Float[Array, 'B QT D'], None]:
+    for i in range(self.num_layers):
+      layer = QFormerLayer(
+        self.config, self.execution, i == 0, name=f'layer_{i}'
+      )
+      x = layer(x, image, mask)
+    return constrain(x), None
+
+
+class QFormer(nn.Module):
+  """Queries and an image's features to one vector a query."""
+
+  config: QFormerConfig
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self,
+    queries: Float[Array, 'B Q D'],
+    image: Float[Array, 'B P E'],
+    words: Int[Array, 'B T'] | None = None,
+  ) -> Float[Array, 'B Q D']:
+    c, run = self.config, self.execution
+    x, mask = queries, None
+    if c.instruction:
+      word_table = Embed(
+        c.vocab_size, c.hidden_size, ('vocab', 'embed'), run, name='words'
+      )
+      position_table = Embed(
+        c.max_positions, c.hidden_size, (None, 'embed'), run, name='positions'
+      )
+      tokens = jnp.zeros((x.shape[0], 0), jnp.int32) if words is None else words
+      text = word_table(tokens) + position_table(jnp.arange(tokens.shape[1]))
+      x = jnp.concatenate([x, text], axis=1)
+      is_query = jnp.ones(queries.shape[:2], bool)
+      mask = jnp.concatenate([is_query, tokens != 0], axis=1)[:, None, None]
+    x = LayerNorm(c.layer_norm_eps, run, name='embedding_norm')(x)
+    x = dropout(self, x, c.dropout_rate)
+
+    def group(layers: int) -> dict:
+      return {'config': c, 'execution': run, 'num_layers': layers}
+
+    repeats, rest = divmod(c.num_layers, c.cross_attention_frequency)
+    if repeats:
+      groups = stack(
+        QFormerGroup,
+        group(c.cross_attention_frequency),
+        repeats,
+        (nn.broadcast, nn.broadcast),
+        name='groups',
+      )
+      x, _ = groups(x, image, mask)
+    if rest:
+      x, _ = QFormerGroup(**group(rest), name='last_group')(x, image, mask)
+    return x[:, : c.num_queries]

@@ -1,0 +1,313 @@
+"""T5 1.1: encoder, decoder, and the decoder's cache for generation.
+
+One decoder layer serves three callers. Training gives `encoded` and no cache;
+the first step of generation gives both, and the layer keeps its keys and
+values of the prompt; later steps give the cache alone. Keys and values of the
+prompt have one row an example, however many beams or candidates share it.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmicl_jax.models.configs import Execution, T5Config
+from mmicl_jax.models.layers import (
+  Attention,
+  Dense,
+  Embed,
+  KeyValues,
+  RMSNorm,
+  constrain,
+  dropout,
+  stack,
+)
+
+ACTIVATIONS = {
+  'gelu': lambda x: jax.nn.gelu(x, approximate=False),
+  'gelu_new': lambda x: jax.nn.gelu(x, approximate=True),
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+}
+
+
+class LayerCache(NamedTuple):
+  """One decoder layer's memory; all layers' on a leading axis if scanned.
+
+  own: keys and values of the tokens so far, R H U K, filled up to `index`.
+  prompt: keys and values of the encoder's output, B H S K.
+  """
+
+  own: KeyValues
+  prompt: KeyValues | None
+
+
+def relative_buckets(
+  relative: Int[Array, 'T S'],
+  *,
+  bidirectional: bool,
+  num_buckets: int,
+  max_distance: int,
+) -> Int[Array, 'T S']:
+  """T5's buckets of (key position - query position): exact, then log-spaced.
+
+  Source: transformers' T5Attention._relative_position_bucket.
+  """
+  if bidirectional:
+    num_buckets //= 2
+    offset = jnp.where(relative > 0, num_buckets, 0)
+    distance = jnp.abs(relative)
+  else:
+    offset = jnp.zeros_like(relative)
+    distance = jnp.maximum(-relative, 0)
+  exact = num_buckets // 2
+  far = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact)
+  far = far / jnp.log(max_distance / exact) * (num_buckets - exact)
+  far = jnp.minimum(exact + far.astype(jnp.int32), num_buckets - 1)
+  return offset + jnp.where(distance < exact, distance, far)
+
+
+class RelativeBias(nn.Module):
+  """The additive bias by distance that all layers of a stack share."""
+
+  config: T5Config
+  execution: Execution
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(
+    self, query: Int[Array, 'T'], key: Int[Array, 'S']
+  ) -> Float[Array, '1 H T S']:
+    c = self.config
+    table = self.param(
+      'embedding',
+      nn.with_logical_partitioning(
+        nn.initializers.normal(0.02), ('relpos_buckets', 'heads')
+      ),
+      (c.relative_buckets, c.num_heads),
+      jnp.dtype(self.execution.param_dtype),
+    )
+    buckets = relative_buckets(
+      key[None, :] - query[:, None],
+      bidirectional=self.bidirectional,
+      num_buckets=c.relative_buckets,
+      max_distance=c.relative_max_distance,
+    )
+    return jnp.moveaxis(table[buckets], -1, 0)[None].astype(jnp.float32)
+
+
+class MLP(nn.Module):
+  """Gated feed-forward: wo(activation(wi_0 x) * wi_1 x)."""
+
+  config: T5Config
+  execution: Execution
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
+    c = self.config
+
+    def dense(features: int, axes: tuple[str, str], name: str) -> Dense:
+      return Dense((features,), axes, self.execution, False, name=name)
+
+    gate = dense(c.mlp_dim, ('embed', 'mlp'), 'wi_0')(x)
+    y = dense(c.mlp_dim, ('embed', 'mlp'), 'wi_1')(x)
+    y = dropout(self, ACTIVATIONS[c.activation](gate) * y, c.dropout_rate)
+    return dense(c.hidden_size, ('mlp', 'embed'), 'wo')(y)
+
+
+def attention(config: T5Config, execution: Execution, name: str) -> Attention:
+  return Attention(
+    config.num_heads,
+    config.head_dim,
+    execution,
+    dropout_rate=config.dropout_rate,
+    name=name,
+  )
+
+
+class EncoderLayer(nn.Module):
+  """Pre-norm self-attention over the whole prompt, then the MLP."""
+
+  config: T5Config
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'B T D'],
+    mask: Bool[Array, 'B 1 1 T'],
+    bias: Float[Array, '1 H T T'],
+  ) -> tuple[Float[Array, 'B T D'], None]:
+    c, run = self.config, self.execution
+    own = attention(c, run, 'self_attention')
+    y = RMSNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
+    x += dropout(self, own(y, own.project(y), mask, bias), c.dropout_rate)
+    y = RMSNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
+    x += dropout(self, MLP(c, run, name='mlp')(y), c.dropout_rate)
+    return constrain(x), None
+
+
+class DecoderLayer(nn.Module):
+  """Causal self-attention, attention to the prompt, MLP."""
+
+  config: T5Config
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'R U D'],
+    cache: LayerCache | None,
+    encoded: Float[Array, 'B T D'] | None,
+    encoder_mask: Bool[Array, 'B 1 1 T'],
+    mask: Bool[Array, '1 1 U S'],
+    bias: Float[Array, '1 H U S'],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'R U D'], LayerCache | None]:
+    c, run = self.config, self.execution
+    own_attention = attention(c, run, 'self_attention')
+    cross_attention = attention(c, run, 'cross_attention')
+
+    y = RMSNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
+    own = own_attention.project(y)
+    if cache is not None:
+      own = KeyValues(
+        *(
+          jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=2)
+          for old, new in zip(cache.own, own, strict=True)
+        )
+      )
+    x += dropout(self, own_attention(y, own, mask, bias), c.dropout_rate)
+
+    y = RMSNorm(c.layer_norm_eps, run, name='pre_cross_attention_norm')(x)
+    if encoded is not None:
+      prompt = cross_attention.project(encoded)
+    else:
+      prompt = cache.prompt
+    x += dropout(self, cross_attention(y, prompt, encoder_mask), c.dropout_rate)
+
+    y = RMSNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
+    x += dropout(self, MLP(c, run, name='mlp')(y), c.dropout_rate)
+    return constrain(x), None if cache is None else LayerCache(own, prompt)
+
+
+class Encoder(nn.Module):
+  """Embeddings of a prompt to its encoding."""
+
+  config: T5Config
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
+  ) -> Float[Array, 'B T D']:
+    c, run = self.config, self.execution
+    positions = jnp.arange(x.shape[1])
+    bias = RelativeBias(c, run, True, name='relative_bias')
+    layers = stack(
+      EncoderLayer,
+      {'config': c, 'execution': run},
+      c.num_encoder_layers,
+      (nn.broadcast, nn.broadcast),
+    )
+    x = constrain(dropout(self, x, c.dropout_rate))
+    x, _ = layers(x, is_token[:, None, None], bias(positions, positions))
+    x = RMSNorm(c.layer_norm_eps, run, name='final_norm')(x)
+    return dropout(self, x, c.dropout_rate)
+
+
+class Decoder(nn.Module):
+  """Embeddings of the tokens so far to the features that predict the next."""
+
+  config: T5Config
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'R U D'],
+    encoded: Float[Array, 'B T D'] | None,
+    is_token: Bool[Array, 'B T'],
+    cache: LayerCache | tuple[LayerCache, ...] | None = None,
+    index: Int[Array, ''] | int = 0,
+  ) -> tuple[Float[Array, 'R U D'], LayerCache | tuple[LayerCache, ...] | None]:
+    """Runs U tokens that start at position `index` (0 without a cache)."""
+    c, run = self.config, self.execution
+    index = jnp.asarray(index, jnp.int32)
+    query = index + jnp.arange(x.shape[1])
+    length = x.shape[1]
+    if cache is not None:
+      length = jax.tree.leaves(cache)[0].shape[-2]
+    key = jnp.arange(length)
+    bias = RelativeBias(c, run, False, name='relative_bias')(query, key)
+    layers = stack(
+      DecoderLayer,
+      {'config': c, 'execution': run},
+      c.num_decoder_layers,
+      (0, *[nn.broadcast] * 5),
+    )
+    x, cache = layers(
+      dropout(self, x, c.dropout_rate),
+      cache,
+      encoded,
+      is_token[:, None, None],
+      (key[None] <= query[:, None])[None, None],
+      bias,
+      index,
+    )
+    x = RMSNorm(c.layer_norm_eps, run, name='final_norm')(x)
+    return dropout(self, x, c.dropout_rate), cache
+
+
+class T5(nn.Module):
+  """The language model: `embed`, `encode`, and `decode` to logits."""
+
+  config: T5Config
+  execution: Execution
+
+  def setup(self):
+    c, run = self.config, self.execution
+    self.token_embedder = Embed(
+      c.vocab_size, c.hidden_size, ('vocab', 'embed'), run, init_std=1.0
+    )
+    self.encoder = Encoder(c, run)
+    self.decoder = Decoder(c, run)
+    self.lm_head = Dense((c.vocab_size,), ('embed', 'vocab'), run, False)
+
+  def embed(self, tokens: Int[Array, 'B T']) -> Float[Array, 'B T D']:
+    return self.token_embedder(tokens)
+
+  def encode(
+    self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
+  ) -> Float[Array, 'B T D']:
+    return self.encoder(x, is_token)
+
+  def decode(
+    self,
+    tokens: Int[Array, 'R U'],
+    encoded: Float[Array, 'B T D'] | None,
+    is_token: Bool[Array, 'B T'],
+    cache: LayerCache | tuple[LayerCache, ...] | None = None,
+    index: Int[Array, ''] | int = 0,
+  ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
+    """Float32 logits of each next token, and the cache where one is given."""
+    x = self.embed(tokens)
+    x, cache = self.decoder(x, encoded, is_token, cache, index)
+    return self.lm_head(x).astype(jnp.float32), cache
+
+  def empty_cache(
+    self, rows: int, length: int
+  ) -> LayerCache | tuple[LayerCache, ...]:
+    """Room for `length` tokens a row; the first call of decode fills prompt."""
+    c, run = self.config, self.execution
+    shape = (rows, c.num_heads, length, c.head_dim)
+
+    def zeros(leading: tuple[int, ...]) -> LayerCache:
+      own = (jnp.zeros((*leading, *shape), run.dtype) for _ in range(2))
+      return LayerCache(KeyValues(*own), None)
+
+    if run.scan_layers:
+      return zeros((c.num_decoder_layers,))
+    return tuple(zeros(()) for _ in range(c.num_decoder_layers))

@@ -1,0 +1,75 @@
+"""The vision tower: EVA-CLIP's ViT as BLIP-2 and InstructBLIP use it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmicl_jax.models.configs import Execution, ViTConfig
+from mmicl_jax.models.layers import Dense, LayerNorm, constrain, stack
+
+
+class ViTLayer(nn.Module):
+  """Pre-norm attention with one fused kernel, then an erf-GELU MLP."""
+
+  config: ViTConfig
+  execution: Execution
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B P E']
+  ) -> tuple[Float[Array, 'B P E'], None]:
+    c, run = self.config, self.execution
+    heads = (c.num_heads, c.hidden_size // c.num_heads)
+
+    y = LayerNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
+    qkv = Dense((3, *heads), ('embed', None, 'heads', 'kv'), run, name='qkv')(y)
+    query, key, value = jnp.moveaxis(qkv, 2, 0)  # each B P H K
+    scores = jnp.einsum(
+      'bthk,bshk->bhts', query, key, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(scores * heads[1] ** -0.5).astype(run.dtype)
+    y = jnp.einsum('bhts,bshk->bthk', weights, value)
+    x += Dense((c.hidden_size,), ('heads', 'kv', 'embed'), run, name='out')(y)
+
+    y = LayerNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
+    y = Dense((c.mlp_dim,), ('embed', 'mlp'), run, name='wi')(y)
+    y = jax.nn.gelu(y, approximate=False)
+    x += Dense((c.hidden_size,), ('mlp', 'embed'), run, name='wo')(y)
+    return constrain(x), None
+
+
+class ViT(nn.Module):
+  """Normalised images to patch features; the class token comes first."""
+
+  config: ViTConfig
+  execution: Execution
+
+  @nn.compact
+  def __call__(self, images: Float[Array, 'B H W 3']) -> Float[Array, 'B P E']:
+    c, run = self.config, self.execution
+    p, width = c.patch_size, c.hidden_size
+    batch, height, _, _ = images.shape
+
+    # A convolution whose stride is its size is a matrix product of patches.
+    grid = height // p
+    x = images.reshape(batch, grid, p, grid, p, 3).swapaxes(2, 3)
+    x = x.reshape(batch, grid * grid, p, p, 3)
+    x = Dense(
+      (width,), (None, None, None, 'embed'), run, name='patch_embedding'
+    )(x)
+
+    def param(name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]):
+      init = nn.with_logical_partitioning(nn.initializers.normal(0.02), axes)
+      value = self.param(name, init, shape, jnp.dtype(run.param_dtype))
+      return value.astype(run.dtype)
+
+    cls = param('class_embedding', (width,), ('embed',))
+    cls = jnp.broadcast_to(cls, (batch, 1, width))
+    positions = param(
+      'position_embedding', (c.num_patches + 1, width), (None, 'embed')
+    )
+    x = constrain(jnp.concatenate([cls, x], axis=1) + positions)
+    fields = {'config': c, 'execution': run}
+    x, _ = stack(ViTLayer, fields, c.num_layers, ())(x)
+    return LayerNorm(c.layer_norm_eps, run, name='final_norm')(x)
