@@ -7,6 +7,7 @@ import bisect
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,8 +22,9 @@ def make_item(
   task: str, seed: int, index: int, split: str = 'train', size: int = 16
 ) -> Item:
   """One item of one task: a pure function of its arguments."""
-  salt = list(TASKS).index(task), pictures.SPLITS.index(split)
-  rng = np.random.default_rng((seed, index, *salt))
+  # By name, so that adding a task changes no other.
+  stream = zlib.crc32(f'{task}/{split}'.encode())
+  rng = np.random.default_rng((seed, index, stream))
   return TASKS[task](task, pictures.gallery(split, size), rng)
 
 
@@ -71,13 +73,13 @@ def write_records(items: Sequence[Item], folder: str, name: str) -> str:
 
   Paths in the records are relative to `folder`. Returns the JSONL's path.
   """
-  os.makedirs(os.path.join(folder, 'images'), exist_ok=True)
+  os.makedirs(folder, exist_ok=True)
   path = os.path.join(folder, f'{name}.jsonl')
   with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
     for i, item in enumerate(items):
       record = {
         'input_text': item.example.inputs,
-        'input_image': [_save(p, folder) for p in item.pictures],
+        'input_image': [save_picture(p, folder) for p in item.pictures],
         'output_text': item.example.targets,
         'id': f'{name}-{i}',
         'dataset': f'demo/{item.task}',
@@ -93,10 +95,12 @@ def write_records(items: Sequence[Item], folder: str, name: str) -> str:
   return path
 
 
-def _save(picture: Picture, folder: str) -> str:
+def save_picture(picture: Picture, folder: str) -> str:
+  """Saves FOLDER/images/NAME.png once; returns the path below `folder`."""
   relative = f'images/{picture.name}.png'
   path = os.path.join(folder, relative)
   if not os.path.exists(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(picture.pixels).save(f'{path}.tmp', format='PNG')
     os.replace(f'{path}.tmp', path)
   return relative

@@ -1,4 +1,4 @@
-"""The demo's tasks: a gallery of images and a random generator -> one prompt."""
+"""The demo's tasks: gallery of images, random generator -> one prompt."""
 
 import functools
 from collections.abc import Callable, Sequence

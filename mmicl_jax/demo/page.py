@@ -1,0 +1,125 @@
+"""Results -> one HTML file that needs nothing else: no network, no script."""
+
+import base64
+import os
+import re
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from mmicl_jax import report
+from mmicl_jax.demo import plots
+from mmicl_jax.demo.results import LedgerRow, Results, Sample
+
+_SLOT = re.compile(r'(<image\d+>)?图')
+
+
+def write_page(results: Results, folder: str) -> str:
+  """Writes FOLDER/index.html and FOLDER/plots/*.png; returns the page's path.
+
+  The samples' images are read from `folder` and inlined.
+  """
+  images = plots.all_plots(results)
+  os.makedirs(os.path.join(folder, 'plots'), exist_ok=True)
+  for name, png in images.items():
+    _write(os.path.join(folder, 'plots', f'{name}.png'), png)
+  path = os.path.join(folder, 'index.html')
+  _write(path, render(results, images, folder).encode())
+  return path
+
+
+def render(results: Results, images: dict[str, bytes], folder: str) -> str:
+  """The page as text; `images` are the plots, name -> PNG."""
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters.update(
+    percent=report.percent, count=_count, size=_size, duration=_duration
+  )
+  source = resources.files('mmicl_jax.demo').joinpath('page.html.j2')
+  template = environment.from_string(source.read_text(encoding='utf-8'))
+  return template.render(
+    r=results,
+    plots={name: _data_uri(png) for name, png in images.items()},
+    samples=[_card(sample, folder) for sample in results.samples],
+    ledger=_ledger(results.ledger),
+    colours=plots.PHASE_COLOURS,
+  )
+
+
+def _card(sample: Sample, folder: str) -> dict[str, Any]:
+  """A sample with its prompt cut in lines of text and image pieces."""
+  uris = []
+  for image in sample.images:
+    with open(os.path.join(folder, image), 'rb') as file:
+      uris.append(_data_uri(file.read()))
+  waiting = iter(uris)
+  lines = []
+  for line in sample.prompt.splitlines():
+    pieces, end = [], 0
+    for slot in _SLOT.finditer(line):
+      pieces.append({'text': line[end : slot.start()]})
+      pieces.append({'name': slot[1] or '', 'image': next(waiting, '')})
+      end = slot.end()
+    pieces.append({'text': line[end:]})
+    if line.strip():
+      lines.append(pieces)
+  return {'sample': sample, 'lines': lines}
+
+
+def _ledger(rows: tuple[LedgerRow, ...]) -> dict[str, Any]:
+  """Modules down, phases across: trained of all parameters in each cell."""
+  phases = list(dict.fromkeys(row.phase for row in rows))
+  modules = list(dict.fromkeys(row.module for row in rows))
+  cells = {(row.module, row.phase): row for row in rows}
+  totals = {
+    phase: LedgerRow(
+      phase,
+      'all',
+      *(
+        sum(getattr(row, key) for row in rows if row.phase == phase)
+        for key in ('parameters', 'trainable', 'bytes', 'optimizer_bytes')
+      ),
+    )
+    for phase in phases
+  }
+  sizes = {row.module: row.parameters for row in rows}
+  return {
+    'phases': phases,
+    'modules': modules,
+    'cells': cells,
+    'totals': totals,
+    'sizes': sizes,
+  }
+
+
+def _data_uri(png: bytes) -> str:
+  return 'data:image/png;base64,' + base64.b64encode(png).decode()
+
+
+def _count(n: int) -> str:
+  return f'{n:,}'
+
+
+def _size(n: int) -> str:
+  """Bytes in decimal units: 2_500_000 -> '2.5 MB'."""
+  for unit, scale in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+    if n >= scale:
+      return f'{n / scale:.1f} {unit}'
+  return f'{n} B'
+
+
+def _duration(seconds: float) -> str:
+  """75 -> '1 min 15 s'."""
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+
+
+def _write(path: str, data: bytes) -> None:
+  with open(f'{path}.tmp', 'wb') as file:
+    file.write(data)
+  os.replace(f'{path}.tmp', path)

@@ -1,0 +1,186 @@
+"""The demo's plots: PNG bytes from results, nothing else.
+
+One colour a phase, labels at the lines instead of legends, and sizes chosen
+so that the text is still read when the page is as narrow as a phone.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmicl_jax.demo.results import Phase, Results, Score
+
+INK, FAINT, GRID = '#1d2433', '#6b7280', '#e6e8ee'
+PHASE_COLOURS = ('#64748b', '#c2660c', '#0f766e')
+ACCENT = PHASE_COLOURS[-1]
+
+
+def all_plots(results: Results) -> dict[str, bytes]:
+  """Every plot that the results can fill: name -> PNG."""
+  plots = {'shots': shot_curve(results.shots)}
+  if any(phase.curve for phase in results.phases):
+    plots['loss'] = loss_curve(results.phases)
+  if any(p.accuracy is not None for x in results.phases for p in x.curve):
+    plots['accuracy'] = accuracy_curve(results.phases)
+  if results.tasks:
+    plots['tasks'] = task_bars(results.tasks)
+  return plots
+
+
+def shot_curve(scores: Sequence[Score]) -> bytes:
+  """Accuracy over demonstrations, with interval, chance and ceiling."""
+  figure, axes = _figure(6.4, 4.1)
+  scores = sorted(scores, key=lambda score: score.shots or 0)
+  x = np.array([score.shots or 0 for score in scores], float)
+  y = np.array([100 * score.accuracy for score in scores])
+  bounds = np.array([score.interval for score in scores]) * 100
+  chance = [100 * score.chance for score in scores]
+  ceiling = [100 * score.ceiling for score in scores]
+  for at, low, high in zip(x, chance, ceiling, strict=True):
+    axes.plot([at - 0.16, at + 0.16], [low, low], color=FAINT, lw=1.6)
+    axes.plot([at - 0.16, at + 0.16], [high, high], color=ACCENT, lw=1, ls=':')
+  axes.plot(x, y, color=ACCENT, lw=2.4, zorder=3)
+  errors = np.stack([np.maximum(y - bounds[:, 0], 0), bounds[:, 1] - y])
+  axes.errorbar(
+    x, y, errors, fmt='o', ms=8, color=ACCENT, mec='white', mew=1.4,
+    elinewidth=1.6, capsize=4, zorder=4,
+  )  # fmt: skip
+  for at, value in zip(x, y, strict=True):
+    # Above a high point there is no room, below a low one neither.
+    below = value > 80
+    axes.annotate(
+      f'{value:.0f} %', (at, value), (0, -20 if below else 14),
+      textcoords='offset points', ha='center', va='center',
+      color=ACCENT, weight='bold', size=12,
+    )  # fmt: skip
+  axes.annotate(
+    'guessing among\nthe words shown', (x[-1] - 0.2, chance[-1]),
+    (x[-1] - 0.1, chance[-1] - 6), ha='center', va='top', color=FAINT, size=10,
+  )  # fmt: skip
+  axes.annotate(
+    'best possible', (x[0], 100), (x[0] - 0.2, 101),
+    color=ACCENT, size=10, va='center',
+  ) if len(x) < 2 else axes.annotate(
+    'best possible', (x[-2] - 0.2, ceiling[-2]), (x[-2] - 0.25, ceiling[-2]),
+    color=ACCENT, size=10, va='center', ha='right',
+  )  # fmt: skip
+  axes.set(xlim=(-0.4, x[-1] + 0.4), ylim=(-4, 107), xticks=x)
+  axes.set_xticklabels([f'{int(k)}' for k in x])
+  axes.set_xlabel('demonstrations in the prompt')
+  _percent_axis(axes)
+  return _png(figure)
+
+
+def loss_curve(phases: Sequence[Phase]) -> bytes:
+  """Training loss of the phases one after another, raw and smoothed."""
+  figure, axes = _figure(6.4, 3.4)
+  spans, end = _laid_out(phases)
+  for phase, colour, start in spans:
+    steps = np.array([p.step for p in phase.curve], float) + start
+    loss = np.array([p.loss for p in phase.curve])
+    axes.plot(steps, loss, color=colour, lw=0.8, alpha=0.3)
+    axes.plot(steps, _smooth(loss), color=colour, lw=2.2)
+  axes.set(xlim=(0, end), ylim=(0, None))
+  axes.set_ylabel('loss per token')
+  _phase_labels(axes, spans, end)
+  return _png(figure)
+
+
+def accuracy_curve(phases: Sequence[Phase]) -> bytes:
+  """Accuracy measured during training, over the phases."""
+  figure, axes = _figure(6.4, 3.4)
+  spans, end = _laid_out(phases)
+  for phase, colour, start in spans:
+    points = [p for p in phase.curve if p.accuracy is not None]
+    steps = [p.step + start for p in points]
+    shares = [100 * (p.accuracy or 0) for p in points]
+    axes.plot(steps, shares, 'o-', color=colour, lw=2.2, ms=4)
+  axes.axhline(50, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
+  axes.annotate('guessing', (end, 50), (-2, 5), textcoords='offset points',
+                ha='right', color=FAINT, size=10)  # fmt: skip
+  axes.set(xlim=(0, end), ylim=(0, 104))
+  _percent_axis(axes)
+  _phase_labels(axes, spans, end)
+  return _png(figure)
+
+
+def task_bars(scores: Sequence[Score]) -> bytes:
+  """One bar a task, a tick where guessing would end."""
+  figure, axes = _figure(6.4, 0.9 + 0.36 * len(scores))
+  order = sorted(scores, key=lambda score: score.accuracy)
+  for row, score in enumerate(order):
+    value = 100 * score.accuracy
+    axes.barh(row, value, color=ACCENT, alpha=0.85, height=0.62)
+    axes.plot([100 * score.chance] * 2, [row - 0.31, row + 0.31], color=INK)
+    axes.annotate(f'{value:.0f} %', (value, row), (5, 0), va='center',
+                  textcoords='offset points', color=INK, size=10)  # fmt: skip
+  axes.set(xlim=(0, 112), yticks=range(len(order)), ylim=(-0.6, len(order)))
+  axes.set_yticklabels([score.name for score in order], color=INK)
+  axes.set_xticks([0, 50, 100], ['0', '50', '100 %'])
+  axes.grid(False)
+  axes.tick_params(length=0)
+  axes.spines['bottom'].set_visible(False)
+  axes.annotate('│ guessing', (1, 1), xycoords='axes fraction', ha='right',
+                va='top', color=INK, size=10)  # fmt: skip
+  return _png(figure)
+
+
+def _figure(width: float, height: float):
+  figure = Figure(figsize=(width, height), layout='constrained')
+  axes = figure.subplots()
+  axes.grid(axis='y', color=GRID, lw=1)
+  axes.set_axisbelow(True)
+  for side in ('top', 'right', 'left'):
+    axes.spines[side].set_visible(False)
+  axes.spines['bottom'].set_color(FAINT)
+  axes.tick_params(colors=FAINT, labelsize=11, length=3)
+  axes.tick_params(axis='y', length=0)
+  axes.xaxis.label.set(color=INK, size=11.5)
+  axes.yaxis.label.set(color=INK, size=11.5)
+  return figure, axes
+
+
+def _percent_axis(axes) -> None:
+  axes.set_yticks([0, 25, 50, 75, 100], ['0', '25', '50', '75', '100 %'])
+
+
+def _laid_out(phases: Sequence[Phase]):
+  """Phases with curves, each with its colour and the step it starts at."""
+  spans, start = [], 0
+  for i, phase in enumerate(phases):
+    if phase.curve:
+      colour = PHASE_COLOURS[i % len(PHASE_COLOURS)]
+      spans.append((phase, colour, start))
+    start += phase.steps
+  return spans, start
+
+
+def _phase_labels(axes, spans, end: int) -> None:
+  for phase, colour, start in spans:
+    if start:
+      axes.axvline(start, color=GRID, lw=1.2)
+    # A short phase keeps its label inside the plot.
+    middle = (start + phase.steps / 2) / max(end, 1)
+    axes.annotate(
+      phase.name, (min(max(middle, 0.08), 0.92), 1.02),
+      xycoords='axes fraction', ha='center', va='bottom',
+      color=colour, weight='bold', size=10.5,
+    )  # fmt: skip
+  axes.set_xlabel('steps')
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+  """Running mean over a twentieth of the curve, shorter at both ends."""
+  half = max(1, len(values) // 40)
+  return np.array(
+    [values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))]
+  )
+
+
+def _png(figure: Figure) -> bytes:
+  buffer = io.BytesIO()
+  # No date or version inside: the same results give the same bytes.
+  figure.savefig(buffer, format='png', dpi=200, metadata={'Software': None})
+  return buffer.getvalue()

@@ -1,0 +1,178 @@
+"""What a run of the demo leaves behind: plain data, results.json.
+
+The page and the plots are made from it alone, so they can be made again
+without training.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmicl_jax import report
+from mmicl_jax.demo.data import save_picture
+from mmicl_jax.demo.tasks import Item
+from mmicl_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Point:
+  """One place on a training curve; accuracy (0 to 1) where it was measured."""
+
+  step: int
+  loss: float
+  accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+  """One phase of training: what was trained, for how long, how it went."""
+
+  name: str
+  profile: str
+  note: str
+  steps: int
+  seconds: float
+  examples_per_second: float
+  curve: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+  """Right answers on held-out images, and what guessing would give.
+
+  `ceiling` is what a perfect reader of the prompt reaches.
+  """
+
+  name: str
+  items: int
+  correct: int
+  chance: float
+  ceiling: float = 1.0
+  shots: int | None = None
+
+  @property
+  def accuracy(self) -> float:
+    return self.correct / self.items if self.items else 0.0
+
+  @property
+  def interval(self) -> tuple[float, float]:
+    return report.wilson(self.correct, self.items)
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+  """A module's parameters in one phase, of which some are trained."""
+
+  phase: str
+  module: str
+  parameters: int
+  trainable: int
+  bytes: int
+  optimizer_bytes: int
+
+
+@dataclass(frozen=True)
+class Sample:
+  """One prompt as the model read it; image paths are relative to the page."""
+
+  task: str
+  prompt: str
+  images: tuple[str, ...]
+  answer: str
+  target: str
+  shots: int = 0
+
+  @property
+  def correct(self) -> bool:
+    return self.answer.strip() == self.target.strip()
+
+  @classmethod
+  def of(cls, item: Item, answer: str, folder: str) -> 'Sample':
+    """The sample of an item, its images saved under `folder`."""
+    images = tuple(save_picture(p, folder) for p in item.pictures)
+    example = item.example
+    return cls(
+      item.task, example.inputs, images, answer, example.targets, item.shots
+    )
+
+
+@dataclass(frozen=True)
+class Results:
+  """Everything the page shows. Seconds are wall-clock, memory is the peak."""
+
+  seed: int
+  device: str
+  seconds: float
+  memory_bytes: int
+  parameters: int
+  shots: tuple[Score, ...]
+  phases: tuple[Phase, ...]
+  tasks: tuple[Score, ...] = ()
+  ledger: tuple[LedgerRow, ...] = ()
+  samples: tuple[Sample, ...] = ()
+  ask_command: str = ''
+  ask_answer: str = ''
+  export: str = ''
+  versions: dict[str, str] = field(default_factory=dict)
+
+  @property
+  def headline(self) -> Score:
+    """The score with the most demonstrations."""
+    return max(self.shots, key=lambda score: score.shots or 0)
+
+  def shot_table(self) -> list[dict[str, Any]]:
+    """Rows for `report.table`, the demo's last words on the terminal."""
+    rows = []
+    for score in self.shots:
+      low, high = score.interval
+      rows.append(
+        {
+          'shots': score.shots,
+          'items': score.items,
+          'right': report.percent(score.accuracy),
+          '95 % interval': f'{100 * low:.1f} to {100 * high:.1f} %',
+          'chance': report.percent(score.chance, 0),
+          'best possible': report.percent(score.ceiling, 0),
+        }
+      )
+    return rows
+
+  def save(self, folder: str) -> str:
+    """Writes FOLDER/results.json and returns its path."""
+    path = os.path.join(folder, 'results.json')
+    report.write_json(path, dataclasses.asdict(self))
+    return path
+
+  @classmethod
+  def load(cls, path: str) -> 'Results':
+    """Reads results.json; UserError where it is not the demo's."""
+    try:
+      with open(path, encoding='utf-8') as file:
+        raw = json.load(file)
+      return cls(
+        **{
+          **raw,
+          'shots': _all(Score, raw['shots']),
+          'tasks': _all(Score, raw['tasks']),
+          'ledger': _all(LedgerRow, raw['ledger']),
+          'samples': tuple(
+            Sample(**{**s, 'images': tuple(s['images'])})
+            for s in raw['samples']
+          ),
+          'phases': tuple(
+            Phase(**{**p, 'curve': _all(Point, p['curve'])})
+            for p in raw['phases']
+          ),
+        }
+      )
+    except (ValueError, KeyError, TypeError) as error:
+      raise UserError(
+        f'{path} is not a results.json of this version ({error}); run '
+        '`mmicl demo` again to write one.'
+      ) from None
+
+
+def _all(kind: type, rows: list[dict[str, Any]]) -> tuple:
+  return tuple(kind(**row) for row in rows)

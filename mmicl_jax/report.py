@@ -1,0 +1,86 @@
+"""What results are shown with: text tables, intervals, JSON on disk."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def wilson(
+  correct: int, items: int, z: float = 1.959964
+) -> tuple[float, float]:
+  """The 95 % interval of a share of right answers, as fractions.
+
+  Wilson's score interval: unlike the normal one it is not empty at 0 % and
+  100 %. No items: (0, 1).
+  """
+  if not 0 <= correct <= items:
+    raise ValueError(f'{correct} right of {items} items')
+  if items == 0:
+    return 0.0, 1.0
+  share = correct / items
+  scale = 1 + z * z / items
+  centre = (share + z * z / (2 * items)) / scale
+  half = math.sqrt(share * (1 - share) / items + (z / (2 * items)) ** 2)
+  half *= z / scale
+  return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def percent(share: float, digits: int = 1) -> str:
+  """0.9812 -> '98.1 %'."""
+  return f'{100 * share:.{digits}f} %'
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Aligned text: a heading, a rule, one line a row; numbers to the right.
+
+  The columns are the keys of the first row. Floats get three significant
+  digits at least, whole numbers thousands separators; None is blank.
+  """
+  if not rows:
+    return ''
+  columns = list(rows[0])
+  cells = [columns, *([_cell(row.get(c)) for c in columns] for row in rows)]
+  widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+  right = [all(_is_number_like(row.get(c)) for row in rows) for c in columns]
+  lines = [
+    '  '.join(
+      cell.rjust(width) if is_right else cell.ljust(width)
+      for cell, width, is_right in zip(line, widths, right, strict=True)
+    ).rstrip()
+    for line in cells
+  ]
+  lines.insert(1, '  '.join('─' * width for width in widths))
+  return '\n'.join(lines)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes JSON under a temporary name and renames it: never half a file."""
+  temporary = f'{os.fspath(path)}.tmp'
+  with open(temporary, 'w', encoding='utf-8') as file:
+    json.dump(value, file, ensure_ascii=False, indent=1, allow_nan=False)
+    file.write('\n')
+  os.replace(temporary, path)
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, int):
+    return f'{value:,}'
+  if isinstance(value, float):
+    return f'{value:,.1f}' if abs(value) >= 100 else f'{value:.3g}'
+  # A newline or a control character would break the table.
+  return ''.join(c if c.isprintable() else ' ' for c in str(value))
+
+
+def _is_number_like(value: Any) -> bool:
+  """Numbers, and texts such as '98.1 %' or '50 – 60 %', align to the right."""
+  if value is None or (
+    isinstance(value, int | float) and not isinstance(value, bool)
+  ):
+    return True
+  return isinstance(value, str) and value[:1].isdigit()
