@@ -1,0 +1,125 @@
+"""Where arrays live: one table from logical axes to mesh axes.
+
+Models name what an axis means, never a device. A mesh has three axes: `data`
+(batch), `fsdp` (batch, and a shard of every parameter), `tensor` (heads, MLP
+and vocabulary). An axis that its mesh axes do not divide stays whole.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mmicl_jax.errors import UserError
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+
+RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
+  ('activation_batch', ('data', 'fsdp')),
+  ('activation_length', ()),
+  ('activation_embed', ()),
+  ('vocab', ('tensor',)),
+  ('heads', ('tensor',)),
+  ('mlp', ('tensor',)),
+  ('joined_kv', ('tensor',)),
+  ('embed', ('fsdp',)),
+  ('kv', ()),
+  ('layers', ()),
+  ('relpos_buckets', ()),
+)
+
+
+def make_mesh(
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """A mesh over all devices; one axis may be -1: whatever is left.
+
+  Raises UserError when the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [data, fsdp, tensor]
+  if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+    raise UserError(
+      f'a mesh of {dict(zip(MESH_AXES, sizes, strict=True))} is not possible: '
+      'give positive sizes, and -1 to at most one axis.'
+    )
+  known = math.prod(size for size in sizes if size != -1)
+  sizes = [len(devices) // known if size == -1 else size for size in sizes]
+  if math.prod(sizes) != len(devices):
+    shape = ', '.join(
+      f'{axis}={size}' for axis, size in zip(MESH_AXES, sizes, strict=True)
+    )
+    raise UserError(
+      f'a mesh of {shape} needs {math.prod(sizes)} devices, but there are '
+      f'{len(devices)}: change the sizes, or leave one at -1.'
+    )
+  return jax.make_mesh(
+    tuple(sizes),
+    MESH_AXES,
+    devices=devices,
+    # Linen's einsums over sharded contractions need automatic axes.
+    axis_types=(jax.sharding.AxisType.Auto,) * len(MESH_AXES),
+  )
+
+
+def spec(
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh
+) -> PartitionSpec:
+  """Mesh axes of an array whose axes have logical names.
+
+  Raises UserError for a name that the table lacks, and ValueError when two
+  axes of one array would take the same mesh axis.
+  """
+  table, taken, entries = dict(RULES), set(), []
+  for name, size in zip(names, shape, strict=True):
+    if name is not None and name not in table:
+      raise UserError(
+        f'no rule for the logical axis {name!r}: partitioning.RULES has '
+        f'{", ".join(table)}.'
+      )
+    axes = table[name] if name is not None else ()
+    axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
+    if size % math.prod(mesh.shape[axis] for axis in axes):
+      axes = ()
+    if taken & set(axes):
+      raise ValueError(f'{tuple(names)} puts {axes} on two axes of one array')
+    taken |= set(axes)
+    entries.append(axes[0] if len(axes) == 1 else axes or None)
+  return PartitionSpec(*entries)
+
+
+def shardings(boxed: Any, mesh: Mesh) -> Any:
+  """A NamedSharding for each leaf of a tree of nn.Partitioned (or plain) ones.
+
+  boxed: parameters as `models.mmicl.abstract_params` gives them.
+  """
+
+  def one(leaf: Any) -> NamedSharding:
+    value = nn.unbox(leaf)
+    names = getattr(leaf, 'names', (None,) * len(value.shape))
+    return NamedSharding(mesh, spec(names, value.shape, mesh))
+
+  return jax.tree.map(
+    one, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows of a batch over the `data` and `fsdp` axes."""
+  return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The same on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def activation_rules() -> list[tuple[str, Any]]:
+  """The table in the form of flax's `nn.logical_axis_rules` context."""
+  return [(name, axes or None) for name, axes in RULES]
