@@ -1,0 +1,306 @@
+"""Checkpoints in T5X's layout, written and read by Orbax.
+
+MODEL_DIR/checkpoint_<step>/state holds {'target': parameters, 'state':
+{'step', 'param_states'}} with T5X's names for the optimizer state, so that
+either trainer resumes the other's run; beside it `dataset` holds the position
+of the data iterator. What else a MODEL_DIR needs to be usable alone is in
+model_dir.py.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from flax import serialization, traverse_util
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.iterator_state import (
+  IteratorStateHandler,
+  IteratorStateRestore,
+  IteratorStateSave,
+)
+
+log = logging.getLogger(__name__)
+
+Tree = Mapping[str, Any]
+PREFIX = 'checkpoint'
+
+
+def state_tree(params: Tree, step: Any, opt_state: Any = None) -> dict:
+  """The tree that is saved; without an optimizer state: weights only.
+
+  Optimizer states get the names they have under T5X's
+  OptaxWrapper(multi_transform({'train': ..., 'frozen': ...})), whose empty
+  nodes are left out.
+  """
+  state = {'step': step}
+  if opt_state is not None:
+    inner = _without_empty(serialization.to_state_dict(opt_state))
+    state['param_states'] = {'inner_states': {'train': {'inner_state': inner}}}
+  return {'target': dict(params), 'state': state}
+
+
+def opt_state_of(tree: Tree, like: Any) -> Any:
+  """Takes the optimizer state out of a saved tree, in the structure `like`."""
+  inner = tree['state']['param_states']['inner_states']['train']['inner_state']
+  flat = traverse_util.flatten_dict(
+    serialization.to_state_dict(like), keep_empty_nodes=True
+  )
+  flat |= traverse_util.flatten_dict(inner)
+  return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
+
+
+class Checkpointer:
+  """The checkpoints of one MODEL_DIR.
+
+  Saving is asynchronous: `save` returns once the arrays are copied to host
+  memory. Raises UserError if the directory cannot be written.
+  """
+
+  def __init__(self, model_dir: str | os.PathLike, *, keep: int | None = None):
+    self.directory = epath.Path(model_dir).absolute()
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(
+        f'cannot make the model directory {self.directory}: {error.strerror}; '
+        'choose another MODEL_DIR'
+      ) from error
+    if not os.access(self.directory, os.W_OK):
+      raise UserError(
+        f'the model directory {self.directory} is not writable; change its '
+        'permissions or choose another MODEL_DIR'
+      )
+    for path in self.directory.glob(f'{PREFIX}_*tmp*'):
+      log.warning('%s is of a save that was interrupted: ignored', path)
+    self._manager = _manager(self.directory, keep)
+
+  def steps(self) -> list[int]:
+    """The steps of all complete checkpoints, in order."""
+    return sorted(self._manager.all_steps())
+
+  def save(self, step: int, tree: Tree, iterator_state: Any = None) -> None:
+    """Saves a `state_tree` and the data iterator's state (JSON values)."""
+    items = {'state': ocp.args.PyTreeSave(dict(tree))}
+    if iterator_state is not None:
+      items['dataset'] = IteratorStateSave(iterator_state)
+    try:
+      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+    except (OSError, ValueError) as error:
+      raise _not_written(self.directory, step, error) from error
+
+  def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
+    """Reads (state tree, iterator state or None) into the form of `like`.
+
+    like: a `state_tree` of jax.ShapeDtypeStruct; arrays are read straight
+    into the shardings and dtypes it names. Raises UserError if the checkpoint
+    is of another architecture or another trainable set.
+    """
+    path = _path(self.directory, step)
+    _check_same(path, self._metadata(step), like)
+    items = {'state': _restore_args(like)}
+    if IteratorStateHandler.exists(path / 'dataset'):
+      items['dataset'] = IteratorStateRestore()
+    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    return restored['state'], restored.get('dataset')
+
+  def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
+    """(step, state tree, iterator state) of the newest readable checkpoint.
+
+    A checkpoint that cannot be read is moved aside under a name that says so,
+    and the one before is taken. None if there is no checkpoint; raises
+    UserError if there are some, but none is readable.
+    """
+    steps = self.steps()
+    for step in reversed(steps):
+      try:
+        return step, *self.restore(step, like)
+      except UserError:
+        raise
+      except Exception as error:  # whatever a damaged file provokes
+        self._set_aside(step, error)
+    if steps:
+      raise UserError(
+        f'none of the checkpoints {steps} in {self.directory} can be read; '
+        'they were renamed to torn_*: start in a new MODEL_DIR'
+      )
+    return None
+
+  def wait(self) -> None:
+    """Returns when the last save is complete on disk."""
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+      raise _not_written(self.directory, None, error) from error
+
+  def close(self) -> None:
+    self.wait()
+    self._manager.close()
+
+  def _metadata(self, step: int) -> Tree:
+    return self._manager.item_metadata(step)['state'].tree
+
+  def _set_aside(self, step: int, error: Exception) -> None:
+    path = _path(self.directory, step)
+    aside = path.parent / f'torn_{path.name}'
+    reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
+    log.warning(
+      'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
+      path,
+      reason,
+      aside.name,
+    )
+    if jax.process_index() == 0:
+      if aside.exists():
+        aside.rmtree()
+      path.rename(aside)
+    if jax.process_count() > 1:
+      jax.experimental.multihost_utils.sync_global_devices(f'torn_{step}')
+    self._manager.reload()
+
+
+def save_weights(
+  model_dir: str | os.PathLike, params: Tree, step: int = 0
+) -> None:
+  """Writes checkpoint_<step> with parameters alone, as converters do."""
+  checkpointer = Checkpointer(model_dir)
+  checkpointer.save(step, state_tree(params, np.int32(step)))
+  checkpointer.close()
+
+
+def load_weights(path: str | os.PathLike, like: Tree | None = None) -> dict:
+  """Parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint_<step>.
+
+  like: a parameter tree of jax.ShapeDtypeStruct, whose dtypes and shardings
+  are used; without it arrays come as they were saved. Raises UserError if
+  there is no checkpoint or it is of another architecture.
+  """
+  directory, step = locate(path)
+  with _manager(directory, read_only=True) as manager:
+    try:
+      saved = manager.item_metadata(step)['state'].tree
+      if like is None:
+        like = jax.tree.map(
+          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), saved['target']
+        )
+      target = {'target': dict(like)}
+      _check_same(_path(directory, step), {'target': saved['target']}, target)
+      args = ocp.args.Composite(state=_restore_args(target))
+      return manager.restore(step, args=args)['state']['target']
+    except UserError:
+      raise
+    except Exception as error:
+      raise UserError(
+        f'the checkpoint {_path(directory, step)} is damaged or incomplete '
+        f'({str(error).splitlines()[0][:200]}); name another checkpoint_<step>'
+      ) from error
+
+
+def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
+  """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>."""
+  directory = epath.Path(path).absolute()
+  match = re.fullmatch(rf'{PREFIX}_(\d+)', directory.name)
+  if match:
+    if not directory.exists():
+      raise UserError(f'there is no checkpoint at {directory}')
+    return directory.parent, int(match[1])
+  steps = [
+    int(m[1])
+    for p in (directory.iterdir() if directory.is_dir() else ())
+    if (m := re.fullmatch(rf'{PREFIX}_(\d+)', p.name))
+  ]
+  if not steps:
+    raise UserError(
+      f'there is no {PREFIX}_<step> in {directory}: name a directory that '
+      'training or conversion has written'
+    )
+  return directory, max(steps)
+
+
+def _manager(
+  directory: epath.Path, keep: int | None = None, read_only: bool = False
+) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(
+    directory,
+    options=ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      step_prefix=PREFIX,
+      # A reader must not sweep away what a training run is writing.
+      cleanup_tmp_directories=not read_only,
+      read_only=read_only,
+    ),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(use_ocdbt=True),
+      'dataset': IteratorStateHandler(),
+    },
+  )
+
+
+def _path(directory: epath.Path, step: int) -> epath.Path:
+  return directory / f'{PREFIX}_{step}'
+
+
+def _restore_args(like: Tree) -> ocp.args.PyTreeRestore:
+  # A T5X checkpoint also holds empty nodes: partial_restore passes over them.
+  return ocp.args.PyTreeRestore(
+    like,
+    restore_args=jax.tree.map(
+      lambda x: ocp.ArrayRestoreArgs(
+        sharding=x.sharding or _local(), global_shape=x.shape, dtype=x.dtype
+      ),
+      like,
+    ),
+    partial_restore=True,
+  )
+
+
+def _local() -> jax.sharding.Sharding:
+  return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def _check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
+  """Raises UserError naming the first parameter that differs, both shapes."""
+  ours = _shapes(like['target'])
+  theirs = _shapes(saved['target'])
+  for name in sorted(ours.keys() | theirs.keys()):
+    if ours.get(name) != theirs.get(name):
+      raise UserError(
+        f'{path} is of another architecture: the parameter {name} has shape '
+        f'{theirs.get(name, "none (it is absent)")} there and '
+        f'{ours.get(name, "none (it is absent)")} in this model; use the '
+        'model configuration that the checkpoint was trained with'
+      )
+  if 'state' not in like:
+    return
+  ours, theirs = _shapes(like['state']), _shapes(saved['state'])
+  for name in sorted(ours.keys() | theirs.keys()):
+    if ours.get(name) != theirs.get(name):
+      raise UserError(
+        f'{path} was trained with another trainable set or optimizer '
+        f'({name} is in only one of the two): resume it with its own stage, '
+        'or start the new stage in another MODEL_DIR with INIT_FROM'
+      )
+
+
+def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+  flat = traverse_util.flatten_dict(dict(tree), sep='/')
+  return {name: tuple(x.shape) for name, x in flat.items()}
+
+
+def _without_empty(tree: Tree) -> dict:
+  return traverse_util.unflatten_dict(traverse_util.flatten_dict(tree))
+
+
+def _not_written(directory, step, error) -> UserError:
+  name = 'the last checkpoint' if step is None else f'{PREFIX}_{step}'
+  return UserError(
+    f'{name} could not be written to {directory} '
+    f'({str(error).splitlines()[0][:200]}); earlier checkpoints are intact: '
+    'make room or choose another MODEL_DIR'
+  )

@@ -1,0 +1,62 @@
+"""What stands beside the checkpoints, so that a MODEL_DIR is usable alone.
+
+model.json (the model's configuration), spiece.model (the vocabulary),
+config.gin (the operative configuration of the run), ledger.json.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
+
+MODEL, VOCABULARY, GIN, LEDGER = (
+  'model.json',
+  'spiece.model',
+  'config.gin',
+  'ledger.json',
+)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes under a temporary name and renames: never half a file."""
+  path = Path(path)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  temporary.replace(path)
+
+
+def write_config(directory: str | os.PathLike, config: configs.MMICLConfig):
+  """Writes model.json."""
+  text = json.dumps(configs.to_dict(config), indent=2)
+  write_text(Path(directory) / MODEL, text + '\n')
+
+
+def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
+  """Reads model.json; raises UserError if it is missing or damaged."""
+  path = Path(directory) / MODEL
+  try:
+    return configs.from_dict(json.loads(path.read_text(encoding='utf-8')))
+  except FileNotFoundError as error:
+    raise UserError(
+      f'{path} is missing: copy it there from where the model was trained'
+    ) from error
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path} does not describe a model ({error}); copy it again from where '
+      'the model was trained'
+    ) from error
+
+
+def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
+  """Copies a SentencePiece file to its place; raises UserError if absent."""
+  target = Path(directory) / VOCABULARY
+  if not Path(source).is_file():
+    raise UserError(f'the vocabulary file {source} does not exist')
+  if Path(source).resolve() == target.resolve():
+    return
+  temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
+  shutil.copyfile(source, temporary)
+  temporary.replace(target)

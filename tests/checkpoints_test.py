@@ -1,0 +1,264 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import serialization, traverse_util
+
+from mmicl_jax import checkpoints, optim, stages
+from mmicl_jax.errors import UserError
+from mmicl_jax.model_dir import (
+  copy_vocabulary,
+  read_config,
+  write_config,
+)
+from mmicl_jax.models import configs
+
+PROFILE = ('^projector/', 'query')
+TX = optim.adamw(optim.log_warmup(1e-3, 10))
+
+
+def params(width=3):
+  return {
+    'projector': {'kernel': jnp.arange(2.0 * width).reshape(2, width)},
+    't5': {
+      'query': {'kernel': jnp.full((2, 2), 2.0)},
+      'key': {'kernel': jnp.full((2, 2), 3.0, jnp.bfloat16)},
+    },
+  }
+
+
+def tree(step, profile=PROFILE, width=3, scale=1.0):
+  p = jax.tree.map(lambda x: x * scale, params(width))
+  trainable, _ = stages.split(p, profile)
+  return checkpoints.state_tree(p, jnp.int32(step), TX.init(trainable))
+
+
+def like(t):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), t)
+
+
+def save(directory, *steps, keep=None):
+  c = checkpoints.Checkpointer(directory, keep=keep)
+  for step in steps:
+    c.save(step, tree(step, scale=step), {'position': step})
+  c.close()
+
+
+def assert_equal(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+GOLDEN = """\
+state/param_states/inner_states/train/inner_state/1/0/count
+state/param_states/inner_states/train/inner_state/1/0/mu/projector/kernel
+state/param_states/inner_states/train/inner_state/1/0/mu/t5/query/kernel
+state/param_states/inner_states/train/inner_state/1/0/nu/projector/kernel
+state/param_states/inner_states/train/inner_state/1/0/nu/t5/query/kernel
+state/param_states/inner_states/train/inner_state/1/2/count
+state/step
+target/projector/kernel
+target/t5/key/kernel
+target/t5/query/kernel"""
+
+
+def test_golden_layout(tmp_path):
+  save(tmp_path, 5)
+  assert sorted(traverse_util.flatten_dict(tree(0), sep='/')) == (
+    GOLDEN.splitlines()
+  )
+  assert (tmp_path / 'checkpoint_5/state/manifest.ocdbt').is_file()
+  assert json.loads(
+    (tmp_path / 'checkpoint_5/dataset/process_0-of-1.json').read_text()
+  ) == {'position': 5}
+
+
+def test_optimizer_state_is_named_as_t5x_names_it():
+  # What T5X's OptaxWrapper saves: to_state_dict of multi_transform's state.
+  trainable, _ = stages.split(params(), PROFILE)
+  chosen = traverse_util.flatten_dict(trainable)
+  labels = traverse_util.path_aware_map(
+    lambda path, _: 'train' if path in chosen else 'frozen', params()
+  )
+  wrapped = optax.multi_transform(
+    {'train': TX, 'frozen': optax.set_to_zero()}, labels
+  )
+  theirs = traverse_util.flatten_dict(
+    serialization.to_state_dict(wrapped.init(params()))
+  )
+  assert_equal(
+    traverse_util.unflatten_dict(theirs), tree(0)['state']['param_states']
+  )
+
+
+def test_restores_what_was_saved(tmp_path):
+  save(tmp_path, 5)
+  step, state, position = checkpoints.Checkpointer(tmp_path).restore_latest(
+    like(tree(0))
+  )
+  assert step == 5 and position == {'position': 5}
+  assert_equal(state, tree(5, scale=5))
+  trainable, _ = stages.split(params(), PROFILE)
+  assert_equal(
+    checkpoints.opt_state_of(state, TX.init(trainable)), TX.init(trainable)
+  )
+
+
+def test_empty_directory_has_no_checkpoint(tmp_path):
+  assert checkpoints.Checkpointer(tmp_path).restore_latest({}) is None
+
+
+def test_keeps_the_newest(tmp_path):
+  save(tmp_path, 1, 2, 3, keep=2)
+  assert checkpoints.Checkpointer(tmp_path).steps() == [2, 3]
+
+
+def test_a_save_is_not_disturbed_by_donation(tmp_path):
+  @jax.jit
+  def init():
+    return {'a': jnp.ones((512, 512))}
+
+  step = jax.jit(lambda t: {'a': t['a'] + 1}, donate_argnums=0)
+  state = init()
+  c = checkpoints.Checkpointer(tmp_path)
+  for i in range(4):
+    c.save(i, checkpoints.state_tree(state, jnp.int32(i)))
+    for _ in range(5):
+      state = step(state)
+  c.close()
+  for i in range(4):
+    saved = checkpoints.load_weights(tmp_path / f'checkpoint_{i}')
+    np.testing.assert_array_equal(saved['a'], 1 + 5 * i)
+
+
+def files(path):
+  return sorted(
+    (p for p in Path(path).rglob('*') if p.is_file()),
+    key=lambda p: -p.stat().st_size,
+  )
+
+
+def test_a_truncated_checkpoint_is_named_and_skipped(tmp_path, caplog):
+  save(tmp_path, 5, 10)
+  for path in (tmp_path / 'checkpoint_10/state').rglob('*'):
+    if path.is_file() and path.parent.name == 'd':
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  c = checkpoints.Checkpointer(tmp_path)
+  with caplog.at_level(logging.WARNING):
+    step, state, _ = c.restore_latest(like(tree(0)))
+  assert step == 5
+  assert_equal(state, tree(5, scale=5))
+  assert 'checkpoint_10 is damaged' in caplog.text
+  c.save(10, tree(10))  # the name is free again
+  c.close()
+  assert c.steps() == [5, 10]
+
+
+@pytest.mark.parametrize(
+  'name', ['state/_METADATA', 'state/manifest.ocdbt', 'state', 'dataset']
+)
+def test_a_missing_file_is_a_torn_checkpoint(tmp_path, name):
+  save(tmp_path, 5, 10)
+  path = tmp_path / 'checkpoint_10' / name
+  if name == 'dataset':
+    (path / 'process_0-of-1.json').write_text('{"posi')
+  elif path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink()
+  step, *_ = checkpoints.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  assert step == 5
+
+
+def test_an_interrupted_save_is_named_and_ignored(tmp_path, caplog):
+  save(tmp_path, 5)
+  shutil.copytree(
+    tmp_path / 'checkpoint_5',
+    tmp_path / 'checkpoint_10.orbax-checkpoint-tmp-1',
+  )
+  c = checkpoints.Checkpointer(tmp_path)
+  assert 'checkpoint_10' in caplog.text and 'interrupted' in caplog.text
+  assert c.restore_latest(like(tree(0)))[0] == 5
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+  save(tmp_path, 5)
+  (tmp_path / 'checkpoint_5/state/_METADATA').unlink()
+  c = checkpoints.Checkpointer(tmp_path)
+  with pytest.raises(UserError, match='none of the checkpoints'):
+    c.restore_latest(like(tree(0)))
+
+
+def test_another_architecture_is_named(tmp_path):
+  save(tmp_path, 5)
+  c = checkpoints.Checkpointer(tmp_path)
+  match = r'projector/kernel has shape \(2, 3\) there and \(2, 4\)'
+  with pytest.raises(UserError, match=match):
+    c.restore_latest(like(tree(0, width=4)))
+  with pytest.raises(UserError, match=match):
+    checkpoints.load_weights(tmp_path, like(params(4)))
+  assert c.steps() == [5]
+
+
+def test_another_stage_is_named(tmp_path):
+  save(tmp_path, 5)
+  other = like(tree(0, profile=('^projector/',)))
+  with pytest.raises(UserError, match='another trainable set'):
+    checkpoints.Checkpointer(tmp_path).restore_latest(other)
+
+
+def test_weights_take_the_dtype_and_sharding_asked_for(tmp_path):
+  checkpoints.save_weights(tmp_path, params())
+  mesh = jax.make_mesh((1,), ('data',))
+  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  asked = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=sharding),
+    params(),
+  )
+  loaded = checkpoints.load_weights(tmp_path, asked)
+  kernel = loaded['projector']['kernel']
+  assert kernel.dtype == jnp.bfloat16 and kernel.sharding == sharding
+  np.testing.assert_array_equal(kernel, params()['projector']['kernel'])
+  assert_equal(checkpoints.load_weights(tmp_path / 'checkpoint_0'), params())
+
+
+def test_weights_of_a_training_checkpoint(tmp_path):
+  save(tmp_path, 5, 10)
+  assert_equal(checkpoints.load_weights(tmp_path), tree(0, scale=10)['target'])
+
+
+def test_no_checkpoint_is_an_error(tmp_path):
+  for path in (tmp_path, tmp_path / 'checkpoint_3', tmp_path / 'nowhere'):
+    with pytest.raises(UserError, match='there is no'):
+      checkpoints.load_weights(path)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='model directory'):
+    checkpoints.Checkpointer(tmp_path / 'file' / 'model')
+
+
+def test_model_json_round_trip(tmp_path):
+  write_config(tmp_path, configs.TINY)
+  assert read_config(tmp_path) == configs.TINY
+  (tmp_path / 'model.json').write_text('{"vit": {}')
+  with pytest.raises(UserError, match='model.json'):
+    read_config(tmp_path)
+  with pytest.raises(UserError, match='missing'):
+    read_config(tmp_path / 'nowhere')
+
+
+def test_vocabulary_is_copied(tmp_path):
+  (tmp_path / 'a.model').write_bytes(b'pieces')
+  copy_vocabulary(tmp_path, tmp_path / 'a.model')
+  assert (tmp_path / 'spiece.model').read_bytes() == b'pieces'
+  copy_vocabulary(tmp_path, tmp_path / 'spiece.model')
+  with pytest.raises(UserError, match='does not exist'):
+    copy_vocabulary(tmp_path, tmp_path / 'b.model')
