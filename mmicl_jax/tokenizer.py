@@ -7,34 +7,22 @@ and SentencePiece starts afresh after each, so `图.` ends in `▁` `.`.
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import sentencepiece
 
+from mmicl_jax.context import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
+from mmicl_jax.normaliser import Normaliser
 
-IMAGE = '图'
-NUM_PROXIES = 20
 NUM_EXTRA_IDS = 100
-PROXIES = tuple(f'<image{i}>' for i in range(NUM_PROXIES))
 
 _T5_SPECIAL = re.compile(r'(</s>|<pad>|<unk>|<extra_id_(?:[1-9]\d|\d)>)')
 _ADDED = re.compile(f'({IMAGE}|<image1?\\d>|{_T5_SPECIAL.pattern[1:]}')
 _SURROGATES = re.compile('[\ud800-\udfff]')
 _SPACES = re.compile(' {2,}')
-# Unicode's White_Space; str.rstrip would also take U+001C..U+001F.
-_WHITE_SPACE = (
-  '\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
-  '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
-)
-# Extenders and prepended marks that are no marks by category (UAX 29).
-_EXTENDERS = frozenset('\u200c\u200d\uff9e\uff9f\u0e33\u0eb3')
-_PREPENDED = frozenset(
-  '\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e'
-)
 # A ModelProto whose normalizer does nothing: protobuf merges a repeated message
 # field, and the last scalar wins. Field 3 is the normalizer; in it, 2 = no
 # character map, 3 = no dummy prefix, 4 = keep whitespace.
@@ -86,13 +74,7 @@ class Tokenizer:
     self._pieces = sentencepiece.SentencePieceProcessor(
       model_proto=proto + _NO_NORMALIZER
     )
-    self._normalizer = sentencepiece.SentencePieceNormalizer(
-      model_proto=proto,
-      add_dummy_prefix=False,
-      remove_extra_whitespaces=False,
-      escape_whitespaces=False,
-    )
-    self._characters = _Characters(self._normalizer)
+    self._normaliser = Normaliser(proto)
     self._words: dict[str, list[int]] = {}
     size = len(self._pieces)
     extra = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
@@ -109,7 +91,7 @@ class Tokenizer:
   @property
   def proxy_ids(self) -> range:
     """The ids of `<image0>` .. `<image19>`."""
-    return range(self.image_id + 1, self.image_id + 1 + NUM_PROXIES)
+    return range(self.image_id + 1, self.image_id + 1 + len(PROXIES))
 
   @property
   def vocab_size(self) -> int:
@@ -129,9 +111,7 @@ class Tokenizer:
         ids += self._encode_plain(part)
     return ids
 
-  def decode(
-    self, ids: Sequence[int], skip_special_tokens: bool = True
-  ) -> str:
+  def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
     """Text of ids; ids outside the vocabulary are left out."""
     tokens = [self._tokens[i] for i in ids if 0 <= i < len(self._tokens)]
     if skip_special_tokens:
@@ -144,7 +124,7 @@ class Tokenizer:
 
   def _encode_plain(self, text: str) -> list[int]:
     """Ids of a text without added tokens: normalise, cut into words."""
-    text = self._normalise(text).rstrip(_WHITE_SPACE)
+    text = self._normaliser(text)
     if not text:
       return []
     text = _SPACES.sub('▁', text).replace(' ', '▁')
@@ -162,60 +142,6 @@ class Tokenizer:
     if len(self._words) < _WORD_CACHE:
       self._words[word] = ids
     return ids
-
-  def _normalise(self, text: str) -> str:
-    """SentencePiece's character map, applied as `tokenizers` applies it.
-
-    A cluster of several characters in less than 6 bytes is replaced as a whole
-    by the image of its shortest known prefix; everything else is mapped
-    character by character.
-    """
-    if text.isascii() or not any(map(_extends, text)):
-      return text.translate(self._characters)
-    return ''.join(map(self._normalise_cluster, _clusters(text)))
-
-  def _normalise_cluster(self, cluster: str) -> str:
-    if 1 < len(cluster) and len(cluster.encode()) < 6:
-      first, normalize = cluster[0], self._normalizer.normalize
-      if (whole := first.translate(self._characters)) != first:
-        return whole
-      for end in range(2, len(cluster) + 1):
-        whole = normalize(cluster[:end])
-        if whole != first + normalize(cluster[1:end]):
-          return whole
-    return cluster.translate(self._characters)
-
-
-class _Characters(dict):
-  """Ordinal -> normalised character, filled on demand, for str.translate."""
-
-  def __init__(self, normalizer: sentencepiece.SentencePieceNormalizer):
-    self._normalizer = normalizer
-
-  def __missing__(self, ordinal: int) -> str:
-    self[ordinal] = self._normalizer.normalize(chr(ordinal))
-    return self[ordinal]
-
-
-def _extends(character: str) -> bool:
-  """Whether the character belongs to the cluster before it."""
-  return character in _EXTENDERS or unicodedata.category(character)[0] == 'M'
-
-
-def _clusters(text: str) -> Iterable[str]:
-  """Grapheme clusters (UAX 29) so far as they may be shorter than 6 bytes."""
-  start = 0
-  for i in range(1, len(text)):
-    before = text[i - 1]
-    if before in _PREPENDED:
-      continue
-    if not _extends(text[i]) or (
-      unicodedata.category(before) in ('Cc', 'Cf', 'Zl', 'Zp')
-      and before not in _EXTENDERS
-    ):
-      yield text[start:i]
-      start = i
-  yield text[start:]
 
 
 def train_sentencepiece(
@@ -300,7 +226,7 @@ class BertTokenizer:
     bert.post_processor = processors.BertProcessing(
       ('[SEP]', vocab['[SEP]']), ('[CLS]', vocab['[CLS]'])
     )
-    extra = [f'<extra_id_{i}>' for i in range(NUM_PROXIES + 1, NUM_EXTRA_IDS)]
+    extra = [f'<extra_id_{i}>' for i in range(len(PROXIES) + 1, NUM_EXTRA_IDS)]
     bert.add_special_tokens([*special, '[DEC]', IMAGE, *PROXIES, *extra])
     self._bert = bert
     self.vocab_size = bert.get_vocab_size()
