@@ -1,0 +1,342 @@
+"""MIC records: JSON Lines with a prompt, its images and the answer.
+
+    {"input_text": "image 0 is <image0>图. What is it?",
+     "input_image": ["images/cat.png"], "output_text": "a cat"}
+
+An image is a path, relative to the file's folder, or base64; one alone needs
+no list. `id`, `dataset`, `meta` and any other keys are kept. Each error names
+the file and the line.
+"""
+
+import array
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from mmicl_jax.context import Example, Turn, collapse, turn_from_text
+from mmicl_jax.context_text import MAX_IMAGES, count_problem, too_many
+from mmicl_jax.errors import UserError
+
+_OPTIONAL = ('id', 'dataset', 'meta')
+_KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
+_DATA_URL = re.compile(r'data:[\w/.+-]+;base64,')
+_BASE64 = re.compile(r'[A-Za-z0-9+/\s]{64,}')
+_MAGIC = (
+  rb'\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM.{4}\0{4}|II\*\0|MM\0\*'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One line of a MIC file.
+
+  `input_image` is as in the file; in `images` the paths are joined to `root`.
+  `where` is the file and line.
+  """
+
+  input_text: str
+  input_image: str | bytes | Sequence[str | bytes]
+  output_text: str = ''
+  id: str | int | None = None
+  dataset: str | None = None
+  meta: Any = None
+  extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  root: str = ''
+  where: str = ''
+
+  @property
+  def inputs(self) -> str:
+    return self.input_text
+
+  @property
+  def targets(self) -> str:
+    return self.output_text
+
+  @property
+  def images(self) -> tuple[str | bytes, ...]:
+    """What `images.load_image` can open, in order."""
+    images = _listed(self.input_image)
+    return tuple(resolve(image, self.root) for image in images)
+
+  def to_json(self) -> str:
+    """The line of the file, without its end."""
+    optional = {key: getattr(self, key) for key in _OPTIONAL}
+    image = self.input_image
+    if isinstance(image, (str, bytes)):
+      image = _encoded(image)
+    else:
+      image = [_encoded(i) for i in image]
+    value = {
+      'input_text': self.input_text,
+      'input_image': image,
+      'output_text': self.output_text,
+      **{k: v for k, v in optional.items() if v is not None},
+      **self.extra,
+    }
+    return json.dumps(value, ensure_ascii=False)
+
+
+def resolve(image: str | bytes, root: str = '') -> str | bytes:
+  """A path joined to root; bytes, base64 and data: URLs stay as they are.
+
+  A string is base64 only when it decodes to the beginning of an image file, so
+  no path is taken for one.
+  """
+  if isinstance(image, bytes) or _DATA_URL.match(image):
+    return image
+  if _BASE64.match(image) and re.match(_MAGIC, _head(image), re.DOTALL):
+    return image
+  return os.path.normpath(os.path.join(root, image))
+
+
+def read(
+  path: str | os.PathLike,
+  data_dir: str | os.PathLike | None = None,
+  *,
+  need_answer: bool = True,
+  on_error: Callable[[UserError], None] | None = None,
+) -> Iterator[Record]:
+  """The records of a JSON Lines file, in order; blank lines are skipped.
+
+  Image paths are relative to `data_dir`, else to the file's folder. Raises
+  UserError with file and line for a line that is no valid record; `on_error`
+  gets it instead and the line is skipped.
+  """
+  root = _root(path, data_dir)
+  with open(path, 'rb') as file:
+    for number, line in enumerate(file, 1):
+      if line.strip():
+        where = f'{os.fspath(path)}:{number}'
+        try:
+          yield parse(line, where, root, need_answer=need_answer)
+        except UserError as error:
+          if on_error is None:
+            raise
+          on_error(error)
+
+
+def write(path: str | os.PathLike, records: Iterable[Record]) -> int:
+  """Writes records whole or not at all; returns how many.
+
+  Image bytes become base64. A half-written file is never left at `path`.
+  """
+  count = 0
+  with atomic(path) as file:
+    for record in records:
+      file.write(record.to_json() + '\n')
+      count += 1
+  return count
+
+
+class JsonlIndex(Sequence[Record]):
+  """Random access to the records of a big JSON Lines file.
+
+  Holds 16 bytes a record. Every access opens the file anew, so an index may be
+  pickled, forked and shared between threads.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    need_answer: bool = True,
+  ):
+    self.path = os.path.abspath(path)
+    self.root = _root(self.path, data_dir)
+    self._need_answer = need_answer
+    self._starts, self._lines = array.array('Q'), array.array('Q')
+    start = 0
+    with open(self.path, 'rb') as file:
+      for number, line in enumerate(file, 1):
+        if line.strip():
+          self._starts.append(start)
+          self._lines.append(number)
+        start += len(line)
+
+  def __len__(self) -> int:
+    return len(self._starts)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return [self[i] for i in range(*index.indices(len(self)))]
+    index = range(len(self))[index]
+    with open(self.path, 'rb') as file:
+      file.seek(self._starts[index])
+      line = file.readline()
+    where = f'{self.path}:{self._lines[index]}'
+    return parse(line, where, self.root, need_answer=self._need_answer)
+
+  def __repr__(self) -> str:
+    return f'JsonlIndex({self.path!r}, {len(self)} records)'
+
+
+def parse(
+  line: bytes, where: str = '', root: str = '', *, need_answer: bool = True
+) -> Record:
+  """One line of a file. Raises UserError that says where and what to do."""
+  at = _at(where)
+  try:
+    value = json.loads(line.decode('utf-8-sig'))
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{at}not UTF-8 (byte {error.start} of the line): save the file as UTF-8.'
+    ) from error
+  except (ValueError, RecursionError) as error:
+    raise UserError(
+      f'{at}not JSON ({error}): write one JSON object on each line.'
+    ) from error
+  if not isinstance(value, dict):
+    raise UserError(
+      f'{at}a JSON {type(value).__name__}, not an object: write '
+      '{"input_text": ..., "input_image": [...], "output_text": ...}.'
+    )
+  record = Record(
+    input_text=_text(value, 'input_text', at),
+    input_image=_images(value, at),
+    output_text=_text(value, 'output_text', at, required=need_answer),
+    id=_optional(value, 'id', (str, int), at),
+    dataset=_optional(value, 'dataset', (str,), at),
+    meta=value.get('meta'),
+    extra={k: v for k, v in value.items() if k not in _KNOWN},
+    root=root,
+    where=where,
+  )
+  count = len(_listed(record.input_image))
+  problem = count_problem(record.input_text, count)
+  if problem or count > MAX_IMAGES:
+    raise UserError(at + (problem or too_many(count)))
+  return record
+
+
+def turn_from_record(record: Record) -> Turn:
+  """A record as a query or demonstration, its images free to be renumbered."""
+  with _named(record):
+    return turn_from_text(record.inputs, record.images, record.targets)
+
+
+def example_from_record(record: Record) -> Example:
+  """A record as it stands, with one 图 for each image."""
+  return Example(
+    collapse(record.inputs), record.targets, record.images, name=record.where
+  )
+
+
+@contextlib.contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[IO[str]]:
+  """A text file that appears at `path` only when all of it is written."""
+  folder = os.path.dirname(os.path.abspath(path))
+  os.makedirs(folder, exist_ok=True)
+  descriptor, name = tempfile.mkstemp(dir=folder, prefix='.unfinished-')
+  try:
+    with open(descriptor, 'w', encoding='utf-8') as file:
+      yield file
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
+    os.replace(name, path)
+  except BaseException:
+    os.unlink(name)
+    raise
+
+
+@contextlib.contextmanager
+def _named(record: Record) -> Iterator[None]:
+  try:
+    yield
+  except UserError as error:
+    if not record.where or str(error).startswith(record.where):
+      raise
+    raise UserError(f'{record.where}: {error}') from error
+
+
+def _root(path: str | os.PathLike, data_dir: str | os.PathLike | None) -> str:
+  return os.fspath(data_dir) if data_dir else os.path.dirname(os.fspath(path))
+
+
+def _at(where: str) -> str:
+  return f'{where}: ' if where else ''
+
+
+def _head(text: str) -> bytes:
+  return base64.b64decode(re.sub(r'\s', '', text[:64])[:32])
+
+
+def _encoded(image: Any) -> str:
+  if isinstance(image, bytes):
+    return base64.b64encode(image).decode()
+  if isinstance(image, (str, os.PathLike)):
+    return os.fspath(image)
+  raise UserError(
+    f'A record holds {type(image).__name__} for an image: give a path or the '
+    'bytes of an image file.'
+  )
+
+
+def _listed(image: Any) -> list[Any]:
+  """'' is no image, as in the published files' output_image."""
+  if isinstance(image, (str, bytes)):
+    return [image] if image else []
+  return list(image)
+
+
+def _text(
+  value: dict[str, Any], key: str, at: str, required: bool = True
+) -> str:
+  if key not in value and not required:
+    return ''
+  text = _required(value, key, at)
+  if not isinstance(text, str):
+    raise UserError(f'{at}"{key}" is {_kind(text)}, not a string.')
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise UserError(
+      f'{at}"{key}" holds half a character (a lone surrogate) at '
+      f'{error.start}: repair the text.'
+    ) from error
+  return text
+
+
+def _images(value: dict[str, Any], at: str) -> str | list[str]:
+  image = _required(value, 'input_image', at)
+  items = image if isinstance(image, list) else [image]
+  for i, item in enumerate(items):
+    if not isinstance(item, str) or (isinstance(image, list) and not item):
+      raise UserError(
+        f'{at}"input_image"[{i}] is {_kind(item)}: each image is a path or '
+        'base64; no images is [].'
+      )
+  return image
+
+
+def _required(value: dict[str, Any], key: str, at: str) -> Any:
+  if key not in value:
+    raise UserError(
+      f'{at}no "{key}": a record needs "input_text", "input_image" ([] for '
+      'none) and "output_text".'
+    )
+  return value[key]
+
+
+def _optional(
+  value: dict[str, Any], key: str, types: tuple[type, ...], at: str
+) -> Any:
+  item = value.get(key)
+  if item is not None and (
+    isinstance(item, bool) or not isinstance(item, types)
+  ):
+    raise UserError(f'{at}"{key}" is {_kind(item)}, not a string.')
+  return item
+
+
+def _kind(item: Any) -> str:
+  if item == '':
+    return 'an empty string'
+  return 'null' if item is None else f'a JSON {type(item).__name__}'
