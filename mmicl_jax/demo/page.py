@@ -47,6 +47,7 @@ def render(results: Results, images: dict[str, bytes], folder: str) -> str:
     plots={name: _data_uri(png) for name, png in images.items()},
     samples=[_card(sample, folder) for sample in results.samples],
     ledger=_ledger(results.ledger),
+    tasks=sorted(results.tasks, key=lambda score: -score.accuracy),
     colours=plots.PHASE_COLOURS,
   )
 
@@ -68,7 +69,14 @@ def _card(sample: Sample, folder: str) -> dict[str, Any]:
     pieces.append({'text': line[end:]})
     if line.strip():
       lines.append(pieces)
-  return {'sample': sample, 'lines': lines}
+  return {'sample': sample, 'title': _title(sample), 'lines': lines}
+
+
+def _title(sample: Sample) -> str:
+  if sample.task.startswith('icl_words'):
+    plural = '' if sample.shots == 1 else 's'
+    return f'invented words, {sample.shots} demonstration{plural}'
+  return sample.task.replace('_', ' ')
 
 
 def _ledger(rows: tuple[LedgerRow, ...]) -> dict[str, Any]:

@@ -39,34 +39,32 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
   chance = [100 * score.chance for score in scores]
   ceiling = [100 * score.ceiling for score in scores]
   for at, low, high in zip(x, chance, ceiling, strict=True):
-    axes.plot([at - 0.16, at + 0.16], [low, low], color=FAINT, lw=1.6)
-    axes.plot([at - 0.16, at + 0.16], [high, high], color=ACCENT, lw=1, ls=':')
+    axes.plot([at - 0.22, at + 0.22], [low, low], color='#b4bac8', lw=3)
+    axes.plot(
+      [at - 0.22, at + 0.22], [high, high], color=ACCENT, lw=1.4, ls=':'
+    )
   axes.plot(x, y, color=ACCENT, lw=2.4, zorder=3)
   errors = np.stack([np.maximum(y - bounds[:, 0], 0), bounds[:, 1] - y])
   axes.errorbar(
-    x, y, errors, fmt='o', ms=8, color=ACCENT, mec='white', mew=1.4,
-    elinewidth=1.6, capsize=4, zorder=4,
+    x, y, np.maximum(errors, 0), fmt='o', ms=8, color=ACCENT, mec='white',
+    mew=1.4, elinewidth=1.6, zorder=4,
   )  # fmt: skip
   for at, value in zip(x, y, strict=True):
-    # Above a high point there is no room, below a low one neither.
-    below = value > 80
+    # Right and below of the point, where the rising line leaves room.
     axes.annotate(
-      f'{value:.0f} %', (at, value), (0, -20 if below else 14),
-      textcoords='offset points', ha='center', va='center',
+      f'{value:.1f} %', (at, value), (9, -15) if value > 5 else (16, 7),
+      textcoords='offset points', ha='left', va='center',
       color=ACCENT, weight='bold', size=12,
     )  # fmt: skip
   axes.annotate(
-    'guessing among\nthe words shown', (x[-1] - 0.2, chance[-1]),
-    (x[-1] - 0.1, chance[-1] - 6), ha='center', va='top', color=FAINT, size=10,
+    'guessing among\nthe words shown', (x[-1], chance[-1]), (0, -8),
+    textcoords='offset points', ha='center', va='top', color=FAINT, size=10,
   )  # fmt: skip
   axes.annotate(
-    'best possible', (x[0], 100), (x[0] - 0.2, 101),
-    color=ACCENT, size=10, va='center',
-  ) if len(x) < 2 else axes.annotate(
-    'best possible', (x[-2] - 0.2, ceiling[-2]), (x[-2] - 0.25, ceiling[-2]),
-    color=ACCENT, size=10, va='center', ha='right',
+    'best possible', (x[-1], ceiling[-1]), (0, 4),
+    textcoords='offset points', ha='center', va='bottom', color=ACCENT, size=10,
   )  # fmt: skip
-  axes.set(xlim=(-0.4, x[-1] + 0.4), ylim=(-4, 107), xticks=x)
+  axes.set(xlim=(-0.4, x[-1] + 0.75), ylim=(-4, 109), xticks=x)
   axes.set_xticklabels([f'{int(k)}' for k in x])
   axes.set_xlabel('demonstrations in the prompt')
   _percent_axis(axes)

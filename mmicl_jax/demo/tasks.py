@@ -95,7 +95,7 @@ def find_digit(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   digits = [int(d) for d in rng.choice(10, size=n, replace=False)]
   asked = int(rng.integers(n))
   text = f'which image shows the digit {words.DIGITS[digits[asked]]}?'
-  return _item(task, images, rng, digits, text, f'image {asked}', 1 / n)
+  return _item(task, images, rng, digits, text, f'image {{{asked}}}', 1 / n)
 
 
 def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
@@ -109,7 +109,9 @@ def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   kinds = kinds[: int(rng.integers(2, len(kinds) + 1))]
   digits = [kinds[int(i)] for i in rng.integers(len(kinds), size=n)]
   asked = digits[int(rng.integers(n))]
-  matches = [f'image {i}' for i, digit in enumerate(digits) if digit == asked]
+  matches = [
+    f'image {{{i}}}' for i, digit in enumerate(digits) if digit == asked
+  ]
   text = f'which images show the same digit as image {{{n}}}?'
   return _item(
     task, images, rng, [*digits, asked], text, _listed(matches),
@@ -124,7 +126,7 @@ def odd_one_out(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   odd = int(rng.integers(n))
   digits = [other if i == odd else same for i in range(n)]
   text = 'which image is the odd one out?'
-  return _item(task, images, rng, digits, text, f'image {odd}', 1 / n)
+  return _item(task, images, rng, digits, text, f'image {{{odd}}}', 1 / n)
 
 
 def two_halves(task: str, images: Gallery, rng: np.random.Generator) -> Item:
@@ -148,7 +150,7 @@ def digit_sum(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 def larger(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   """'which image shows the larger digit?' -> 'image 1'."""
   digits = [int(d) for d in rng.choice(10, size=2, replace=False)]
-  answer = f'image {int(np.argmax(digits))}'
+  answer = f'image {{{int(np.argmax(digits))}}}'
   text = 'which image shows the larger digit?'
   return _item(task, images, rng, digits, text, answer, 1 / 2)
 
