@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, SupportsIndex
 
 from mmicl_jax.context import Example, Turn, collapse, turn_from_text
 from mmicl_jax.context_text import MAX_IMAGES, count_problem, too_many
@@ -134,7 +134,7 @@ def write(path: str | os.PathLike, records: Iterable[Record]) -> int:
   return count
 
 
-class JsonlIndex(Sequence[Record]):
+class JsonlIndex(Sequence):
   """Random access to the records of a big JSON Lines file.
 
   Holds 16 bytes a record. Every access opens the file anew, so an index may be
@@ -163,10 +163,8 @@ class JsonlIndex(Sequence[Record]):
   def __len__(self) -> int:
     return len(self._starts)
 
-  def __getitem__(self, index):
-    if isinstance(index, slice):
-      return [self[i] for i in range(*index.indices(len(self)))]
-    index = range(len(self))[index]
+  def __getitem__(self, i: SupportsIndex) -> Record:
+    index = range(len(self))[i]
     with open(self.path, 'rb') as file:
       file.seek(self._starts[index])
       line = file.readline()

@@ -159,7 +159,7 @@ def test_index_reads_any_record_anywhere(tmp_path):
   index = pickle.loads(pickle.dumps(JsonlIndex(path)))
   assert len(index) == 50
   assert list(index) == list(records.read(path))
-  assert index[-1].id == 49 and [r.id for r in index[3:9:2]] == [3, 5, 7]
+  assert index[-1].id == 49 and index[np.int64(7)].id == 7
   with pytest.raises(IndexError):
     index[50]
   wrong = []

@@ -1,0 +1,255 @@
+"""`mmicl data check | stats | show`: is a MIC file sound, and what is in it?"""
+
+import argparse
+import collections
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from mmicl_jax import report
+from mmicl_jax.context import collapse
+from mmicl_jax.data import gallery, records
+from mmicl_jax.errors import UserError
+from mmicl_jax.images import load_image
+from mmicl_jax.lint import lint
+
+T = TypeVar('T')
+
+_PRINTED = 100  # problems shown on a screen; --json has all of them
+_PERCENTILES = (0, 50, 90, 99, 100)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.epilog = 'example: mmicl data check train.jsonl'
+  actions = parser.add_subparsers(
+    dest='action', metavar='ACTION', required=True
+  )
+
+  check = _action(
+    actions,
+    'check',
+    'find what is wrong with each record; exit 2 if anything is',
+    'mmicl data check train.jsonl --images --json',
+  )
+  check.add_argument(
+    '--images',
+    action='store_true',
+    help='open every image too, not only look whether its file is there',
+  )
+  _json(check)
+
+  stats = _action(
+    actions,
+    'stats',
+    'count records, images and text',
+    'mmicl data stats train.jsonl --json',
+  )
+  _json(stats)
+
+  show = _action(
+    actions,
+    'show',
+    'write an HTML page with records and their images',
+    'mmicl data show train.jsonl --out page.html --limit 50',
+  )
+  show.add_argument('--out', required=True, help='the HTML file to write')
+  show.add_argument(
+    '--limit',
+    type=int,
+    default=20,
+    help='how many records, spread over the file (default 20)',
+  )
+
+
+def main(args: argparse.Namespace) -> int:
+  if args.action == 'check':
+    return _check(args)
+  if args.action == 'stats':
+    return _stats(args)
+  return _show(args)
+
+
+def problems(
+  path: str, data_dir: str | None = None, open_images: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+  """Line and problems of each record, in order; [] for a sound record."""
+  errors: list[UserError] = []
+
+  def unreadable() -> Iterator[tuple[int, list[str]]]:
+    for error in errors:
+      line, _, text = str(error).removeprefix(f'{path}:').partition(': ')
+      yield int(line), [text]
+    errors.clear()
+
+  for record in records.read(path, data_dir, on_error=errors.append):
+    yield from unreadable()
+    line = int(record.where.rpartition(':')[2])
+    images = (_image_problem(image, open_images) for image in record.images)
+    yield line, [*lint(record), *filter(None, images)]
+  yield from unreadable()
+
+
+def summarise(path: str, data_dir: str | None = None) -> dict[str, Any]:
+  """Counts of records, datasets, images and lengths of a MIC file."""
+  datasets: collections.Counter[str] = collections.Counter()
+  images: collections.Counter[int] = collections.Counter()
+  lengths: dict[str, list[int]] = {
+    'input characters': [],
+    'input words': [],
+    'output words': [],
+  }
+  for record in _progress(records.read(path, data_dir)):
+    inputs = collapse(record.inputs)
+    datasets[record.dataset or ''] += 1
+    images[len(record.images)] += 1
+    lengths['input characters'].append(len(inputs))
+    lengths['input words'].append(len(inputs.split()))
+    lengths['output words'].append(len(record.targets.split()))
+  if not images:
+    raise _empty(path)
+  return {
+    'file': path,
+    'records': images.total(),
+    'images': sum(n * count for n, count in images.items()),
+    'datasets': dict(datasets.most_common()),
+    'images_per_record': {str(n): images[n] for n in sorted(images)},
+    'percentiles': {
+      name: {str(p): _percentile(sorted(values), p) for p in _PERCENTILES}
+      for name, values in lengths.items()
+    },
+  }
+
+
+def _check(args: argparse.Namespace) -> int:
+  found: list[dict[str, Any]] = []
+  count = bad = printed = 0
+  for line, texts in _progress(problems(args.file, args.data_dir, args.images)):
+    count += 1
+    bad += bool(texts)
+    for text in texts:
+      if args.json:
+        found.append({'line': line, 'problem': text})
+      elif printed < _PRINTED:
+        print(f'{args.file}:{line}: {text}')
+      printed += 1
+  if not count:
+    raise _empty(args.file)
+  if args.json:
+    value = {'file': args.file, 'records': count, 'bad_records': bad}
+    print(json.dumps(value | {'problems': found}, ensure_ascii=False, indent=1))
+    return 2 if bad else 0
+  if printed > _PRINTED:
+    print(f'... and {printed - _PRINTED:,} more problems: --json has all.')
+  print(f'{count:,} records, {bad:,} with problems.')
+  return 2 if bad else 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+  value = summarise(args.file, args.data_dir)
+  if args.json:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+    return 0
+  print(f'{value["records"]:,} records, {value["images"]:,} images')
+  tables = (
+    [
+      {'dataset': name or '(none)', 'records': count}
+      for name, count in value['datasets'].items()
+    ],
+    [
+      {'images': n, 'records': count, '': _bar(count, value['records'])}
+      for n, count in value['images_per_record'].items()
+    ],
+    [
+      {'length in': name} | {f'{p} %': row[p] for p in row}
+      for name, row in value['percentiles'].items()
+    ],
+  )
+  for rows in tables:
+    print('\n' + report.table(rows))
+  return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+  index = records.JsonlIndex(args.file, args.data_dir, need_answer=False)
+  if not index:
+    raise _empty(args.file)
+  if args.limit < 1:
+    raise UserError(f'--limit {args.limit}: show at least 1 record.')
+  page = gallery.render(index, _spread(len(index), args.limit))
+  with records.atomic(args.out) as file:
+    file.write(page)
+  print(args.out)
+  return 0
+
+
+@functools.lru_cache(maxsize=65536)
+def _image_problem(image: str | bytes, open_it: bool) -> str:
+  """'' if the image is fine. Base64 is opened in any case: it is no file."""
+  if isinstance(image, str) and os.path.isfile(image) and not open_it:
+    return ''
+  try:
+    load_image(image, 8)
+  except UserError as error:
+    return str(error)
+  return ''
+
+
+def _percentile(ordered: Sequence[int], p: int) -> int:
+  """The smallest value that p % of them do not exceed."""
+  return ordered[max(-(-p * len(ordered) // 100), 1) - 1]
+
+
+def _spread(count: int, limit: int) -> list[int]:
+  """At most `limit` indices from first to last, evenly."""
+  limit = min(count, limit)
+  return [i * (count - 1) // max(limit - 1, 1) for i in range(limit)]
+
+
+def _bar(count: int, total: int) -> str:
+  return '█' * max(round(40 * count / total), 1)
+
+
+def _empty(path: str) -> UserError:
+  return UserError(f'{path}: no records in it; write one JSON object a line.')
+
+
+def _progress(items: Iterable[T]) -> Iterator[T]:
+  """Counts on a terminal's last line."""
+  shown, last = sys.stderr.isatty(), time.monotonic()
+  for i, item in enumerate(items, 1):
+    if shown and time.monotonic() - last > 0.2:
+      last = time.monotonic()
+      print(f'\r{i:,} records', end='', file=sys.stderr, flush=True)
+    yield item
+  if shown:
+    print('\r\033[K', end='', file=sys.stderr, flush=True)
+
+
+def _action(
+  actions: Any, name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+  parser = actions.add_parser(
+    name,
+    help=summary,
+    description=summary[0].upper() + summary[1:] + '.',
+    epilog=f'example: {example}',
+  )
+  parser.add_argument('file', metavar='FILE', help='MIC records, JSON Lines')
+  parser.add_argument(
+    '--data_dir', help="the folder of image paths (default: the file's folder)"
+  )
+  parser.add_argument(
+    '--debug',
+    action='store_true',
+    default=argparse.SUPPRESS,
+    help='show the traceback of an error',
+  )
+  return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('--json', action='store_true', help='print JSON')

@@ -1,0 +1,82 @@
+"""Records -> one HTML page that needs nothing else: no network, no script.
+
+Records come from strangers: text is escaped, and images are decoded and
+written anew, at the size and in the shape that the model sees.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from mmicl_jax.context import collapse
+from mmicl_jax.context_text import IMAGE_SPAN
+from mmicl_jax.data.records import JsonlIndex, Record
+from mmicl_jax.errors import UserError
+from mmicl_jax.images import load_image
+from mmicl_jax.lint import lint
+
+_SIZE = 224
+
+
+def render(index: JsonlIndex, chosen: Sequence[int]) -> str:
+  """The page with the chosen records, as text."""
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  source = resources.files('mmicl_jax.data').joinpath('gallery.html.j2')
+  template = environment.from_string(source.read_text(encoding='utf-8'))
+  cards = [_card(index, i) for i in chosen]
+  return template.render(
+    path=index.path, count=f'{len(index):,}', size=_SIZE, cards=cards
+  )
+
+
+def _card(index: JsonlIndex, i: int) -> dict[str, Any]:
+  try:
+    record = index[i]
+  except UserError as error:
+    where, _, text = str(error).removeprefix(index.path).partition(': ')
+    return {'title': f'line {where[1:]}', 'problems': [text], 'paragraphs': []}
+  title = ['line ' + record.where.rpartition(':')[2]]
+  title += [str(x) for x in (record.dataset, record.id) if x is not None]
+  return {
+    'title': ' · '.join(title),
+    'problems': lint(record),
+    'paragraphs': _paragraphs(record),
+    'answer': record.targets,
+  }
+
+
+def _paragraphs(record: Record) -> list[list[dict[str, str]]]:
+  """The prompt's lines, each cut in pieces of text and images."""
+  images = iter(record.images)
+  lines = []
+  for line in collapse(record.inputs).splitlines():
+    pieces, end = [], 0
+    for span in IMAGE_SPAN.finditer(line):
+      pieces.append({'text': line[end : span.start()]})
+      name = '' if span['name'] is None else f'image {span["name"]}'
+      pieces.append({'name': name, **_picture(next(images))})
+      end = span.end()
+    pieces.append({'text': line[end:]})
+    lines.append(pieces)
+  return lines
+
+
+def _picture(image: str | bytes) -> dict[str, str]:
+  try:
+    pixels = load_image(image, _SIZE)
+  except UserError as error:
+    return {'error': str(error)}
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'JPEG', quality=85)
+  uri = 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
+  return {'uri': uri}

@@ -1,0 +1,191 @@
+import base64
+import html.parser
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from mmicl_jax.__main__ import main
+from mmicl_jax.data import records
+from mmicl_jax.data.records import Record
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / 'images').mkdir()
+  for name, colour in (('a', 'red'), ('b', 'blue')):
+    Image.new('RGB', (8, 6), colour).save(tmp_path / 'images' / f'{name}.png')
+  return tmp_path
+
+
+def good(count=3):
+  return [
+    Record(
+      'image 0 is <image0>图.\nimage 1 is <image1>图. Same colour?',
+      ['images/a.png', './images/b.png'],
+      'no',
+      id=i,
+      dataset='colours',
+    )
+    for i in range(count)
+  ]
+
+
+def run(capsys, *argv):
+  code = main(['data', *map(str, argv)])
+  return code, *capsys.readouterr()
+
+
+def test_check_of_a_sound_file(folder, capsys):
+  path = folder / 'x.jsonl'
+  records.write(path, good())
+  assert run(capsys, 'check', path, '--images') == (
+    0,
+    '3 records, 0 with problems.\n',
+    '',
+  )
+
+
+def test_check_names_every_line(folder, capsys):
+  path = folder / 'x.jsonl'
+  bad = Record('<image0>图 or image 4?', ['images/none.png'], '')
+  records.write(path, [*good(1), bad])
+  with open(path, 'a') as file:
+    file.write('\n{"input_text": 3\n' + good(1)[0].to_json())
+    file.write('\n{"input_text": "", "output_text": ""}\n')
+  code, out, _ = run(capsys, 'check', path)
+  assert code == 2
+  lines = out.splitlines()
+  for line, words in [
+    (2, "'image 4' is mentioned"),
+    (2, 'The answer is empty'),
+    (2, 'none.png: cannot read'),
+    (4, 'not JSON'),
+    (6, 'no "input_image"'),
+  ]:
+    assert any(x.startswith(f'{path}:{line}: ') and words in x for x in lines)
+  assert lines[-1] == '5 records, 3 with problems.' and len(lines) == 6
+
+  code, out, _ = run(capsys, 'check', path, '--json')
+  value = json.loads(out)
+  assert (code, value['records'], value['bad_records']) == (2, 5, 3)
+  assert [p['line'] for p in value['problems']] == [2, 2, 2, 4, 6]
+
+
+def test_check_opens_images_when_asked(folder, capsys):
+  path = folder / 'x.jsonl'
+  data = (folder / 'images' / 'a.png').read_bytes()
+  (folder / 'images' / 'b.png').write_bytes(data[:50])
+  records.write(path, good(1))
+  assert run(capsys, 'check', path)[0] == 0
+  code, out, _ = run(capsys, 'check', path, '--images')
+  assert code == 2 and f'{path}:1: ' in out and 'b.png' in out
+  other = folder / 'images'
+  code, out, _ = run(capsys, 'check', path, '--data_dir', other)
+  assert code == 2 and 'images/images/a.png' in out
+  # Base64 has no file to look for.
+  records.write(path, [Record('<image0>图?', [data], 'x')])
+  assert run(capsys, 'check', path)[0] == 0
+
+
+def test_a_flood_of_problems_is_cut(folder, capsys):
+  path = folder / 'x.jsonl'
+  records.write(path, [Record('What?', [], '')] * 150)
+  _, out, _ = run(capsys, 'check', path)
+  assert len(out.splitlines()) == 102
+  assert '... and 50 more problems' in out
+
+
+def test_stats(folder, capsys):
+  path = folder / 'x.jsonl'
+  text = Record('one two three', [], 'a b c d', dataset='text')
+  records.write(path, [*good(3), text])
+  code, out, _ = run(capsys, 'stats', path, '--json')
+  value = json.loads(out)
+  assert code == 0
+  assert (value['records'], value['images']) == (4, 6)
+  assert value['datasets'] == {'colours': 3, 'text': 1}
+  assert value['images_per_record'] == {'0': 1, '2': 3}
+  words = value['percentiles']['output words']
+  assert words == {'0': 1, '50': 1, '90': 4, '99': 4, '100': 4}
+  code, out, _ = run(capsys, 'stats', path)
+  assert code == 0
+  assert '4 records, 6 images' in out and '█' * 30 in out and 'colours' in out
+
+
+class Page(html.parser.HTMLParser):
+  def __init__(self):
+    super().__init__()
+    self.tags, self.pictures, self.text = [], [], ''
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    if tag == 'img':
+      self.pictures.append(dict(attrs)['src'])
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def test_show_is_escaped_and_holds_its_images(folder, capsys):
+  path, out = folder / 'x.jsonl', folder / 'sub' / 'page.html'
+  script = '<script>alert(1)</script>'
+  strange = Record(
+    f'{script} <image0>' + '图' * 32 + ' & <image1>' + '图' * 32,
+    ['images/a.png', f'images/{script}.png'],
+    script,
+    dataset=script,
+  )
+  records.write(path, [*good(1), strange])
+  with open(path, 'a') as file:
+    file.write('{"<b>\n')
+  assert run(capsys, 'show', path, '--out', out) == (0, f'{out}\n', '')
+  page = Page()
+  page.feed(out.read_text('utf-8'))
+  assert 'script' not in page.tags and 'b' not in page.tags
+  assert page.text.count(script) == 4  # text, missing image, answer, dataset
+  assert page.text.count('图') == 0
+  assert 'line 3' in page.text and 'not JSON' in page.text
+  assert len(page.pictures) == 3
+  head, _, body = page.pictures[1].partition(',')
+  assert head == 'data:image/jpeg;base64'
+  picture = Image.open(io.BytesIO(base64.b64decode(body)))
+  red, _, blue = picture.convert('RGB').getpixel((100, 100))
+  assert picture.size == (224, 224) and blue > 200 > 60 > red
+
+
+def test_show_spreads_over_the_file(folder, capsys):
+  path, out = folder / 'x.jsonl', folder / 'page.html'
+  records.write(path, good(101))
+  run(capsys, 'show', path, '--out', out, '--limit', 3)
+  text = out.read_text('utf-8')
+  assert [f'line {n} ·' in text for n in (1, 51, 101, 2)] == [True] * 3 + [
+    False
+  ]
+  assert '3 of 101 records' in text
+
+
+def test_errors_are_one_sentence(folder, capsys):
+  (folder / 'empty.jsonl').write_text('\n')
+  bad = folder / 'bad.jsonl'
+  bad.write_text('[]\n')
+  for argv, words in [
+    (('check', folder / 'empty.jsonl'), 'no records in it'),
+    (('stats', folder / 'empty.jsonl'), 'no records in it'),
+    (('check', folder / 'none.jsonl'), 'No such file'),
+    (('stats', bad), 'bad.jsonl:1: a JSON list'),
+    (('show', bad, '--out', folder / 'p', '--limit', 0), '--limit 0'),
+    (('show', bad, '--out', bad / 'p'), 'bad.jsonl'),
+  ]:
+    code, _, err = run(capsys, *argv)
+    assert code == 2 and err.startswith('mmicl: ') and err.count('\n') == 1
+    assert words in err, err
+
+
+@pytest.mark.parametrize('argv', [(), ('check',), ('stats',), ('show',)])
+def test_help_has_an_example(argv, capsys):
+  with pytest.raises(SystemExit) as stop:
+    main(['data', *argv, '--help'])
+  assert stop.value.code == 0
+  assert 'example: mmicl data' in capsys.readouterr().out
