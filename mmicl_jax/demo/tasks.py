@@ -141,9 +141,9 @@ def two_halves(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 
 
 def digit_sum(task: str, images: Gallery, rng: np.random.Generator) -> Item:
-  """'the sum of image 0 and image 1 is' -> '12'. 9 is the likeliest sum."""
+  """'the total of image 0 and image 1 is' -> '12'. 9 is the likeliest."""
   digits = _classes(2, rng)
-  text = 'the sum of the digits in image {0} and image {1} is'
+  text = 'the total of the digits in image {0} and image {1} is'
   return _item(task, images, rng, digits, text, str(sum(digits)), 1 / 10)
 
 

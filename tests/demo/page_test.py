@@ -1,0 +1,157 @@
+"""The demo's page: complete, escaped, alone. Results survive JSON."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from mmicl_jax.demo import data, page, plots
+from mmicl_jax.demo.results import (
+  LedgerRow,
+  Phase,
+  Point,
+  Results,
+  Sample,
+  Score,
+)
+from mmicl_jax.errors import UserError
+
+HOSTILE = '<script>alert("x")</script> & <img src=http://evil.example/a.png>'
+
+
+@pytest.fixture
+def results(tmp_path) -> Results:
+  folder = str(tmp_path)
+  samples = []
+  for i, task in enumerate(('icl_words_4', 'pointing', 'two_halves')):
+    item = data.make_item(task, 0, i, 'heldout')
+    samples.append(Sample.of(item, item.example.targets, folder))
+  item = data.make_item('icl_words_2', 0, 9, 'heldout')
+  samples.append(Sample.of(item, HOSTILE, folder))
+  curve = tuple(
+    Point(step, 3.0 - step / 50, step / 100 if step % 20 == 0 else None)
+    for step in range(0, 100, 5)
+  )
+  return Results(
+    seed=7,
+    device=f'2 CPU cores {HOSTILE}',
+    seconds=561.4,
+    memory_bytes=2_840_000_000,
+    parameters=387_160,
+    shots=(
+      Score('0 shots', 600, 0, 0.0, 0.0, 0),
+      Score('1 shot', 600, 291, 0.5, 0.5, 1),
+      Score('2 shots', 600, 543, 0.5, 1.0, 2),
+      Score('4 shots', 600, 584, 0.5, 1.0, 4),
+    ),
+    phases=(
+      Phase('stand-in', 'all', 'the whole model', 100, 380.0, 400.0, curve),
+      Phase('stage 1', 'pretrain', '', 100, 40.0, 520.0, curve),
+      Phase('stage 2', 'tune', HOSTILE, 100, 110.0, 410.0, curve),
+    ),
+    tasks=(
+      Score('pointing', 200, 168, 0.14),
+      Score(HOSTILE, 200, 91, 0.1),
+    ),
+    ledger=(
+      LedgerRow('stage 1', 'vit', 61_240, 0, 244_960, 0),
+      LedgerRow('stage 1', 'projector', 4_160, 4_160, 16_640, 33_280),
+      LedgerRow('stage 2', 'vit', 61_240, 0, 244_960, 0),
+      LedgerRow('stage 2', 'projector', 4_160, 4_160, 16_640, 33_280),
+    ),
+    samples=tuple(samples),
+    ask_command=f"mmicl generate --prompt '{HOSTILE}'",
+    ask_answer='image 1',
+    export='exported',
+    versions={'jax': '0.10.2', HOSTILE: HOSTILE},
+  )
+
+
+@pytest.fixture
+def html(results, tmp_path) -> str:
+  path = page.write_page(results, str(tmp_path))
+  with open(path, encoding='utf-8') as file:
+    return file.read()
+
+
+def test_hostile_text_is_only_text(html):
+  assert '<script' not in html
+  assert '<img src=http' not in html
+  assert '&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;' in html
+
+
+def test_the_page_fetches_nothing(html):
+  sources = re.findall(r'<[^>]+?\s(?:src|href|srcset|data|poster)=', html)
+  embedded = re.findall(r'src="data:image/png;base64,[A-Za-z0-9+/=]+"', html)
+  assert len(sources) == len(embedded)
+  for forbidden in ('<link', '<script', '<iframe', '@import', 'url('):
+    assert forbidden not in html
+  assert "default-src 'none'" in html
+
+
+def test_the_page_shows_what_was_measured(html, results):
+  text = re.sub(r'<[^>]+>', '', html)
+  for shown in (
+    '97.3 %', '48.5 %', '95.7 – 98.4', '9 min 21 s', '2.8 GB', '387,160',
+    'stage 2', 'frozen', '33.3 kB', 'jax 0.10.2', 'image 1', 'exported',
+  ):  # fmt: skip
+    assert shown in text, shown
+  assert html.count('✓ right') == 3 and html.count('✗ wrong') == 1
+  wrong = results.samples[-1]
+  assert f'right would be <code>{wrong.target}</code>' in html
+
+
+def test_every_image_stands_where_the_model_reads_it(html, results):
+  cards = re.findall(r'<article.*?</article>', html, re.DOTALL)
+  for card, sample in zip(cards, results.samples, strict=True):
+    names = re.findall(r'<i>&lt;image(\d+)&gt;</i><img src="data:', card)
+    assert names == [str(i) for i in range(len(sample.images))]
+    assert '图' not in card
+
+
+def test_images_keep_their_order(results, tmp_path):
+  card = page._card(results.samples[0], str(tmp_path))
+  shown = [p['image'] for line in card['lines'] for p in line if 'image' in p]
+  for uri, path in zip(shown, results.samples[0].images, strict=True):
+    assert uri == page._data_uri((tmp_path / path).read_bytes())
+
+
+def test_plots_are_readable_png_and_repeat(results, html, tmp_path):
+  again = plots.all_plots(results)
+  assert set(again) == {'shots', 'loss', 'accuracy', 'tasks'}
+  for name, png in again.items():
+    path = tmp_path / 'plots' / f'{name}.png'
+    assert path.read_bytes() == png
+    with Image.open(path) as image:
+      assert min(image.size) > 200
+
+
+def test_a_bare_run_has_a_page_too(results, tmp_path):
+  bare = Results(0, 'cpu', 1.0, 999, 10, results.shots[:1], ())
+  html = page.render(bare, plots.all_plots(bare), str(tmp_path))
+  assert '0.0 %' in html and '999 B' in html
+
+
+def test_results_survive_json(results, tmp_path):
+  assert Results.load(results.save(str(tmp_path))) == results
+
+
+def test_other_json_is_refused_in_a_sentence(tmp_path):
+  path = tmp_path / 'results.json'
+  for text in ('{"shots": []}', '[1]', '{', '{"shots": [{"x": 1}]}'):
+    path.write_text(text)
+    with pytest.raises(UserError, match='results.json is not'):
+      Results.load(str(path))
+
+
+def test_shot_table_has_chance_items_and_interval(results):
+  last = results.shot_table()[-1]
+  assert last == {
+    'shots': 4,
+    'items': 600,
+    'right': '97.3 %',
+    '95 % interval': '95.7 to 98.4 %',
+    'chance': '50 %',
+    'best possible': '100 %',
+  }
+  assert results.headline.shots == 4
