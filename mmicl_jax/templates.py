@@ -15,7 +15,16 @@ import re
 from mmicl_jax.context_text import escape
 from mmicl_jax.errors import UserError
 
-FOLDER = pathlib.Path(__file__).parent.parent / 'tasks' / 'templates'
+_PACKAGE = pathlib.Path(__file__).parent
+# Beside the package in a checkout, inside it when installed.
+FOLDER = next(
+  (
+    folder / 'tasks' / 'templates'
+    for folder in (_PACKAGE, _PACKAGE.parent)
+    if (folder / 'tasks' / 'templates').is_dir()
+  ),
+  _PACKAGE / 'tasks' / 'templates',
+)
 _FIELD = re.compile(r'(?<!\{)\{([a-z_]+)\}(?!\})')
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mmicl_jax import context, context_text
 from mmicl_jax.context import IMAGE, Example, Turn, assemble, spans
@@ -128,6 +129,8 @@ def test_one_image_is_not_taken_for_a_list():
   assert Turn('', 'a.png').images == ('a.png',)
   assert Turn('', b'png').images == (b'png',)
   assert Turn('', pixels).images[0] is pixels
+  picture = Image.fromarray(pixels)
+  assert Turn('', picture).images == (picture,)
   assert len(Turn('', np.zeros((3, 4, 4, 3), np.uint8)).images) == 3
   assert Turn('', (p for p in 'ab')).images == ('a', 'b')
 

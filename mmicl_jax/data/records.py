@@ -26,7 +26,7 @@ from mmicl_jax.errors import UserError
 _OPTIONAL = ('id', 'dataset', 'meta')
 _KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
 _DATA_URL = re.compile(r'data:[\w/.+-]+;base64,')
-_BASE64 = re.compile(r'[A-Za-z0-9+/\s]{64,}')
+_BASE64 = re.compile(r'[A-Za-z0-9+/\s]{64}')
 _MAGIC = (
   rb'\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM.{4}\0{4}|II\*\0|MM\0\*'
 )
@@ -263,7 +263,8 @@ def _at(where: str) -> str:
 
 
 def _head(text: str) -> bytes:
-  return base64.b64decode(re.sub(r'\s', '', text[:64])[:32])
+  text = re.sub(r'\s', '', text[:64])
+  return base64.b64decode(text[: min(len(text) // 4 * 4, 32)])
 
 
 def _encoded(image: Any) -> str:

@@ -118,11 +118,17 @@ class Page(html.parser.HTMLParser):
   def __init__(self):
     super().__init__()
     self.tags, self.pictures, self.text = [], [], ''
+    self.paragraphs = self.figures_in_paragraphs = 0
 
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
+    self.paragraphs += tag == 'p'
+    self.figures_in_paragraphs += tag == 'figure' and self.paragraphs > 0
     if tag == 'img':
       self.pictures.append(dict(attrs)['src'])
+
+  def handle_endtag(self, tag):
+    self.paragraphs -= tag == 'p'
 
   def handle_data(self, data):
     self.text += data
@@ -143,6 +149,8 @@ def test_show_is_escaped_and_holds_its_images(folder, capsys):
   assert run(capsys, 'show', path, '--out', out) == (0, f'{out}\n', '')
   page = Page()
   page.feed(out.read_text('utf-8'))
+  # A figure would end a paragraph.
+  assert 'figure' in page.tags and page.figures_in_paragraphs == 0
   assert 'script' not in page.tags and 'b' not in page.tags
   assert page.text.count(script) == 4  # text, missing image, answer, dataset
   assert page.text.count('图') == 0

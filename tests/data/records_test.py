@@ -77,6 +77,8 @@ def test_base64_is_recognised(form):
     'images/' + 'a' * 57,
     '/9j/' + 'a' * 10,
     'COCO' * 40,
+    ' ' * 61 + 'abc.png',
+    'a' + ' ' * 70,
     'iVBORw0KGgo/a.png',
     'data:image/a.png',
   ],
