@@ -167,3 +167,11 @@ def test_no_constant_answer_beats_chance_by_much(task):
   commonest = Counter(i.example.targets for i in drawn).most_common(1)[0][1]
   chance = np.mean([i.chance for i in drawn])
   assert commonest / N < chance + 0.15
+
+
+def test_demonstrations_come_in_every_order():
+  orders = Counter()
+  for made in items('icl_words_4'):
+    answers = [turn.answer for turn in made.example.turns[:-1]]
+    orders[tuple(answer == answers[0] for answer in answers)] += 1
+  assert len(orders) == 3 and min(orders.values()) > N / 5
