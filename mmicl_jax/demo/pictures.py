@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-Pixels = UInt8[np.ndarray, 'H W 3']
-
 SPLITS = ('train', 'heldout')
 HELD_OUT_DIGITS = 500
 PHOTOS = {'china': 'a chinese temple', 'flower': 'a flower'}
@@ -35,7 +33,7 @@ class Picture:
   """
 
   name: str
-  pixels: Pixels
+  pixels: UInt8[np.ndarray, 'H W 3']
   label: str
 
 
@@ -90,14 +88,15 @@ def gallery(split: str = 'train', size: int = 16) -> Gallery:
   # Here, not above: scikit-learn takes a second to import.
   from sklearn import datasets
 
-  source = datasets.load_digits()
-  order = np.random.default_rng(2309_07915).permutation(len(source.target))
+  flat, labels = datasets.load_digits(return_X_y=True)
+  inks = np.asarray(flat).reshape(-1, 8, 8)
+  order = np.random.default_rng(2309_07915).permutation(len(inks))
   cut = len(order) - HELD_OUT_DIGITS
   chosen = order[:cut] if split == 'train' else order[cut:]
   digits: list[list[Picture]] = [[] for _ in range(10)]
   for i in sorted(int(i) for i in chosen):
-    label = int(source.target[i])
-    ink = np.round(255 - source.images[i] * (255 / 16)).astype(np.uint8)
+    label = int(labels[i])
+    ink = np.round(255 - inks[i] * (255 / 16)).astype(np.uint8)
     pixels = _resize(np.repeat(ink[..., None], 3, axis=-1), size)
     digits[label].append(Picture(f'digit-{i:04d}', pixels, str(label)))
   tiles = {
@@ -107,7 +106,9 @@ def gallery(split: str = 'train', size: int = 16) -> Gallery:
   return Gallery(split, size, tuple(map(tuple, digits)), tiles)
 
 
-def _tiles(photo: str, pixels: Pixels, split: str) -> tuple[Picture, ...]:
+def _tiles(
+  photo: str, pixels: UInt8[np.ndarray, 'H W 3'], split: str
+) -> tuple[Picture, ...]:
   height = pixels.shape[0] // TILE_ROWS
   width = pixels.shape[1] // TILE_COLUMNS
   tiles = []
@@ -118,7 +119,9 @@ def _tiles(photo: str, pixels: Pixels, split: str) -> tuple[Picture, ...]:
   return tuple(tiles)
 
 
-def _resize(pixels: Pixels, size: int) -> np.ndarray:
+def _resize(
+  pixels: UInt8[np.ndarray, 'H W 3'], size: int
+) -> UInt8[np.ndarray, '{size} {size} 3']:
   if pixels.shape[:2] == (size, size):
     return pixels
   image = Image.fromarray(pixels)

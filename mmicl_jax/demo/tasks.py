@@ -101,8 +101,7 @@ def find_digit(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   """'which images show the same digit as image 4?' -> 'image 0 and image 2'.
 
-  Two or three classes; at least one image matches. Chance is that of saying
-  a random set of images which is not empty.
+  Two or three classes; at least one image matches.
   """
   n = int(rng.integers(2, 5))
   kinds = [int(d) for d in rng.choice(10, size=min(n, 3), replace=False)]
@@ -115,8 +114,22 @@ def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   text = f'which images show the same digit as image {{{n}}}?'
   return _item(
     task, images, rng, [*digits, asked], text, _listed(matches),
-    1 / (2**n - 1),
+    _best_set(n),
   )  # fmt: skip
+
+
+def _best_set(n: int) -> float:
+  """How often the likeliest set of matches is right, for n candidates.
+
+  With c classes, m given images match, and no others, with probability
+  m/n * (1/c)^(m-1) * (1 - 1/c)^(n-m).
+  """
+  classes = range(2, min(n, 3) + 1)
+  return max(
+    sum(m / n * c ** (1 - m) * (1 - 1 / c) ** (n - m) for c in classes)
+    / len(classes)
+    for m in range(1, n + 1)
+  )
 
 
 def odd_one_out(task: str, images: Gallery, rng: np.random.Generator) -> Item:
@@ -164,13 +177,14 @@ def caption(task: str, images: Gallery, rng: np.random.Generator) -> Item:
     (picture,) = images.draw_digits(_classes(1, rng), rng)
     noun = f'handwritten {words.DIGITS[int(picture.label)]}'
     adjective = 'bold' if picture.pixels.mean() < 176 else 'thin'
-    answer, chance = f'a {adjective} {noun}', 1 / 40
+    answer = f'a {adjective} {noun}'
   else:
     picture = images.draw_crop(rng)
     adjective = 'bright' if picture.pixels.mean() > 110 else 'dark'
-    answer, chance = f'a {adjective} photo of {picture.label}', 1 / 8
+    answer = f'a {adjective} photo of {picture.label}'
   turn = Turn('caption of image {0}:', (picture.pixels,), answer)
-  return Item(task, assemble(turn), (picture,), chance=chance)
+  # Of all captions 'a dark photo of a flower' is the commonest.
+  return Item(task, assemble(turn), (picture,), chance=0.15)
 
 
 TASKS: dict[str, Callable[[str, Gallery, np.random.Generator], Item]] = {

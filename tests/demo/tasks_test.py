@@ -161,12 +161,18 @@ def test_captions_follow_the_pixels():
   assert min(seen.values()) > 10 and len(seen) == 4
 
 
-@pytest.mark.parametrize('task', TASKS)
-def test_no_constant_answer_beats_chance_by_much(task):
-  drawn = items(task)
-  commonest = Counter(i.example.targets for i in drawn).most_common(1)[0][1]
-  chance = np.mean([i.chance for i in drawn])
-  assert commonest / N < chance + 0.15
+@pytest.mark.parametrize('task', [t for t in TASKS if 'icl' not in t])
+def test_chance_is_the_best_guess_without_looking(task):
+  """For each number of images, the commonest answer is right that often."""
+  by_prompt: dict[str, list[Item]] = {}
+  for made in items(task):
+    by_prompt.setdefault(made.example.inputs, []).append(made)
+  for drawn in by_prompt.values():
+    if len(drawn) >= 50:
+      answers = Counter(made.example.targets for made in drawn)
+      guess = answers.most_common(1)[0][1] / len(drawn)
+      # The commonest of a sample lies above the commonest of all.
+      assert drawn[0].chance - 0.07 < guess < drawn[0].chance + 0.1
 
 
 def test_demonstrations_come_in_every_order():
