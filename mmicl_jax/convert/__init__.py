@@ -1,0 +1,11 @@
+"""Weights from PyTorch and back, exactly, and the proof.
+
+`load_pretrained` and `save_pretrained` work in memory; `to_jax` and
+`to_pytorch` from disk to disk, one parameter at a time; `check` compares both
+models layer by layer.
+"""
+
+from mmicl_jax.convert.loading import load_pretrained
+from mmicl_jax.convert.saving import save_pretrained
+
+__all__ = ['load_pretrained', 'save_pretrained']

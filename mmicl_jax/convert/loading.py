@@ -1,0 +1,105 @@
+"""Checkpoints to parameters in memory, one at a time onto their devices."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import traverse_util
+
+from mmicl_jax.convert.source import Source, open_source
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.mmicl import abstract_params
+from mmicl_jax.partitioning import shardings
+from mmicl_jax.tokenizer import Tokenizer
+
+FILES = ('*.json', '*.safetensors', '*.bin', '*.model', '*.txt')
+
+
+def load_pretrained(
+  source: str | os.PathLike,
+  *,
+  dtype: str | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  vit_eps: float | None = None,
+  scan_layers: bool = True,
+) -> tuple[MMICLConfig, dict[str, Any], dict[str, Any]]:
+  """(configuration, parameters, info) of a Hugging Face or MIC checkpoint.
+
+  source: a directory, or a name on the Hugging Face hub. Parameters go one by
+  one to `mesh` in the shardings of `partitioning`, or to the default device.
+  info: 'directory', 'vocabulary' (its spiece.model, or None) and 'notes', the
+  decisions taken, as sentences. Raises UserError.
+  """
+  directory = find(source)
+  opened = open_checkpoint(
+    directory, dtype=dtype, vit_eps=vit_eps, scan_layers=scan_layers
+  )
+  info = {
+    'directory': directory,
+    'vocabulary': vocabulary(directory),
+    'notes': opened.notes,
+  }
+  return opened.config, to_devices(opened, mesh), info
+
+
+def open_checkpoint(directory: str | os.PathLike, **options: Any) -> Source:
+  """`open_source` with room for the tokens of the directory's vocabulary."""
+  path = vocabulary(directory)
+  size = Tokenizer(path).vocab_size if path else None
+  return open_source(directory, vocab_size=size, **options)
+
+
+def to_devices(
+  source: Any, mesh: jax.sharding.Mesh | None = None
+) -> dict[str, Any]:
+  """A parameter tree of what `source` reads; never two copies of all."""
+  places: dict[str, Any] = {}
+  if mesh is not None:
+    tree = shardings(abstract_params(source.config), mesh)
+    places = traverse_util.flatten_dict(tree, sep='/')
+  params = {}
+  for path in source.shapes:
+    array = source.read(path)
+    params[path] = jax.device_put(array, places.get(path), may_alias=False)
+    # device_put returns before the copy is made: wait, or copies pile up.
+    jax.block_until_ready(params[path])
+    del array
+  return traverse_util.unflatten_dict(params, sep='/')
+
+
+def vocabulary(directory: str | os.PathLike) -> Path | None:
+  """The directory's SentencePiece model, if it has one."""
+  path = Path(directory) / 'spiece.model'
+  return path if path.is_file() else None
+
+
+def find(source: str | os.PathLike) -> Path:
+  """A local directory as it is; else a hub name, downloaded to its cache."""
+  path = Path(source)
+  if path.exists():
+    if not path.is_dir():
+      raise UserError(f'{path} is a file: name the checkpoint directory')
+    return path
+  name = str(source)
+  if name.count('/') != 1 or name.startswith(('.', '/', '~')):
+    raise UserError(
+      f'{name} does not exist; name a checkpoint directory, or a model of the '
+      'hub as OWNER/NAME'
+    )
+  try:
+    from huggingface_hub import snapshot_download
+  except ImportError as error:
+    raise UserError(
+      f'there is no directory {name}, and reading it from the hub needs the '
+      'package huggingface_hub: install it, or download the checkpoint'
+    ) from error
+  try:
+    return Path(snapshot_download(name, allow_patterns=list(FILES)))
+  except Exception as error:  # network, authorisation, unknown name
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise UserError(
+      f'there is no directory {name}, and the hub did not deliver it '
+      f'({reason[0][:150]}): check the name and the connection'
+    ) from error

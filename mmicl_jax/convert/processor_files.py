@@ -1,0 +1,218 @@
+"""Tokenizer and processor files of a Hugging Face directory.
+
+The tokenizer is T5's with MIC's tokens, as MIC's training adds them: 图 and
+<image0>..<image19> behind the vocabulary. tokenizer.json is made from the
+SentencePiece model, so nothing but the vocabulary is needed.
+"""
+
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.context import IMAGE, PROXIES
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.mmicl import MEAN, STD
+from mmicl_jax.tokenizer import NUM_EXTRA_IDS, Tokenizer
+
+MAX_LENGTH = 512  # FLAN-T5's
+
+
+def write_processor(
+  directory: Path,
+  config: MMICLConfig,
+  tokenizer_path: str | os.PathLike | None,
+  qformer_vocab: str | os.PathLike | None,
+) -> None:
+  """Writes what the vocabularies allow; image settings in any case.
+
+  Raises UserError if the vocabulary and the model do not fit.
+  """
+  kind = 'InstructBlip' if config.qformer.instruction else 'Blip2'
+  side = config.vit.image_size
+  _write(
+    directory / 'preprocessor_config.json',
+    {
+      'image_processor_type': 'BlipImageProcessor',
+      'processor_class': f'{kind}Processor',
+      'do_convert_rgb': True,
+      'do_resize': True,
+      'size': {'height': side, 'width': side},
+      'resample': 3,  # bicubic
+      'do_rescale': True,
+      'rescale_factor': 1 / 255,
+      'do_normalize': True,
+      'image_mean': MEAN,
+      'image_std': STD,
+    },
+  )
+  _write(
+    directory / 'processor_config.json',
+    {
+      'processor_class': f'{kind}Processor',
+      'num_query_tokens': config.qformer.num_queries,
+    },
+  )
+  if tokenizer_path is not None:
+    _write_t5(directory, config, Path(tokenizer_path))
+  if qformer_vocab is not None and config.qformer.instruction:
+    _write_bert(directory / 'qformer_tokenizer', Path(qformer_vocab))
+
+
+def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
+  tokenizer = Tokenizer(path)
+  if tokenizer.image_id != config.image_token:
+    raise UserError(
+      f'{path}: 图 has id {tokenizer.image_id} there and {config.image_token} '
+      'in the model; name the spiece.model that the model was trained with'
+    )
+  if tokenizer.vocab_size > config.t5.vocab_size:
+    raise UserError(
+      f'{path} has {tokenizer.vocab_size} tokens, the model rows for '
+      f'{config.t5.vocab_size}; name the spiece.model that it was trained with'
+    )
+  shutil.copyfile(path, directory / 'spiece.model')
+  _write(directory / 'tokenizer.json', tokenizer_json(path))
+  special = [IMAGE, *PROXIES]
+  # MIC's list keeps its length: T5's first extra ids make room.
+  special += [f'<extra_id_{i}>' for i in range(len(special), NUM_EXTRA_IDS)]
+  names = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
+  _write(
+    directory / 'special_tokens_map.json',
+    names | {'additional_special_tokens': special},
+  )
+  _write(
+    directory / 'tokenizer_config.json',
+    names
+    | {
+      'tokenizer_class': 'T5TokenizerFast',
+      'additional_special_tokens': special,
+      # With another number than T5's, transformers refuses a list of its own.
+      'extra_ids': 0,
+      'model_max_length': MAX_LENGTH,
+      'clean_up_tokenization_spaces': False,
+      'padding_side': 'right',
+      'truncation_side': 'right',
+      'added_tokens_decoder': {
+        str(token['id']): {k: v for k, v in token.items() if k != 'id'}
+        for token in _added_tokens(tokenizer)
+      },
+    },
+  )
+
+
+def tokenizer_json(path: str | os.PathLike) -> dict[str, Any]:
+  """The file of a fast T5 tokenizer with MIC's tokens, from spiece.model."""
+  from sentencepiece import sentencepiece_model_pb2 as protos
+
+  proto = protos.ModelProto.FromString(Path(path).read_bytes())
+  tokenizer = Tokenizer(path)
+  charsmap = proto.normalizer_spec.precompiled_charsmap
+  normalizers: list[dict[str, Any]] = []
+  if charsmap:
+    text = base64.b64encode(charsmap).decode()
+    normalizers.append({'type': 'Precompiled', 'precompiled_charsmap': text})
+  normalizers += [
+    {'type': 'Strip', 'strip_left': False, 'strip_right': True},
+    {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'},
+  ]
+  blank = {
+    'type': 'Metaspace',
+    'replacement': '▁',
+    'add_prefix_space': True,
+    'prepend_scheme': 'always',
+  }
+  end = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
+  first = {'Sequence': {'id': 'A', 'type_id': 0}}
+  second = {'Sequence': {'id': 'B', 'type_id': 0}}
+  pieces = [[piece.piece, piece.score] for piece in proto.pieces]
+  extra = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
+  return {
+    'version': '1.0',
+    'truncation': None,
+    'padding': None,
+    'added_tokens': _added_tokens(tokenizer),
+    'normalizer': {'type': 'Sequence', 'normalizers': normalizers},
+    'pre_tokenizer': blank,
+    'post_processor': {
+      'type': 'TemplateProcessing',
+      'single': [first, end],
+      'pair': [first, end, second, end],
+      'special_tokens': {
+        '</s>': {
+          'id': '</s>',
+          'ids': [Tokenizer.eos_id],
+          'tokens': ['</s>'],
+        }
+      },
+    },
+    'decoder': blank,
+    'model': {
+      'type': 'Unigram',
+      'unk_id': Tokenizer.unk_id,
+      'vocab': pieces + [[token, 0.0] for token in extra],
+      'byte_fallback': False,
+    },
+  }
+
+
+def _added_tokens(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+  start = tokenizer.image_id - NUM_EXTRA_IDS
+  names = ['<pad>', '</s>', '<unk>']
+  later = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
+  later += [IMAGE, *PROXIES]
+  ids = dict(enumerate(names)) | dict(enumerate(later, start))
+  return [
+    {
+      'id': i,
+      'content': name,
+      'single_word': False,
+      'lstrip': False,
+      'rstrip': False,
+      'normalized': False,
+      'special': True,
+    }
+    for i, name in ids.items()
+  ]
+
+
+def _write_bert(directory: Path, vocab: Path) -> None:
+  """bert-base-uncased with [DEC], as InstructBLIP's processors are saved."""
+  try:
+    words = vocab.read_text(encoding='utf-8')
+  except (OSError, UnicodeError) as error:
+    raise UserError(
+      f'{vocab}: cannot read the BERT vocabulary ({error}); name the vocab.txt '
+      'of bert-base-uncased'
+    ) from error
+  directory.mkdir()
+  (directory / 'vocab.txt').write_text(words, encoding='utf-8')
+  special = {
+    'cls_token': '[CLS]',
+    'mask_token': '[MASK]',
+    'pad_token': '[PAD]',
+    'sep_token': '[SEP]',
+    'unk_token': '[UNK]',
+    'bos_token': '[DEC]',
+  }
+  _write(directory / 'special_tokens_map.json', special)
+  _write(
+    directory / 'tokenizer_config.json',
+    special
+    | {
+      'tokenizer_class': 'BertTokenizer',
+      'do_lower_case': True,
+      'model_max_length': MAX_LENGTH,
+      'truncation_side': 'left',
+    },
+  )
+  number = len(words.splitlines())
+  _write(directory / 'added_tokens.json', {'[DEC]': number})
+
+
+def _write(path: Path, value: Any) -> None:
+  text = json.dumps(value, ensure_ascii=False, indent=2)
+  path.write_text(text + '\n', encoding='utf-8')

@@ -1,0 +1,203 @@
+"""Parameters to a Hugging Face directory that `from_pretrained` loads.
+
+The files' headers are written first, as all shapes are known. Then one
+parameter of ours after the other is cut into its layers, each of which goes to
+its place, so that only one parameter is in memory at a time.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mmicl_jax.convert import rules
+from mmicl_jax.convert.atomic import new_directory
+from mmicl_jax.convert.hf_config import to_hf
+from mmicl_jax.convert.processor_files import write_processor
+from mmicl_jax.convert.rules import Slot
+from mmicl_jax.convert.source import check_finite
+from mmicl_jax.convert.tensors import DTYPES
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.types import EOS, PAD, START
+
+SHARD_BYTES = 5 * 10**9  # Hugging Face's default of old
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def save_pretrained(
+  config: MMICLConfig,
+  params: Mapping[str, Any],
+  out_dir: str | os.PathLike,
+  tokenizer_path: str | os.PathLike | None = None,
+  *,
+  qformer_vocab: str | os.PathLike | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes a Hugging Face checkpoint directory; it must not exist yet.
+
+  params: as `init_params` gives them, in one of our dtypes. tokenizer_path: a
+  T5 spiece.model; with it the directory gets tokenizer and processor files,
+  with MIC's image tokens. qformer_vocab: BERT's vocab.txt for InstructBLIP's
+  Q-Former. Raises UserError.
+  """
+  flat = traverse_util.flatten_dict(dict(params), sep='/')
+  write_pretrained(
+    config,
+    {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in flat.items()},
+    lambda path: np.asarray(jax.device_get(flat[path])),
+    out_dir,
+    tokenizer_path,
+    qformer_vocab=qformer_vocab,
+    shard_bytes=shard_bytes,
+  )
+
+
+def write_pretrained(
+  config: MMICLConfig,
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  read: Callable[[str], np.ndarray],
+  out_dir: str | os.PathLike,
+  tokenizer_path: str | os.PathLike | None = None,
+  *,
+  qformer_vocab: str | os.PathLike | None = None,
+  shard_bytes: int = SHARD_BYTES,
+  done: Callable[[int], Any] = lambda size: None,
+) -> None:
+  """`save_pretrained` of parameters that `read` gives by path, one by one."""
+  slots = rules.bind(config)
+  _check_shapes(rules.shapes(config), shapes)
+  dtypes = {np.dtype(x.dtype) for x in shapes.values()}
+  dtype = str(dtypes.pop()) if len(dtypes) == 1 else 'float32'
+  with new_directory(out_dir) as directory:
+    write_json(directory / 'config.json', to_hf(config, dtype))
+    write_json(
+      directory / 'generation_config.json',
+      {
+        'decoder_start_token_id': START,
+        'eos_token_id': EOS,
+        'pad_token_id': PAD,
+      },
+    )
+    write_processor(directory, config, tokenizer_path, qformer_vocab)
+    places = _write_headers(directory, slots, shapes, shard_bytes)
+    by_path: dict[str, list[Slot]] = {}
+    for slot in slots:
+      by_path.setdefault(slot.path, []).append(slot)
+    for path, members in by_path.items():
+      array = read(path)
+      check_finite(array, path, 'the parameters')
+      for slot in members:
+        layer = array if slot.index is None else array[slot.index]
+        places[slot.torch].write(slot.layout.to_torch(layer, slot.torch_shape))
+      done(array.nbytes)
+      del array
+
+
+class _Place(NamedTuple):
+  """Where a tensor's bytes go."""
+
+  file: Path
+  offset: int
+
+  def write(self, array: np.ndarray) -> None:
+    with open(self.file, 'r+b') as file:
+      file.seek(self.offset)
+      # bfloat16 has no buffer protocol; its bytes have.
+      file.write(np.ascontiguousarray(array).view(np.uint8).data)
+
+
+def _write_headers(
+  directory: Path,
+  slots: Sequence[Slot],
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  shard_bytes: int,
+) -> dict[str, _Place]:
+  """Makes the empty shards and their index; gives each tensor's place."""
+  shards: list[list[Slot]] = [[]]
+  filled = total = 0
+  for slot in slots:
+    size = _size(slot, shapes)
+    if shards[-1] and filled + size > shard_bytes:
+      shards.append([])
+      filled = 0
+    shards[-1].append(slot)
+    filled, total = filled + size, total + size
+  places: dict[str, _Place] = {}
+  for number, members in enumerate(shards, 1):
+    name = 'model.safetensors'
+    if len(shards) > 1:
+      name = f'model-{number:05}-of-{len(shards):05}.safetensors'
+    places |= _write_header(directory / name, members, shapes)
+  if len(shards) > 1:
+    write_json(
+      directory / 'model.safetensors.index.json',
+      {
+        'metadata': {'total_size': total},
+        'weight_map': {n: p.file.name for n, p in sorted(places.items())},
+      },
+    )
+  return places
+
+
+def _write_header(
+  path: Path,
+  slots: Sequence[Slot],
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+) -> dict[str, _Place]:
+  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
+  end = 0
+  for slot in slots:
+    start, end = end, end + _size(slot, shapes)
+    header[slot.torch] = {
+      'dtype': DTYPE_NAMES[np.dtype(shapes[slot.path].dtype)],
+      'shape': list(slot.torch_shape),
+      'data_offsets': [start, end],
+    }
+  text = json.dumps(header, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)  # the tensors' bytes are aligned
+  with open(path, 'wb') as file:
+    file.write(len(text).to_bytes(8, 'little') + text)
+    file.truncate(8 + len(text) + end)
+  return {
+    slot.torch: _Place(
+      path, 8 + len(text) + header[slot.torch]['data_offsets'][0]
+    )
+    for slot in slots
+  }
+
+
+def _size(slot: Slot, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+  return math.prod(slot.shape) * np.dtype(shapes[slot.path].dtype).itemsize
+
+
+def _check_shapes(
+  declared: Mapping[str, jax.ShapeDtypeStruct],
+  given: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+  for path in sorted(declared.keys() | given.keys()):
+    here, there = (
+      tuple(tree[path].shape) if path in tree else 'none'
+      for tree in (declared, given)
+    )
+    if here != there:
+      raise UserError(
+        f'the parameter {path} has shape {there}, model.json asks for {here}; '
+        'take both from one checkpoint'
+      )
+    if np.dtype(given[path].dtype) not in DTYPE_NAMES:
+      raise UserError(
+        f'the parameter {path} has dtype {given[path].dtype}, which '
+        '.safetensors files cannot hold: convert to float32 or bfloat16'
+      )
+
+
+def write_json(path: Path, value: Any) -> None:
+  text = json.dumps(value, indent=2, ensure_ascii=False)
+  path.write_text(text + '\n', encoding='utf-8')

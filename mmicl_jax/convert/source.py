@@ -1,0 +1,267 @@
+"""A checkpoint to convert: its configuration and its parameters by path.
+
+`Source` knows every parameter's shape and makes one at a time; what it is made
+into (arrays on devices, a checkpoint on disk) is the callers' affair.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from mmicl_jax.convert import rules
+from mmicl_jax.convert.hf_config import from_hf, runs_at
+from mmicl_jax.convert.hf_text import head_scale
+from mmicl_jax.convert.rules import ALIASES, HEAD, SHARED, UNUSED, Slot
+from mmicl_jax.convert.tensors import Tensor, open_directory
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig, with_execution
+
+DTYPES = {
+  'float32': np.dtype(np.float32),
+  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+}
+# Wrappers put these before every name.
+PREFIXES = ('module.', 'model.', 'blip.')
+# Tables whose number of rows is the checkpoint's, whatever config.json says.
+ROWS = {
+  SHARED: 't5',
+  HEAD: 't5',
+  'qformer.embeddings.word_embeddings.weight': 'qformer',
+}
+
+
+@dataclasses.dataclass
+class Source:
+  """Parameters of one model, read when asked for.
+
+  notes: what was decided on the way, in sentences for the user.
+  """
+
+  config: MMICLConfig
+  tensors: dict[str, Tensor]
+  notes: list[str]
+  head_scale: float = 1.0
+
+  def __post_init__(self):
+    self._slots: dict[str, list[Slot]] = {}
+    for slot in rules.bind(self.config):
+      self._slots.setdefault(slot.path, []).append(slot)
+
+  @property
+  def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every parameter by path."""
+    return rules.shapes(self.config)
+
+  def read(self, path: str) -> np.ndarray:
+    """One parameter, all its layers stacked, in the configuration's dtype.
+
+    Raises UserError if a value is not finite.
+    """
+    slots = self._slots[path]
+    shape = slots[0].shape
+    if slots[0].index is not None:
+      shape = (len(slots), *shape)
+    out = np.empty(shape, DTYPES[self.config.execution.param_dtype])
+    for slot in slots:
+      target = out if slot.index is None else out[slot.index]
+      self._fill(target, slot)
+    return out
+
+  def _fill(self, target: np.ndarray, slot: Slot) -> None:
+    tensor = self.tensors[slot.torch]
+    array = tensor.read()
+    check_finite(array, slot.torch, tensor.file)
+    if slot.torch == HEAD and self.head_scale != 1:
+      array = array.astype(np.float32) * np.float32(self.head_scale)
+    rows = slot.torch_shape[0]
+    if slot.torch in ROWS and array.shape[0] < rows:
+      # New rows say nothing yet: the mean of the others, as Hugging Face does.
+      mean = array.astype(np.float32).mean(0, keepdims=True)
+      mean = np.repeat(mean.astype(array.dtype), rows - len(array), 0)
+      array = np.concatenate([array, mean])
+    target[...] = slot.layout.to_jax(array, slot.shape)
+
+
+def open_source(
+  directory: str | os.PathLike,
+  *,
+  dtype: str | None = None,
+  vit_eps: float | None = None,
+  scan_layers: bool = True,
+  vocab_size: int | None = None,
+) -> Source:
+  """Opens an InstructBLIP, BLIP-2 or MIC checkpoint directory.
+
+  dtype: 'float32' or 'bfloat16'; None keeps the file's. vocab_size: tokens
+  that T5's tables must have rows for. Every tensor must be known, every
+  parameter present and each shape as config.json says; else UserError.
+  """
+  values = read_json(Path(directory) / 'config.json')
+  config, notes = from_hf(values, vit_eps=vit_eps)
+  tensors = _rename(open_directory(directory), notes)
+  tensors = _resolve_ties(tensors, notes)
+  config = _with_rows(config, tensors, notes, vocab_size)
+  dtype = dtype or widest_dtype(tensors.values())
+  config = with_execution(runs_at(config, dtype), scan_layers=scan_layers)
+  check_tensors(directory, rules.bind(config), tensors)
+  scale = head_scale(values.get('text_config', {}))
+  if scale != 1:
+    notes.append(f"the head is stored times {scale:.4g}, T5's output scale")
+  return Source(config, tensors, notes, scale)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """A JSON object; raises UserError."""
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except OSError as error:
+    raise UserError(
+      f'{path} is missing: name a Hugging Face checkpoint directory'
+    ) from error
+  except ValueError as error:
+    raise UserError(
+      f'{path} is not JSON ({error}): download it again'
+    ) from error
+  if not isinstance(values, dict):
+    raise UserError(f'{path} is not a JSON object: download it again')
+  return values
+
+
+def check_tensors(
+  where: Any, slots: Sequence[Slot], tensors: Mapping[str, Tensor]
+) -> None:
+  """Raises UserError unless slots and tensors match one to one, in shape."""
+  wanted = {slot.torch: slot for slot in slots}
+  if absent := sorted(wanted.keys() - tensors.keys()):
+    raise UserError(
+      f'{where} lacks {absent[0]}{_more(absent)}: the download is incomplete, '
+      'or config.json is of another model'
+    )
+  if surplus := sorted(tensors.keys() - wanted.keys()):
+    raise UserError(
+      f'{where} holds {surplus[0]}{_more(surplus)}, which this model does not '
+      'have: config.json is of another model'
+    )
+  for name, slot in wanted.items():
+    tensor, expected = tensors[name], slot.torch_shape
+    shape = tensor.shape
+    if name in ROWS and shape[0] < expected[0]:
+      shape = (expected[0], *shape[1:])  # it will be grown
+    if shape != expected:
+      raise UserError(
+        f'{tensor.file}: {name} has shape {tensor.shape}, config.json asks '
+        f'for {expected}; take both from one checkpoint'
+      )
+    if tensor.dtype.kind not in 'fV' and tensor.dtype != DTYPES['bfloat16']:
+      raise UserError(
+        f'{tensor.file}: {name} is {tensor.dtype}, not floating; take a '
+        'checkpoint that is not quantised'
+      )
+
+
+def check_finite(array: np.ndarray, name: str, where: str) -> None:
+  """Raises UserError if a value is NaN or infinite."""
+  flat = array.reshape(-1)
+  for start in range(0, flat.size, 1 << 22):  # no second array of that size
+    if not np.isfinite(flat[start : start + (1 << 22)]).all():
+      raise UserError(
+        f'{where}: {name} holds NaN or infinite values; the checkpoint is '
+        'damaged: download it again'
+      )
+
+
+def widest_dtype(tensors: Any) -> str:
+  """'bfloat16' if all tensors are that, else 'float32', which holds all."""
+  dtypes = {tensor.dtype for tensor in tensors}
+  return 'bfloat16' if dtypes == {DTYPES['bfloat16']} else 'float32'
+
+
+def _rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+  """Takes off what wrappers put before the names, and what nobody reads."""
+  for _ in PREFIXES:
+    for prefix in PREFIXES:
+      if tensors and all(name.startswith(prefix) for name in tensors):
+        tensors = {n.removeprefix(prefix): t for n, t in tensors.items()}
+        notes.append(f'{prefix!r} was taken off all names')
+  if unused := sorted(tensors.keys() & UNUSED):
+    notes.append(f'left out, as no forward pass reads it: {", ".join(unused)}')
+  return {n: t for n, t in tensors.items() if n not in UNUSED}
+
+
+def _resolve_ties(
+  tensors: dict[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+  """T5's input tables are one; an absent head is that table, too."""
+  tensors = dict(tensors)
+  for alias, original in ALIASES.items():
+    repeated = tensors.pop(alias, None)
+    if repeated is None:
+      continue
+    if original not in tensors:
+      tensors[original] = repeated
+    elif not _same(repeated, tensors[original]):
+      raise UserError(
+        f'{repeated.file}: {alias} differs from {original}; T5 has one table '
+        'for both, so the checkpoint is damaged: download it again'
+      )
+  if HEAD not in tensors and SHARED in tensors:
+    tensors[HEAD] = tensors[SHARED]
+    notes.append("the head is tied to T5's token table: it gets a copy of it")
+  return tensors
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+  if a.shape != b.shape or a.dtype != b.dtype:
+    return False
+  return a.read().tobytes() == b.read().tobytes()
+
+
+def _with_rows(
+  config: MMICLConfig,
+  tensors: Mapping[str, Tensor],
+  notes: list[str],
+  vocab_size: int | None,
+) -> MMICLConfig:
+  """Takes the tables' rows from the files, and grows T5's where needed."""
+  rows = {
+    part: tensors[name].shape[0]
+    for name, part in ROWS.items()
+    if name in tensors and tensors[name].shape
+  }
+  t5, qformer = config.t5, config.qformer
+  words = rows.get('qformer', qformer.vocab_size)
+  if words != qformer.vocab_size:
+    notes.append(
+      f"the Q-Former's word table has {words} rows, as in the weights; "
+      f'config.json says {qformer.vocab_size}'
+    )
+    qformer = dataclasses.replace(qformer, vocab_size=words)
+  size = rows.get('t5', t5.vocab_size)
+  if size != t5.vocab_size:
+    notes.append(
+      f"T5's tables have {size} rows, as in the weights; config.json says "
+      f'{t5.vocab_size}'
+    )
+  needed = max(config.image_token + 1, vocab_size or 0)
+  if needed > size:
+    grown = -(-needed // 128) * 128
+    notes.append(
+      f"T5's token table and head were grown from {size} to {grown} rows, so "
+      f'that 图 and <image0>..<image19> fit ({needed} tokens): the new rows '
+      'are the mean of the others, and untrained'
+    )
+    size = grown
+  return dataclasses.replace(
+    config, qformer=qformer, t5=dataclasses.replace(t5, vocab_size=size)
+  )
+
+
+def _more(names: Sequence[str]) -> str:
+  return f' and {len(names) - 1} more' if len(names) > 1 else ''

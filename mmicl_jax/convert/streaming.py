@@ -1,0 +1,141 @@
+"""A weights-only checkpoint, written and read one parameter at a time.
+
+Same layout as `checkpoints.save_weights`, but the parameters of a large model
+never are in memory together: Orbax gets leaves that are read when they are
+written.
+"""
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+
+from mmicl_jax.checkpoints import PREFIX, locate
+from mmicl_jax.errors import UserError
+
+Reader = Callable[[str], np.ndarray]
+CHUNK_BYTES = 64 * 2**20  # what is compressed at a time
+
+
+class _Leaf:
+  """An array that is read when it is written."""
+
+  def __init__(
+    self, like: jax.ShapeDtypeStruct, read: Callable[[], np.ndarray]
+  ):
+    self.shape, self.dtype, self.read = like.shape, np.dtype(like.dtype), read
+    self.ndim, self.size = len(like.shape), math.prod(like.shape)
+    self.nbytes = self.size * self.dtype.itemsize
+
+
+class _LeafHandler(ocp.type_handlers.NumpyHandler):
+  """Writes one `_Leaf` after the other; what is written is an np.ndarray."""
+
+  def __init__(self):
+    super().__init__(deepcopy_host_arrays=False)
+    self._turn: asyncio.Lock | None = None
+
+  async def _open_and_write(self, value, tspec, ts_context):
+    if self._turn is None:  # made in the loop that runs the writes
+      self._turn = asyncio.Lock()
+    async with self._turn:
+      array = value.read() if isinstance(value, _Leaf) else value
+      await super()._open_and_write(array, tspec, ts_context)
+
+
+def write_checkpoint(
+  model_dir: str | os.PathLike,
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  read: Reader,
+  done: Callable[[int], Any] = lambda size: None,
+) -> None:
+  """Writes checkpoint_0 of the parameters that `read` gives by path.
+
+  done: told the bytes of each parameter that was read.
+  """
+
+  def leaf(path: str) -> _Leaf:
+    def reader() -> np.ndarray:
+      array = read(path)
+      done(array.nbytes)
+      return array
+
+    return _Leaf(shapes[path], reader)
+
+  handler = _LeafHandler()
+  registry = ocp.type_handlers.create_type_handler_registry(
+    (_Leaf, handler), (np.ndarray, handler)
+  )
+  target = {path: leaf(path) for path in shapes}
+  tree = {
+    'target': traverse_util.unflatten_dict(target, sep='/'),
+    'state': {'step': np.array(0, np.int32)},
+  }
+  # Chunks: else a stacked kernel of gigabytes is compressed as one piece.
+  save_args = jax.tree.map(
+    lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree
+  )
+  with ocp.CheckpointManager(
+    os.path.abspath(model_dir),
+    options=ocp.CheckpointManagerOptions(
+      step_prefix=PREFIX, enable_async_checkpointing=False
+    ),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(
+        use_ocdbt=True, type_handler_registry=registry
+      )
+    },
+  ) as manager:
+    args = ocp.args.PyTreeSave(tree, save_args=save_args)
+    manager.save(0, args=ocp.args.Composite(state=args), force=True)
+
+
+class CheckpointReader:
+  """Parameters of a MODEL_DIR or a checkpoint_<step>, read one at a time.
+
+  Raises UserError if there is no checkpoint, or it is damaged.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    directory, step = locate(path)
+    self.directory = directory
+    self.path = directory / f'{PREFIX}_{step}' / 'state'
+    self._handler = ocp.PyTreeCheckpointHandler()
+    try:
+      tree = self._handler.metadata(self.path).tree
+      saved = traverse_util.flatten_dict(tree['target'], sep='/')
+    except Exception as error:  # whatever a damaged file provokes
+      raise self._damaged(error) from error
+    self.shapes = {
+      name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in saved.items()
+    }
+
+  def read(self, path: str) -> np.ndarray:
+    """One parameter, as it was saved."""
+    tree = {('target', *path.split('/')): self.shapes[path]}
+    item = traverse_util.unflatten_dict(tree)
+    args = ocp.args.PyTreeRestore(
+      item,
+      restore_args=jax.tree.map(
+        lambda x: ocp.RestoreArgs(restore_type=np.ndarray), item
+      ),
+      partial_restore=True,
+    )
+    try:
+      restored = self._handler.restore(self.path, args=args)
+    except Exception as error:
+      raise self._damaged(error) from error
+    return np.asarray(jax.tree.leaves(restored)[0])
+
+  def _damaged(self, error: Exception) -> UserError:
+    return UserError(
+      f'the checkpoint {self.path.parent} is damaged or incomplete '
+      f'({(str(error) or repr(error)).splitlines()[0][:150]}): name another '
+      f'{PREFIX}_<step>'
+    )

@@ -1,0 +1,189 @@
+"""Reading PyTorch checkpoints tensor by tensor: .safetensors, sharded or not,
+and .bin (which needs PyTorch).
+
+Opening reads headers only. `Tensor.read` reads one tensor from disk into an
+array of its own, so that no more than that is in memory at a time.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from mmicl_jax.errors import UserError
+
+DTYPES: dict[str, np.dtype] = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+  'I64': np.dtype(np.int64),
+  'I32': np.dtype(np.int32),
+  'I16': np.dtype(np.int16),
+  'I8': np.dtype(np.int8),
+  'U8': np.dtype(np.uint8),
+  'BOOL': np.dtype(np.bool_),
+}
+SINGLE = ('model.safetensors', 'pytorch_model.bin')
+MAX_HEADER = 100_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """A tensor on disk: where it is, and how to read it."""
+
+  file: str
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  read: Callable[[], np.ndarray]
+
+
+def open_directory(directory: str | os.PathLike) -> dict[str, Tensor]:
+  """All tensors of a checkpoint directory by name.
+
+  .safetensors are taken before .bin, an index before a single file. Raises
+  UserError if there are none, or a file is missing, damaged or not what the
+  index says.
+  """
+  directory = Path(directory)
+  for name in SINGLE:
+    index = directory / f'{name}.index.json'
+    if index.is_file():
+      return _open_sharded(index)
+    if (directory / name).is_file():
+      return open_file(directory / name)
+  raise UserError(
+    f'{directory} has no weights: it needs model.safetensors or '
+    'pytorch_model.bin, or their shards with the .index.json beside them'
+  )
+
+
+def open_file(path: str | os.PathLike) -> dict[str, Tensor]:
+  """All tensors of one .safetensors, .bin, .pt or .pth file by name."""
+  path = Path(path)
+  if not path.is_file():
+    raise UserError(f'{path} is missing: download it again')
+  opener = _open_safetensors if path.suffix == '.safetensors' else _open_bin
+  return opener(path)
+
+
+def _open_sharded(index: Path) -> dict[str, Tensor]:
+  try:
+    places: Mapping[str, str] = json.loads(index.read_text())['weight_map']
+    files = sorted(set(places.values()))
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f'{index} is not an index of shards ({error}): download it again'
+    ) from error
+  tensors: dict[str, Tensor] = {}
+  for file in files:
+    for name, tensor in open_file(index.parent / file).items():
+      if places.get(name) != file:
+        raise UserError(
+          f'{index.parent / file} holds {name}, which {index.name} puts in '
+          f'{places.get(name, "no file")}: download both again'
+        )
+      tensors[name] = tensor
+  if absent := sorted(places.keys() - tensors.keys()):
+    raise UserError(
+      f'{index.parent / places[absent[0]]} lacks {absent[0]}, which '
+      f'{index.name} puts there: download the file again'
+    )
+  return tensors
+
+
+def _open_safetensors(path: Path) -> dict[str, Tensor]:
+  """Format: 8 bytes length, JSON header, then the tensors' bytes."""
+  size = path.stat().st_size
+  try:
+    with open(path, 'rb') as file:
+      length = int.from_bytes(file.read(8), 'little')
+      if not 2 <= length <= min(MAX_HEADER, size - 8):
+        raise ValueError(f'a header of {length} bytes in a file of {size}')
+      header = json.loads(file.read(length))
+    header.pop('__metadata__', None)
+    start = 8 + length
+    tensors = {
+      name: _safetensor(path, entry, start) for name, entry in header.items()
+    }
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f'{path} is truncated or no .safetensors file ({error}): download it '
+      'again'
+    ) from error
+  end = max((e['data_offsets'][1] for e in header.values()), default=0)
+  if start + end != size:
+    raise UserError(
+      f'{path} is truncated: it has {size} bytes where its header says '
+      f'{start + end}; download it again'
+    )
+  return tensors
+
+
+def _safetensor(path: Path, entry: dict, start: int) -> Tensor:
+  dtype, shape = DTYPES.get(entry['dtype']), tuple(entry['shape'])
+  if dtype is None:
+    raise ValueError(f'the dtype {entry["dtype"]} is not supported')
+  first, last = entry['data_offsets']
+  count = math.prod(shape)
+  if last - first != count * dtype.itemsize:
+    raise ValueError(f'{last - first} bytes for {shape} of {dtype}')
+
+  def read() -> np.ndarray:
+    array = np.fromfile(path, dtype, count, offset=start + first)
+    if array.size != count:
+      raise UserError(f'{path} became shorter while it was read')
+    return array.reshape(shape)
+
+  return Tensor(str(path), shape, dtype, read)
+
+
+def _open_bin(path: Path) -> dict[str, Tensor]:
+  try:
+    import torch
+  except ImportError as error:
+    raise UserError(
+      f'{path} needs PyTorch to be read: install torch, or take the '
+      'checkpoint with .safetensors files'
+    ) from error
+  try:
+    try:
+      state = torch.load(path, 'cpu', weights_only=True, mmap=True)
+    except RuntimeError:  # PyTorch's format before 1.6 cannot be mapped
+      state = torch.load(path, 'cpu', weights_only=True)
+  except Exception as error:  # zip, pickle and value errors of all kinds
+    raise UserError(
+      f'{path} is truncated, or holds more than tensors '
+      f'({str(error).splitlines()[0][:150]}): download it again'
+    ) from error
+  for key in ('model', 'state_dict', 'module'):  # trainers wrap it
+    if isinstance(state, dict) and isinstance(state.get(key), dict):
+      state = state[key]
+  if not isinstance(state, dict):
+    raise UserError(f'{path} holds no named tensors: name another file')
+
+  def tensor(value: 'torch.Tensor') -> Tensor:
+    dtype = np.dtype(
+      ml_dtypes.bfloat16
+      if value.dtype == torch.bfloat16
+      else str(value.dtype).removeprefix('torch.')
+    )
+
+    def read() -> np.ndarray:
+      value_ = value.detach().contiguous()
+      if value.dtype == torch.bfloat16:
+        return value_.view(torch.int16).numpy().view(dtype)
+      return value_.numpy()
+
+    return Tensor(str(path), tuple(value.shape), dtype, read)
+
+  return {
+    name: tensor(value)
+    for name, value in state.items()
+    if isinstance(value, torch.Tensor)
+  }
