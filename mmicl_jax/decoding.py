@@ -1,0 +1,206 @@
+"""From an encoded prompt to tokens: greedy, sampling and beam search.
+
+One compiled loop for all: the prompt's keys and values are made once per
+example and shared by its beams and samples, each step runs one token a row,
+and the loop ends when every row is done. `sampling` and `beam` say how a step
+chooses. Semantics are those of Hugging Face's `generate`.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+
+from mmicl_jax import beam, sampling
+from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.models.t5 import LayerCache
+from mmicl_jax.options import Numbers, Options, Plan, Scalar, split
+from mmicl_jax.processors import Decoded, row_keys
+from mmicl_jax.types import START
+
+__all__ = [
+  'Decoded',
+  'Options',
+  'advance',
+  'begin',
+  'decode',
+  'finish',
+  'log_probs',
+  'prefill',
+  'row_keys',
+  'split',
+]
+
+# (tokens R 1, cache, position) -> (logits of the next tokens R V, cache)
+Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
+
+
+class Prompt(NamedTuple):
+  """What the decoder reads of B prompts: keys and values of every layer."""
+
+  memory: PyTree
+  is_token: Bool[Array, 'B T']
+
+
+def decode(
+  model: MMICL,
+  params: PyTree,
+  encoded: Float[Array, 'B T D'],
+  is_token: Bool[Array, 'B T'],
+  keys: Shaped[Array, 'B'] | None,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+) -> Decoded:
+  """The answers to encoded prompts; rows without a token are padding.
+
+  keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
+  """
+  prompt, state = begin(
+    model, params, encoded, is_token, keys, plan, numbers, stops
+  )
+  step = model_step(model, params, prompt)
+  return finish(advance(state, step, plan, numbers, stops), plan, numbers)
+
+
+def begin(
+  model: MMICL,
+  params: PyTree,
+  encoded: Float[Array, 'B T D'],
+  is_token: Bool[Array, 'B T'],
+  keys: Shaped[Array, 'B'] | None,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+) -> tuple[Prompt, Any]:
+  """The prompts' keys and values, and the state after the first token."""
+  rows = len(is_token) * plan.rows
+  logits, memory, own = _first_step(
+    model, params, encoded, is_token, rows, plan.length
+  )
+  strategy = _strategy(plan)
+  state = strategy.start(is_token.any(1), keys, plan, own)
+  state = strategy.update(state, logits, plan, numbers, stops)
+  return Prompt(memory, is_token), state
+
+
+def advance(
+  state: Any,
+  step: Step,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+  until: Scalar | None = None,
+) -> Any:
+  """Runs until all rows are done, or hold `until` new tokens."""
+  strategy = _strategy(plan)
+
+  def running(state):
+    more = strategy.running(state, plan, numbers)
+    return more if until is None else more & (state.index - 1 < until)
+
+  def body(state):
+    tokens = strategy.last_tokens(state)
+    logits, cache = step(tokens[:, None], state.cache, state.index - 1)
+    state = state._replace(cache=cache)
+    return strategy.update(state, logits, plan, numbers, stops)
+
+  return jax.lax.while_loop(running, body, state)
+
+
+def finish(state: Any, plan: Plan, numbers: Numbers) -> Decoded:
+  """The answers of a state; those that have not ended are cut."""
+  return _strategy(plan).finish(state, plan, numbers)
+
+
+def model_step(model: MMICL, params: PyTree, prompt: Prompt) -> Step:
+  """One step of the model over the tokens' own cache; the prompt is fixed."""
+
+  def step(tokens, own, position):
+    cache = _join(own, prompt.memory)
+    logits, cache = model.apply(
+      {'params': params},
+      tokens,
+      None,
+      prompt.is_token,
+      cache,
+      position,
+      method='decode',
+    )
+    return logits[:, 0], _split(cache)[0]
+
+  return step
+
+
+def prefill(
+  model: MMICL,
+  params: PyTree,
+  encoded: Float[Array, 'B T D'],
+  is_token: Bool[Array, 'B T'],
+) -> Prompt:
+  """The keys and values of B prompts, to score many candidates against."""
+  _, memory, _ = _first_step(model, params, encoded, is_token, len(is_token), 1)
+  return Prompt(memory, is_token)
+
+
+def log_probs(
+  model: MMICL,
+  params: PyTree,
+  prompt: Prompt,
+  targets: Int[Array, 'R U'],
+) -> Float[Array, 'R U']:
+  """Log-probability of each token of R = B x candidates given texts.
+
+  An example's candidates are consecutive and share its keys and values.
+  """
+  rows, length = targets.shape
+  cache = model.apply({'params': params}, rows, length, method='empty_cache')
+  cache = _join(_split(cache)[0], prompt.memory)
+  inputs = jnp.pad(targets, ((0, 0), (1, 0)), constant_values=START)[:, :-1]
+  logits, _ = model.apply(
+    {'params': params},
+    inputs,
+    None,
+    prompt.is_token,
+    cache,
+    0,
+    method='decode',
+  )
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _strategy(plan: Plan) -> ModuleType:
+  return beam if plan.num_beams > 1 else sampling
+
+
+def _first_step(model, params, encoded, is_token, rows, length):
+  """Logits after the start token, the prompt's memory, the tokens' cache."""
+  variables = {'params': params}
+  logits, cache = model.apply(
+    variables,
+    jnp.full((rows, 1), START, jnp.int32),
+    encoded,
+    is_token,
+    model.apply(variables, rows, length, method='empty_cache'),
+    0,
+    method='decode',
+  )
+  own, memory = _split(cache)
+  return logits[:, 0], memory, own
+
+
+def _split(cache: Any) -> tuple[Any, Any]:
+  """The tokens' part, which changes with every step, and the prompt's."""
+  if isinstance(cache, LayerCache):
+    return cache.own, cache.prompt
+  return tuple(c.own for c in cache), tuple(c.prompt for c in cache)
+
+
+def _join(own: Any, memory: Any) -> Any:
+  if hasattr(own, 'key'):  # layers stacked on an axis
+    return LayerCache(own, memory)
+  return tuple(map(LayerCache, own, memory))

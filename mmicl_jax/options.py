@@ -1,0 +1,114 @@
+"""How to generate: the options users give, and what of them is compiled."""
+
+import dataclasses
+from typing import NamedTuple
+
+from jaxtyping import Array, Shaped
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.types import EOS
+
+Scalar = Shaped[Array, ''] | float | int
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How to generate; names, defaults and meanings as in transformers.
+
+  early_stopping: True, False or 'never'. top_k 0 keeps all tokens. stop: texts
+  at which generation ends; they stay in the answer. Raises UserError for a
+  combination that has no meaning.
+  """
+
+  num_beams: int = 1
+  max_new_tokens: int = 50
+  min_new_tokens: int = 0
+  length_penalty: float = 1.0
+  early_stopping: bool | str = False
+  num_return_sequences: int = 1
+  do_sample: bool = False
+  temperature: float = 1.0
+  top_k: int = 50
+  top_p: float = 1.0
+  repetition_penalty: float = 1.0
+  no_repeat_ngram_size: int = 0
+  stop: tuple[str, ...] = ()
+  seed: int = 0
+
+  def __post_init__(self):
+    stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+    object.__setattr__(self, 'stop', stop)
+    positive = ('num_beams', 'max_new_tokens', 'num_return_sequences')
+    natural = ('min_new_tokens', 'top_k', 'no_repeat_ngram_size')
+    for names, least in ((positive, 1), (natural, 0)):
+      for name in names:
+        if getattr(self, name) < least:
+          raise UserError(
+            f'{name} is {getattr(self, name)}: give at least {least}.'
+          )
+    for name in ('temperature', 'repetition_penalty', 'top_p'):
+      if not getattr(self, name) > 0:
+        raise UserError(f'{name} is {getattr(self, name)}: give more than 0.')
+    if self.early_stopping not in (True, False, 'never'):
+      raise UserError(
+        f"early_stopping is {self.early_stopping!r}: give True, False, 'never'."
+      )
+    if '' in stop:
+      raise UserError('an empty stop string would stop every answer.')
+    free = self.do_sample and self.num_beams == 1
+    if self.num_return_sequences > self.num_beams and not free:
+      raise UserError(
+        f'num_return_sequences is {self.num_return_sequences} but num_beams is '
+        f'{self.num_beams}: search with as many beams, or sample with one.'
+      )
+
+
+class Numbers(NamedTuple):
+  """Options that are arguments of the compiled loop: changing them is free."""
+
+  max_new_tokens: Scalar
+  min_new_tokens: Scalar
+  length_penalty: Scalar
+  temperature: Scalar
+  top_p: Scalar
+  repetition_penalty: Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Options that shape the compiled loop; `length`: room for new tokens."""
+
+  length: int
+  num_beams: int = 1
+  num_return_sequences: int = 1
+  early_stopping: bool | str = False
+  do_sample: bool = False
+  top_k: int = 50
+  nucleus: bool = False
+  min_length: bool = False
+  repetition: bool = False
+  no_repeat_ngram_size: int = 0
+  eos: int = EOS
+
+  @property
+  def rows(self) -> int:
+    """Rows of the decoder for each example."""
+    return max(self.num_beams, self.num_return_sequences)
+
+
+def split(options: Options, length: int | None = None) -> tuple[Plan, Numbers]:
+  """What is compiled and what is passed; `length` >= max_new_tokens."""
+  numbers = Numbers(*(getattr(options, n) for n in Numbers._fields))
+  sample = options.do_sample
+  return Plan(
+    length=length or options.max_new_tokens,
+    num_beams=options.num_beams,
+    num_return_sequences=options.num_return_sequences,
+    early_stopping=options.early_stopping if options.num_beams > 1 else False,
+    do_sample=sample,
+    top_k=options.top_k if sample else 0,
+    nucleus=sample and options.top_p < 1,
+    min_length=options.min_new_tokens > 0,
+    repetition=options.repetition_penalty != 1,
+    no_repeat_ngram_size=options.no_repeat_ngram_size,
+  ), numbers

@@ -1,0 +1,351 @@
+"""A trained model that answers: what `mmicl_jax.load` returns.
+
+Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, UInt32
+
+from mmicl_jax import checkpoints, model_dir, partitioning, stopping
+from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.context_text import MAX_IMAGES
+from mmicl_jax.data.features import FeatureSpec, featurize
+from mmicl_jax.engine import Engine, Prompt, Result, prompts_of
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig, with_execution
+from mmicl_jax.models.mmicl import abstract_params
+from mmicl_jax.options import Options
+from mmicl_jax.tokenizer import Tokenizer
+
+Query = Turn | Example | str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+  """The best answer to one prompt; others: the next ones, if asked for.
+
+  score: sum of log-probabilities, the end's included, divided by the number
+  of tokens ** length_penalty. tokens hold the end token.
+  """
+
+  text: str
+  tokens: tuple[int, ...]
+  score: float
+  log_probs: tuple[float, ...]
+  others: tuple['Answer', ...] = ()
+
+
+class Predictor:
+  """Answers prompts with any number of images, in batches of like shapes.
+
+  engine: the model. tokenizer: without one only `logits` and `decode` work.
+  max_input_length: tokens of a prompt, images included; longer prompts lose
+  demonstrations, then text, with a warning.
+  """
+
+  def __init__(
+    self,
+    engine: Engine,
+    tokenizer: Tokenizer | None = None,
+    *,
+    max_input_length: int = 1024,
+    source: str = 'the model',
+  ):
+    self.engine = engine
+    self.config: MMICLConfig = engine.config
+    self._tokenizer = tokenizer
+    self._source = source
+    self._spec = FeatureSpec(
+      inputs_length=max_input_length,
+      targets_length=1,
+      max_images=MAX_IMAGES,
+      image_size=self.config.vit.image_size,
+      num_queries=self.config.qformer.num_queries,
+    )
+    self._texts: list[str] | None = None
+    if tokenizer and tokenizer.image_id != self.config.image_token:
+      raise UserError(
+        f'{source}: the vocabulary has its image token at {tokenizer.image_id} '
+        f'and the model at {self.config.image_token}; put the spiece.model '
+        'there that the model was trained with.'
+      )
+
+  @property
+  def tokenizer(self) -> Tokenizer:
+    """Raises UserError if the model was loaded without a vocabulary."""
+    if self._tokenizer is None:
+      raise UserError(
+        f'{self._source} has no spiece.model, so it knows arrays only: put the '
+        'vocabulary there, or use logits and decode.'
+      )
+    return self._tokenizer
+
+  def generate(
+    self,
+    queries: Sequence[Query],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    **options: Any,
+  ) -> list[Answer]:
+    """The answers, in the order of the queries.
+
+    shots: demonstrations put in front of every Turn or text. options: fields
+    of `options.Options`, among them num_beams, max_new_tokens, do_sample.
+    """
+    prompts = [self.prompt(q, shots, style=style) for q in queries]
+    return self.answers(prompts, Options(**options))
+
+  def answers(
+    self,
+    prompts: Sequence[Prompt],
+    options: Options,
+    rows: UInt32[np.ndarray, 'B'] | None = None,
+  ) -> list[Answer]:
+    """As `generate`, from prepared prompts.
+
+    rows: numbers that samples are drawn from, instead of the contents.
+    """
+    stops = self._stops(options)
+    results = self.engine.generate(prompts, options, stops, rows)
+    return [self._answer(result) for result in results]
+
+  def stream(
+    self,
+    query: Query,
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    **options: Any,
+  ) -> Iterator[str]:
+    """The answer's text so far, every few tokens; without beams."""
+    chosen = Options(**options)
+    if chosen.num_beams > 1 or chosen.num_return_sequences > 1:
+      raise UserError(
+        'beam search knows its answer only at the end: stream with num_beams 1.'
+      )
+    prompt = self.prompt(query, shots, style=style)
+    for tokens in self.engine.stream(prompt, chosen, self._stops(chosen)):
+      yield self.tokenizer.decode(tokens.tolist())
+
+  def score(
+    self,
+    queries: Sequence[Query],
+    candidates: Sequence[str] | Sequence[Sequence[str]],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    reduce: str = 'sum',
+  ) -> Float[np.ndarray, 'B C']:
+    """Log-probability of each candidate as the answer, its end included.
+
+    candidates: for all queries, or a list for each; rows with fewer are filled
+    up with -inf. reduce: 'sum' or 'mean' over the candidate's tokens. The
+    prompt is encoded once, however many candidates there are.
+    """
+    if reduce not in ('sum', 'mean'):
+      raise UserError(f"reduce is {reduce!r}: give 'sum' or 'mean'.")
+    over = np.sum if reduce == 'sum' else np.mean
+    tokens = self.token_scores(queries, candidates, shots, style=style)
+    width = max(map(len, tokens), default=0)
+    scores = np.full((len(tokens), width), -np.inf, np.float32)
+    for row, own in zip(scores, tokens, strict=True):
+      row[: len(own)] = [over(candidate) for candidate in own]
+    return scores
+
+  def token_scores(
+    self,
+    queries: Sequence[Query],
+    candidates: Sequence[str] | Sequence[Sequence[str]],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+  ) -> list[list[Float[np.ndarray, 'U']]]:
+    """Log-probability of every token of every candidate, the end's last."""
+    lists = _candidate_lists(candidates, len(queries))
+    prompts = [self.prompt(q, shots, style=style) for q in queries]
+    end = self.tokenizer.eos_id
+    known: dict[str, list[int]] = {}
+    for text in {text for own in lists for text in own}:
+      known[text] = [*self.tokenizer.encode(text), end]
+    return self.engine.score(
+      prompts, [[known[t] for t in own] for own in lists]
+    )
+
+  def logits(self, batch: Mapping[str, Any]) -> Float[jax.Array, 'B U V']:
+    """Float32 logits of a Batch, as training sees them."""
+    return self.engine.logits(batch)
+
+  def decode(
+    self, batch: Mapping[str, Any], **options: Any
+  ) -> tuple[Int[np.ndarray, 'B K U'], Float[np.ndarray, 'B K']]:
+    """Answers to the encoder's part of a Batch, the best first, and scores.
+
+    K is num_return_sequences, by default num_beams; stop strings need text.
+    """
+    options.setdefault('num_return_sequences', options.get('num_beams', 1))
+    chosen = Options(**options)
+    results = self.engine.generate(
+      prompts_of(
+        batch, self.config.qformer.num_queries, self.config.image_token
+      ),
+      chosen,
+      self._stops(chosen),
+    )
+    return np.stack([r.tokens for r in results]), np.stack(
+      [r.scores for r in results]
+    )
+
+  def prompt(
+    self, query: Query, shots: Sequence[Turn] = (), *, style: str = 'plain'
+  ) -> Prompt:
+    """A query as arrays. Raises UserError for images that cannot be read."""
+    if isinstance(query, str):
+      query = Turn(query)
+    if isinstance(query, Turn):
+      query = assemble(query, shots, style=style)
+    elif shots:
+      raise UserError(
+        'demonstrations cannot be put in front of an Example: give a Turn.'
+      )
+    count = len(query.images)
+    spec = dataclasses.replace(self._spec, max_images=max(count, 1))
+    # No answer is needed here, and a long one would be reported as cut.
+    question = dataclasses.replace(query, targets='')
+    row = featurize(question, self.tokenizer, spec)
+    tokens = row['encoder_input_tokens']
+    used = int((tokens == self.config.image_token).sum())
+    images = row['encoder_images'][: used // spec.num_queries]
+    return Prompt(np.trim_zeros(tokens, 'b'), tuple(images))
+
+  def _stops(self, options: Options) -> Int[np.ndarray, 'S V'] | None:
+    if not options.stop:
+      return None
+    if self._texts is None:
+      self._texts = token_texts(self.tokenizer)
+    size = self.config.t5.vocab_size
+    return stopping.stop_table(self._texts, options.stop, size)
+
+  def _answer(self, result: Result) -> Answer:
+    answers = []
+    for k, length in enumerate(result.lengths):
+      tokens = tuple(result.tokens[k, :length].tolist())
+      answers.append(
+        Answer(
+          self.tokenizer.decode(tokens),
+          tokens,
+          float(result.scores[k]),
+          tuple(result.log_probs[k, :length].tolist()),
+        )
+      )
+    return dataclasses.replace(answers[0], others=tuple(answers[1:]))
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  mesh: Mesh | None = None,
+  dtype: str | None = None,
+  tokenizer: Tokenizer | str | os.PathLike | None = None,
+  batch_size: int = 8,
+  max_input_length: int = 1024,
+) -> Predictor:
+  """The model of a MODEL_DIR, a checkpoint_<step> or a PyTorch directory.
+
+  dtype: of parameters and arithmetic; by default the checkpoint's own, and
+  float32 on a CPU, where bfloat16 is slower. tokenizer: where it is not beside
+  the checkpoint. Raises UserError naming the file that is missing or wrong.
+  """
+  path = Path(path)
+  if not path.exists():
+    raise UserError(f'{path} does not exist: name a directory with a model.')
+  if (path / 'config.json').is_file():
+    config, params, vocabulary = _load_pretrained(path, mesh, dtype)
+  else:
+    config, params, vocabulary = _load_ours(path, mesh, dtype)
+  tokenizer = tokenizer or vocabulary
+  if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+    tokenizer = Tokenizer(tokenizer)
+  engine = Engine(config, params, mesh=mesh, batch_size=batch_size)
+  return Predictor(
+    engine, tokenizer, max_input_length=max_input_length, source=str(path)
+  )
+
+
+def token_texts(tokenizer: Tokenizer) -> list[str]:
+  """The text of each id inside an answer; '' for special tokens."""
+  # Decoding drops a blank at the very start, so a letter goes before.
+  start = tokenizer.encode('a')
+  skip = len(tokenizer.decode(start))
+  return [
+    tokenizer.decode([*start, i])[skip:] for i in range(tokenizer.vocab_size)
+  ]
+
+
+def _load_ours(
+  path: Path, mesh: Mesh | None, dtype: str | None
+) -> tuple[MMICLConfig, Any, Path | None]:
+  directory = Path(checkpoints.locate(path)[0])
+  config = _running(model_dir.read_config(directory), dtype)
+  boxed = abstract_params(config)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nn.unbox(boxed)
+  )
+  if mesh is not None:
+    like = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      like,
+      partitioning.shardings(boxed, mesh),
+    )
+  params = checkpoints.load_weights(path, like)
+  vocabulary = directory / model_dir.VOCABULARY
+  return config, params, vocabulary if vocabulary.is_file() else None
+
+
+def _load_pretrained(
+  path: Path, mesh: Mesh | None, dtype: str | None
+) -> tuple[MMICLConfig, Any, Path | None]:
+  from mmicl_jax.convert.loading import load_pretrained
+
+  config, params, info = load_pretrained(
+    path, dtype=_dtype(dtype), mesh=mesh, scan_layers=False
+  )
+  return _running(config, dtype), params, info['vocabulary']
+
+
+def _dtype(dtype: str | None) -> str | None:
+  """None: as the checkpoint says."""
+  on_cpu = jax.default_backend() == 'cpu'
+  return dtype or ('float32' if on_cpu else None)
+
+
+def _running(config: MMICLConfig, dtype: str | None) -> MMICLConfig:
+  dtype = _dtype(dtype) or config.execution.dtype
+  return with_execution(config, dtype=dtype, param_dtype=dtype)
+
+
+def _candidate_lists(
+  candidates: Sequence[str] | Sequence[Sequence[str]], count: int
+) -> list[list[str]]:
+  """One list of candidates for each of `count` queries."""
+  if isinstance(candidates, str) or not len(candidates):
+    raise UserError("candidates is a list of texts, such as ['yes', 'no'].")
+  if all(isinstance(c, str) for c in candidates):
+    return [[str(c) for c in candidates]] * count
+  if len(candidates) != count:
+    raise UserError(
+      f'{len(candidates)} lists of candidates for {count} queries: give one '
+      'list for all, or one for each.'
+    )
+  if empty := [i for i, own in enumerate(candidates) if not len(own)]:
+    raise UserError(f'query {empty[0]} has no candidates: give at least one.')
+  return [list(own) for own in candidates]
