@@ -27,9 +27,12 @@ LOSS_MEANS = ('tokens', 'microbatch')
 
 @flax.struct.dataclass
 class TrainState:
-  """What a step replaces; the frozen parameters stand beside it."""
+  """What a step replaces; the frozen parameters stand beside it.
 
-  step: jax.Array
+  Its leaves are arrays, or their shapes or shardings where only those matter.
+  """
+
+  step: Any  # i32 scalar
   params: Params  # the trainable half
   opt_state: Any
 

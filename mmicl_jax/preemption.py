@@ -1,0 +1,32 @@
+"""A machine is about to be taken away: finish the step, save, leave."""
+
+import signal
+import threading
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Preemption:
+  """Notices SIGTERM; all processes agree at which step it was."""
+
+  def __init__(self):
+    self._flag = threading.Event()
+    self._previous: Any = None
+
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.signal(
+        signal.SIGTERM, lambda *_: self._flag.set()
+      )
+    return self
+
+  def __exit__(self, *_):
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+
+  def requested(self, step: int) -> bool:
+    if jax.process_count() > 1:
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self._flag.is_set()

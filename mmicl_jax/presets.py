@@ -1,0 +1,53 @@
+"""Model configurations by name, for gin files and the command line."""
+
+import dataclasses
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
+
+PRESETS = {
+  'tiny': configs.TINY,
+  'small': configs.SMALL,
+  'base': configs.BASE,
+  'xl': configs.XL,
+  'xxl': configs.XXL,
+  'blip2_xl': configs.BLIP2_XL,
+  'blip2_xxl': configs.BLIP2_XXL,
+}
+
+
+def model(
+  preset: str,
+  dtype: str = 'float32',
+  param_dtype: str = 'float32',
+  remat: str = 'none',
+  scan_layers: bool = True,
+  dropout_rate: float | None = None,
+  vit_layer_norm_eps: float | None = None,
+) -> configs.MMICLConfig:
+  """A preset run in a given way; None keeps the preset's value.
+
+  Raises UserError for an unknown preset.
+  """
+  if preset not in PRESETS:
+    raise UserError(
+      f'unknown model preset {preset!r}: choose one of {", ".join(PRESETS)}'
+    )
+  config = configs.with_execution(
+    PRESETS[preset],
+    dtype=dtype,
+    param_dtype=param_dtype,
+    remat=remat,
+    scan_layers=scan_layers,
+  )
+  replace = dataclasses.replace
+  if dropout_rate is not None:
+    config = replace(
+      config,
+      qformer=replace(config.qformer, dropout_rate=dropout_rate),
+      t5=replace(config.t5, dropout_rate=dropout_rate),
+    )
+  if vit_layer_norm_eps is not None:
+    vit = replace(config.vit, layer_norm_eps=vit_layer_norm_eps)
+    config = replace(config, vit=vit)
+  return config

@@ -1,0 +1,283 @@
+"""Training, both stages: from gin files (`mmicl train`) or as a function.
+
+A run is a function of its arguments and of the step: the step's dropout key
+is fold_in(root, step), the data iterator's position is in every checkpoint,
+and a resumed run computes bit for bit what an uninterrupted one does.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import gin
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from mmicl_jax import (
+  checkpoints,
+  gin_utils,
+  optim,
+  partitioning,
+  stages,
+)
+from mmicl_jax import model_dir as files
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.preemption import Preemption
+from mmicl_jax.progress import ProgressBar, Summaries
+from mmicl_jax.run_log import RunLog
+from mmicl_jax.train_step import LOSS_MEANS, Params, token_sums
+from mmicl_jax.training_state import (
+  Layout,
+  apply_fn,
+  compiled_step,
+  to_device,
+)
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+  """This process's share of each batch, and where in the data it stands.
+
+  iter() starts at the state and yields (batch, anything); the state, of JSON
+  values, is the place behind the last batch. An attribute `skipped` may count
+  the bad records that were left out. data.loader.Loader is one.
+  """
+
+  def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], Any]]: ...
+
+  def get_state(self) -> Any: ...
+
+  def set_state(self, state: Any) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a run leaves: all parameters, its last step and metrics."""
+
+  params: Params
+  step: int
+  metrics: Mapping[str, float]
+  ledger: stages.Ledger
+
+
+def train(
+  *,
+  model: MMICLConfig,
+  trainable: stages.Profile,
+  train_data: BatchSource,
+  model_dir: str | os.PathLike,
+  train_steps: int,
+  batch_size: int,
+  learning_rate: optax.Schedule,
+  optimizer: Callable[..., optax.GradientTransformation] = optim.adamw,
+  num_microbatches: int = 1,
+  loss_mean: str = 'tokens',
+  frozen_dtype: str | None = None,
+  init_from: str | os.PathLike | None = None,
+  mesh: Mesh | None = None,
+  seed: int = 0,
+  save_every: int = 1000,
+  keep: int | None = 3,
+  log_every: int = 10,
+  eval_data: BatchSource | None = None,
+  eval_every: int | None = None,
+  vocabulary: str | os.PathLike | None = None,
+  tensorboard: bool = False,
+  on_metrics: Callable[[int, Mapping[str, float]], None] | None = None,
+  name: str = 'training',
+  config_text: str | None = None,
+) -> Result:
+  """Trains until step `train_steps`, resuming what is in `model_dir`.
+
+  trainable: a profile of stages.PROFILES, or regular expressions.
+  optimizer: makes the optax chain of a schedule.
+  batch_size: over all processes; `num_microbatches` must divide it.
+  loss_mean: 'tokens' or 'microbatch', see train_step.gradients.
+  init_from: a checkpoint whose weights a new run starts with (stage 1 to
+    stage 2, or converted weights); a run being resumed does not read it.
+  on_metrics: is given the step and the means since the last call.
+  config_text: saved as config.gin.
+  On SIGTERM the run saves and raises SystemExit(0). Raises UserError for
+  settings that cannot work, before anything is compiled.
+  """
+  mesh = mesh or partitioning.make_mesh()
+  _check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
+  chain = optimizer(learning_rate)
+  layout = Layout.of(model, trainable, chain, mesh, frozen_dtype)
+  ledger = layout.ledger()
+  checkpointer = checkpoints.Checkpointer(model_dir, keep=keep)
+  if jax.process_index() == 0:
+    _describe(checkpointer.directory, model, vocabulary, ledger, config_text)
+
+  # As T5X splits them, so that both trainers start and drop alike.
+  init_key, root = jax.random.split(jax.random.PRNGKey(seed))
+  resumed = layout.resume(checkpointer)
+  if resumed is not None:
+    state, frozen, position = resumed
+    if position is not None:
+      train_data.set_state(position)
+  elif init_from is not None:
+    state, frozen = layout.with_weights(os.fspath(init_from))
+  else:
+    state, frozen = layout.random(init_key)
+
+  apply = apply_fn(model, mesh)
+  step_fn = compiled_step(
+    layout,
+    apply=apply,
+    optimizer=chain,
+    learning_rate=learning_rate,
+    rng=root if _has_dropout(model) else None,
+    num_microbatches=num_microbatches,
+    loss_mean=loss_mean,
+  )
+  evaluate = functools.partial(
+    _evaluate, jax.jit(functools.partial(token_sums, apply)), mesh
+  )
+  start = int(state.step)
+  stream = iter(train_data)
+  log = RunLog(
+    ProgressBar(name, train_steps, start),
+    Summaries(checkpointer.directory) if _writes(tensorboard) else None,
+    on_metrics if jax.process_index() == 0 else None,
+    batch_size,
+  )
+  saved = start if resumed is not None else None
+
+  def save(step: int) -> None:
+    nonlocal saved
+    if step != saved:
+      tree = layout.save_tree(state, frozen)
+      checkpointer.save(step, tree, train_data.get_state())
+      saved = step
+
+  with log, Preemption() as preemption:
+    log.say(ledger.table())
+    if resumed is not None:
+      log.say(f'resuming at step {start} from {checkpointer.directory}')
+    for step in range(start + 1, train_steps + 1):
+      batch = _next(stream, batch_size, step)
+      state, metrics = step_fn(state, frozen, to_device(batch, mesh))
+      log.add(step, metrics)
+      if step % log_every == 0 or step == train_steps:
+        log.flush(step, getattr(train_data, 'skipped', 0))
+      if eval_data is not None and eval_every and step % eval_every == 0:
+        params = stages.merge(state.params, frozen)
+        log.write(step, evaluate(params, eval_data))
+      if step % save_every == 0:
+        save(step)
+      if preemption.requested(step):
+        save(step)
+        checkpointer.close()
+        log.say(f'stopped by SIGTERM: saved at step {step}')
+        raise SystemExit(0)
+    save(int(state.step))
+    checkpointer.close()
+  params = stages.merge(state.params, frozen)
+  return Result(params, int(state.step), log.last, ledger)
+
+
+def _evaluate(sums_fn, mesh, params, data: BatchSource) -> dict[str, float]:
+  """Token-weighted loss and accuracy over all batches from the state on."""
+  total: collections.Counter = collections.Counter()
+  start = data.get_state()
+  for batch, _ in data:
+    sums = jax.device_get(sums_fn(params, to_device(batch, mesh)))
+    total.update({name: float(x) for name, x in sums.items()})
+  data.set_state(start)
+  if not total['tokens']:
+    raise UserError('the evaluation data holds no target tokens')
+  return {
+    f'eval/{name}': total[name] / total['tokens']
+    for name in ('loss', 'accuracy')
+  }
+
+
+def _check(batch_size, num_microbatches, mesh, loss_mean, train_steps) -> None:
+  if min(batch_size, num_microbatches, train_steps) < 1:
+    raise UserError(
+      f'BATCH_SIZE ({batch_size}), NUM_MICROBATCHES ({num_microbatches}) and '
+      f'TRAIN_STEPS ({train_steps}) must be at least 1'
+    )
+  if loss_mean not in LOSS_MEANS:
+    raise UserError(
+      f'LOSS_MEAN is {loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
+    )
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  parts = math.lcm(num_microbatches * shards, jax.process_count())
+  if batch_size % parts:
+    raise UserError(
+      f'BATCH_SIZE {batch_size} does not divide into {num_microbatches} '
+      f'microbatches over {shards} shards (data x fsdp) and '
+      f'{jax.process_count()} processes: use a multiple of {parts}'
+    )
+
+
+def _has_dropout(model: MMICLConfig) -> bool:
+  return model.t5.dropout_rate > 0 or model.qformer.dropout_rate > 0
+
+
+def _writes(tensorboard: bool) -> bool:
+  return tensorboard and jax.process_index() == 0
+
+
+def _describe(directory, model, vocabulary, ledger, config_text) -> None:
+  files.write_config(directory, model)
+  files.write_text(directory / files.LEDGER, ledger.to_json() + '\n')
+  if vocabulary is not None:
+    files.copy_vocabulary(directory, vocabulary)
+  if config_text is not None:
+    files.write_text(directory / files.GIN, config_text)
+
+
+def _next(stream: Iterator, batch_size: int, step: int):
+  try:
+    batch, _ = next(stream)
+  except StopIteration:
+    raise UserError(
+      f'the training data ended before step {step}: let it repeat, or lower '
+      'TRAIN_STEPS'
+    ) from None
+  rows = len(next(iter(batch.values())))
+  if rows * jax.process_count() != batch_size:
+    raise UserError(
+      f'the data gives {rows} rows a batch in each of {jax.process_count()} '
+      f'processes, but BATCH_SIZE is {batch_size}: make them agree'
+    )
+  return batch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--gin_file',
+    action='append',
+    required=True,
+    metavar='FILE',
+    help='a gin file, sought here and in gin_configs; repeatable, later wins',
+  )
+  parser.add_argument(
+    '--gin_binding',
+    action='append',
+    default=[],
+    metavar='NAME=VALUE',
+    help='one setting, also written --gin.NAME=VALUE; repeatable',
+  )
+  parser.epilog = """example:
+  mmicl train --gin_file=models/base.gin --gin_file=stages/pretrain.gin \\
+    --gin_file=meshes/cpu.gin --gin_file=runs/train.gin \\
+    --gin.DATA="'train.jsonl'" --gin.VOCABULARY="'spiece.model'" \\
+    --gin.MODEL_DIR="'runs/stage1'" --gin.TRAIN_STEPS=1000"""
+
+
+def main(args: argparse.Namespace) -> int:
+  gin_utils.parse(args.gin_file, args.gin_binding)
+  gin_utils.call(train, config_text=gin.config_str())
+  return 0
