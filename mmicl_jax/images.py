@@ -41,6 +41,8 @@ def load_image(
   unknown kind or larger than MAX_PIXELS.
   """
   if isinstance(source, np.ndarray):
+    if source.shape == (size, size, 3) and source.dtype == np.uint8:
+      return source  # what resizing to the same size gives
     return _resize(_from_array(source), size, 'image array')
   if isinstance(source, Image.Image):
     name = getattr(source, 'filename', '') or 'PIL image'

@@ -7,10 +7,12 @@ and SentencePiece starts afresh after each, so `图.` ends in `▁` `.`.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import SupportsIndex
 
+import numpy as np
 import sentencepiece
 
 from mmicl_jax.context import IMAGE, PROXIES
@@ -111,8 +113,15 @@ class Tokenizer:
         ids += self._encode_plain(part)
     return ids
 
-  def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-    """Text of ids; ids outside the vocabulary are left out."""
+  def decode(
+    self, ids: Iterable[SupportsIndex], skip_special_tokens: bool = True
+  ) -> str:
+    """Text of ids (a list, or an array of one axis).
+
+    Ids outside the vocabulary are left out; special tokens are the T5 ones, 图
+    and `<imageK>`.
+    """
+    ids = np.asarray(ids if hasattr(ids, 'shape') else list(ids), np.int64)
     tokens = [self._tokens[i] for i in ids if 0 <= i < len(self._tokens)]
     if skip_special_tokens:
       tokens = [token for token in tokens if token not in self._added]

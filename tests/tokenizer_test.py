@@ -3,6 +3,7 @@ import random
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmicl_jax.errors import UserError
@@ -233,6 +234,8 @@ def test_odd_input_is_safe(small):
   ids = small.encode('the dog')
   beyond = [-1, small.vocab_size, 32127, 10**9]
   assert small.decode([*beyond, *ids, *beyond]) == 'the dog'
+  assert small.decode(np.array(ids, np.int32)) == 'the dog'
+  assert small.decode(iter(ids)) == 'the dog'
 
 
 def test_encoding_does_not_hand_out_its_cache(small):

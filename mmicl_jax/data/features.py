@@ -1,0 +1,240 @@
+"""Example -> arrays of one row: images to bytes, text to ids, padding.
+
+What does not fit gives way in a fixed order: demonstrations, oldest first, then
+free text, oldest first; never an image span or a declaration. What was left
+out is reported, not hidden.
+"""
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mmicl_jax.context import IMAGE, Example, collapse, spans
+from mmicl_jax.errors import UserError
+from mmicl_jax.images import load_image
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+
+Features = dict[str, np.ndarray]
+
+_RUN = re.compile(f'{IMAGE}+')
+_WORD = re.compile(r'\S+')
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpec:
+  """Static shapes: T, U, N, H = W, Q and, for the Q-Former's text, S."""
+
+  inputs_length: int
+  targets_length: int
+  max_images: int
+  image_size: int
+  num_queries: int
+  qformer_length: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation:
+  """What one example lost to fit; counts of things left out."""
+
+  name: str
+  demonstrations: int = 0
+  words: int = 0
+  target_tokens: int = 0
+
+  def __str__(self) -> str:
+    lost = (
+      (self.demonstrations, 'demonstrations'),
+      (self.words, 'words of the prompt'),
+      (self.target_tokens, 'tokens of the answer'),
+    )
+    parts = ', '.join(f'{count} {what}' for count, what in lost if count)
+    return f'{self.name}: left out {parts} to fit the lengths'
+
+
+def _warn(truncation: Truncation) -> None:
+  warnings.warn(str(truncation), stacklevel=3)
+
+
+def featurize(
+  example: Example,
+  tokenizer: Tokenizer,
+  spec: FeatureSpec,
+  *,
+  qformer_tokenizer: BertTokenizer | None = None,
+  on_truncation: Callable[[Truncation], None] = _warn,
+) -> Features:
+  """Returns the row of a Batch that holds the example, padded with 0.
+
+  encoder_input_tokens i32[T] (end token included), encoder_images u8[N,H,W,3],
+  decoder_input_tokens, decoder_target_tokens, decoder_loss_weights i32[U] and,
+  if spec.qformer_length is set, qformer_input_tokens i32[S].
+
+  Raises UserError, naming the example, if images and 图 do not match, an image
+  cannot be read, or images and declarations alone exceed the lengths.
+  """
+  name = example.name or f'example {example.inputs[:60]!r}'
+  _check_runs(example, spec, name)
+  fitted, ids, words = _fit(example, tokenizer, spec, name)
+  targets = [*tokenizer.encode(fitted.targets), tokenizer.eos_id]
+  cut = max(len(targets) - spec.targets_length, 0)
+  if cut:
+    targets = [*targets[: spec.targets_length - 1], tokenizer.eos_id]
+  dropped = example.num_shots - fitted.num_shots
+  if dropped or words or cut:
+    on_truncation(Truncation(name, dropped, words, cut))
+
+  target_tokens = _padded(targets, spec.targets_length)
+  features = {
+    'encoder_input_tokens': _padded(
+      [*ids, tokenizer.eos_id], spec.inputs_length
+    ),
+    'encoder_images': pad_images(
+      _load(fitted, spec.image_size, name), spec.max_images, spec.image_size
+    ),
+    'decoder_input_tokens': np.concatenate(
+      [np.zeros(1, np.int32), target_tokens[:-1]]
+    ),
+    'decoder_target_tokens': target_tokens,
+    'decoder_loss_weights': _padded([1] * len(targets), spec.targets_length),
+  }
+  if spec.qformer_length is not None:
+    if qformer_tokenizer is None:
+      raise ValueError('qformer_length needs a qformer_tokenizer')
+    # The published code reads the instruction back from the prompt's ids.
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+    features['qformer_input_tokens'] = _padded(
+      qformer_tokenizer.encode(text, spec.qformer_length), spec.qformer_length
+    )
+  return features
+
+
+def empty(spec: FeatureSpec) -> Features:
+  """A row without text, images and loss: the padding of a last batch."""
+  inputs = np.zeros(spec.inputs_length, np.int32)
+  targets = np.zeros(spec.targets_length, np.int32)
+  features = {
+    'encoder_input_tokens': inputs,
+    'encoder_images': pad_images([], spec.max_images, spec.image_size),
+    'decoder_input_tokens': targets,
+    'decoder_target_tokens': targets,
+    'decoder_loss_weights': targets,
+  }
+  if spec.qformer_length is not None:
+    features['qformer_input_tokens'] = np.zeros(spec.qformer_length, np.int32)
+  return features
+
+
+def collate(rows: Sequence[Features]) -> Features:
+  """Rows of equal shapes -> a Batch: every array gets a leading axis."""
+  return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def pad_images(
+  images: Sequence[UInt8[np.ndarray, 'H W 3']], count: int, size: int
+) -> UInt8[np.ndarray, 'N H W 3']:
+  """Stacks images and fills up with black ones, which no 图 refers to."""
+  padded = np.zeros((count, size, size, 3), np.uint8)
+  for i, image in enumerate(images):
+    padded[i] = image
+  return padded
+
+
+def _check_runs(example: Example, spec: FeatureSpec, name: str) -> None:
+  """One run of 图 per image, each of one 图 or of as many as there are queries.
+
+  `Example` counts the runs too, but arrays are filled here: a row with other
+  runs would give its images to the wrong places.
+  """
+  runs = [len(run) for run in _RUN.findall(example.inputs)]
+  if len(runs) != len(example.images):
+    raise UserError(
+      f'{name}: {len(example.images)} images but {len(runs)} {IMAGE}; write '
+      f'one <imageK>{IMAGE} for each image.'
+    )
+  if wrong := [n for n in runs if n not in (1, spec.num_queries)]:
+    raise UserError(
+      f'{name}: {wrong[0]} {IMAGE} in a row stand for one image of '
+      f'{spec.num_queries} tokens; write one {IMAGE} for each image.'
+    )
+
+
+def _fit(
+  example: Example, tokenizer: Tokenizer, spec: FeatureSpec, name: str
+) -> tuple[Example, list[int], int]:
+  """Returns the example, its ids without the end, and the words left out."""
+  limit = spec.inputs_length - 1  # the end token's place
+
+  def ids_of(inputs: str) -> list[int]:
+    copies = IMAGE * spec.num_queries
+    return tokenizer.encode(collapse(inputs).replace(IMAGE, copies))
+
+  ids = ids_of(example.inputs)
+  while example.num_shots and (
+    len(ids) > limit or len(example.images) > spec.max_images
+  ):
+    example = example.keep_shots(example.num_shots - 1)
+    ids = ids_of(example.inputs)
+  if len(example.images) > spec.max_images:
+    raise UserError(
+      f'{name}: {len(example.images)} images, but max_images is '
+      f'{spec.max_images}; raise it or leave images out.'
+    )
+  if len(ids) <= limit:
+    return example, ids, 0
+  low, high = 1, _count_words(example.inputs)
+  needed = len(ids_of(_without_words(example.inputs, high))) + 1
+  if needed > spec.inputs_length:
+    raise UserError(
+      f'{name}: its images and their declarations alone need inputs_length '
+      f'{needed}, it is {spec.inputs_length}; raise it or leave images out.'
+    )
+  while low < high:
+    middle = (low + high) // 2
+    if len(ids_of(_without_words(example.inputs, middle))) > limit:
+      low = middle + 1
+    else:
+      high = middle
+  return example, ids_of(_without_words(example.inputs, high)), high
+
+
+def _count_words(inputs: str) -> int:
+  return sum(
+    len(_WORD.findall(span.text))
+    for span in spans(inputs)
+    if not span.protected
+  )
+
+
+def _without_words(inputs: str, count: int) -> str:
+  """The prompt without its first `count` unprotected words.
+
+  The blanks around them stay: they part what is left, and vanish in the ids.
+  """
+  parts = []
+  for span in spans(inputs):
+    text = span.text
+    if not span.protected:
+      found = len(_WORD.findall(text))
+      text = _WORD.sub('', text, count=min(count, found)) if count else text
+      count -= min(count, found)
+    parts.append(text)
+  return ''.join(parts)
+
+
+def _load(
+  example: Example, size: int, name: str
+) -> list[UInt8[np.ndarray, 'H W 3']]:
+  try:
+    return [load_image(image, size) for image in example.images]
+  except UserError as error:
+    raise UserError(f'{name}: {error}') from error
+
+
+def _padded(ids: Sequence[int], length: int) -> np.ndarray:
+  row = np.zeros(length, np.int32)
+  row[: len(ids)] = ids
+  return row

@@ -1,0 +1,352 @@
+"""Records -> batches with Grain: shuffled, mixed, sharded, exactly resumable.
+
+The stream of examples is a function of the seed alone. Step s of a run is the
+stream's next B rows per process, so its batches do not depend on the number of
+processes (for one global batch) nor of workers, and the place in the stream is
+one number: the state of the iterator.
+"""
+
+import bisect
+import dataclasses
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from mmicl_jax.context import Example
+from mmicl_jax.data.features import (
+  Features,
+  FeatureSpec,
+  Truncation,
+  collate,
+  empty,
+  featurize,
+)
+from mmicl_jax.data.records import Record, example_from_record
+from mmicl_jax.errors import UserError
+from mmicl_jax.images import load_image
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+
+_ENOUGH_TO_JUDGE = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A dataset: a JsonlIndex, or any sequence of Examples or Records.
+
+  `weight` is its share of the mixture (None: its number of records). With
+  worker processes the sequence must be picklable.
+  """
+
+  name: str
+  data: Sequence[Any]  # of Example or Record; a checked type would open items
+  weight: float | int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchInfo:
+  """What the model need not know. A padding or skipped row has the id ''."""
+
+  ids: tuple[str, ...]
+  skipped: tuple[str, ...] = ()
+  truncated: tuple[Truncation, ...] = ()
+  next_step: int = 0
+
+
+class Loader:
+  """Iterates over (batch, info); made by `make_loader`.
+
+  Each call of iter() starts where the state is; one iterator at a time. After
+  each batch `skipped` and `truncated` are the numbers of records left out and
+  of examples shortened so far, and `get_state()` is the place behind that
+  batch.
+  """
+
+  def __init__(
+    self,
+    rows: '_Rows',
+    num_steps: int | None,
+    fingerprint: dict[str, Any],
+    workers: int,
+    skip_bad_records: bool,
+  ):
+    self.num_steps = num_steps
+    self.step = self.skipped = self.truncated = 0
+    self._rows = rows
+    self._fingerprint = fingerprint
+    self._workers = workers
+    self._skip_bad_records = skip_bad_records
+
+  def __iter__(self) -> Iterator[tuple[Features, BatchInfo]]:
+    stop = sys.maxsize if self.num_steps is None else self.num_steps
+    if self.step >= stop:
+      return
+    steps = grain.MapDataset.range(self.step, stop)
+    # No threads: without workers the device computes while the next batch is
+    # made, for JAX does not wait; with workers those are ahead already.
+    in_line = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    batches = steps.map(self._rows).to_iter_dataset(in_line)
+    if self._workers:
+      _parse_flags()
+      batches = batches.mp_prefetch(
+        grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=1)
+      )
+    iterator = iter(batches)
+    try:
+      for batch, info in iterator:
+        self._count(info)
+        # Copies, for workers hand over shared memory, which ends with them.
+        yield {key: np.array(value) for key, value in batch.items()}, info
+    finally:
+      iterator.close()
+
+  def get_state(self) -> dict[str, Any]:
+    """The place in the stream and the counts, as plain JSON values."""
+    counts = {'skipped': self.skipped, 'truncated': self.truncated}
+    return {'step': self.step, **counts, 'stream': self._fingerprint}
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Goes to a place that `get_state` gave; the next iter() starts there.
+
+    Raises UserError if the state is that of another stream: other data, seed,
+    order or global batch size.
+    """
+    # Through JSON, where tuples become lists.
+    theirs, ours = (
+      state.get('stream'),
+      json.loads(json.dumps(self._fingerprint)),
+    )
+    if theirs != ours:
+      other = [k for k in ours if not theirs or theirs.get(k) != ours[k]]
+      raise UserError(
+        f'the saved place in the data belongs to another stream, '
+        f'{", ".join(other)} changed; restore it as it was or start the data '
+        'anew.'
+      )
+    self.step = state['step']
+    self.skipped, self.truncated = state['skipped'], state['truncated']
+
+  def _count(self, info: BatchInfo) -> None:
+    if info.skipped and not self._skip_bad_records:
+      raise UserError(info.skipped[0])
+    self.step = info.next_step
+    self.skipped += len(info.skipped)
+    self.truncated += len(info.truncated)
+    seen = self.step * len(info.ids)
+    if seen >= _ENOUGH_TO_JUDGE and self.skipped > seen / 2:
+      raise UserError(
+        f'{self.skipped} of {seen} records are bad, the last: '
+        f'{(info.skipped or ("",))[-1]} Check the data before skipping so many.'
+      )
+
+
+def make_loader(
+  sources: Source | Sequence[Source],
+  spec: FeatureSpec,
+  tokenizer: Tokenizer,
+  batch_size: int,
+  *,
+  seed: int = 0,
+  shuffle: bool = True,
+  num_epochs: int | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  workers: int = 0,
+  skip_bad_records: bool = False,
+  qformer_tokenizer: BertTokenizer | None = None,
+) -> Loader:
+  """A loader of `batch_size` rows per process and step.
+
+  num_epochs=None (training) repeats for ever, each source in a new order each
+  time, and mixes them by weight. A number (evaluation) gives every record that
+  often; the last batch is filled with rows of zero loss weight, so that all
+  processes see the same number of batches. Rows of one step: those of process
+  0, then 1, ...
+
+  A bad record raises UserError, naming file and line, when its turn comes; with
+  `skip_bad_records` its row is left empty and counted. `workers` > 0 decodes in
+  so many processes: call it under `if __name__ == '__main__'`.
+  """
+  sources = [sources] if isinstance(sources, Source) else list(sources)
+  if empty_one := [source.name for source in sources if not len(source.data)]:
+    raise UserError(f'{empty_one[0]}: no records; correct the path or drop it.')
+  if not sources or batch_size < 1:
+    raise UserError('the loader needs a source and a batch size of at least 1.')
+  if not 0 <= process_index < process_count:
+    raise ValueError(f'process {process_index} of {process_count}')
+  if spec.qformer_length is not None and qformer_tokenizer is None:
+    raise UserError(
+      "qformer_length is set, but the Q-Former's text has no BERT vocabulary; "
+      'name it or unset qformer_length.'
+    )
+  weights = [
+    float(len(s.data) if s.weight is None else s.weight) for s in sources
+  ]
+  if any(weight <= 0 for weight in weights):
+    raise UserError(f'weights {weights} must be above 0; drop the source.')
+  global_batch = batch_size * process_count
+  sizes = [len(s.data) for s in sources]
+  order_seed = seed if shuffle else None
+  if num_epochs is None:
+    size, stream = None, _mixed(sizes, weights, order_seed)
+  else:
+    size, stream = sum(sizes) * num_epochs, _Order(sizes, 0, order_seed)
+  fingerprint = {
+    'sources': [[s.name, len(s.data)] for s in sources],
+    'weights': weights if num_epochs is None else None,
+    'seed': seed,
+    'shuffle': shuffle,
+    'num_epochs': num_epochs,
+    'global batch size': global_batch,
+  }
+  rows = _Rows(
+    sources,
+    stream,
+    size,
+    spec,
+    tokenizer,
+    qformer_tokenizer,
+    global_batch,
+    range(process_index * batch_size, (process_index + 1) * batch_size),
+  )
+  num_steps = None if size is None else math.ceil(size / global_batch)
+  return Loader(rows, num_steps, fingerprint, workers, skip_bad_records)
+
+
+def decode_images(
+  examples: Sequence[Example], image_size: int
+) -> list[Example]:
+  """Examples with their images decoded and resized once, kept in memory.
+
+  Equal paths share one array of image_size x image_size x 3 bytes.
+  """
+  known: dict[Any, Any] = {}
+
+  def load(source: Any) -> Any:
+    key = source if isinstance(source, (str, bytes)) else id(source)
+    if key not in known:
+      known[key] = load_image(source, image_size)
+    return known[key]
+
+  return [
+    dataclasses.replace(
+      example,
+      images=tuple(map(load, example.images)),
+      turns=tuple(
+        dataclasses.replace(turn, images=tuple(map(load, turn.images)))
+        for turn in example.turns
+      ),
+    )
+    for example in examples
+  ]
+
+
+class _Order(Sequence[tuple[int, int]]):
+  """Position -> (source, record), epoch after epoch without end.
+
+  Shuffled by numpy's frozen generator, 4 bytes a record, an epoch at a time:
+  Grain's own shuffle takes milliseconds a record in small datasets.
+  """
+
+  def __init__(self, sizes: Sequence[int], first: int, seed: int | None):
+    self._ends = list(itertools.accumulate(sizes))
+    self._first = first
+    self._seed = seed
+    self._epoch: tuple[int, np.ndarray] | None = None
+
+  def __len__(self) -> int:
+    return sys.maxsize
+
+  def __getitem__(self, position):
+    epoch, i = divmod(int(position), self._ends[-1])
+    if self._seed is not None:
+      i = int(self._permutation(self._seed, epoch)[i])
+    source = bisect.bisect_right(self._ends, i)
+    start = self._ends[source - 1] if source else 0
+    return self._first + source, i - start
+
+  def _permutation(self, seed: int, epoch: int) -> np.ndarray:
+    if self._epoch is None or self._epoch[0] != epoch:
+      order = np.arange(self._ends[-1], dtype=np.uint32)
+      random = np.random.RandomState([seed % 2**32, self._first, epoch])
+      random.shuffle(order)
+      self._epoch = epoch, order
+    return self._epoch[1]
+
+
+def _mixed(
+  sizes: Sequence[int], weights: Sequence[float], seed: int | None
+) -> Any:
+  """Each source in an endless order of its own, taken by weight."""
+  orders = [_Order([size], i, seed) for i, size in enumerate(sizes)]
+  if len(orders) == 1:
+    return orders[0]
+  shares = [weight / sum(weights) for weight in weights]
+  return grain.MapDataset.mix(
+    [grain.MapDataset.source(order) for order in orders], shares
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+  """Step -> the rows of one process at that step, and what went wrong.
+
+  Runs in worker processes, so errors travel as text to where they are counted.
+  """
+
+  sources: Sequence[Source]
+  stream: Any  # position -> (source, record)
+  size: int | None
+  spec: FeatureSpec
+  tokenizer: Tokenizer
+  qformer_tokenizer: BertTokenizer | None
+  global_batch: int
+  offsets: range
+
+  def __call__(self, step: int) -> tuple[Features, BatchInfo]:
+    step = int(step)
+    rows, ids, skipped, truncated = [], [], [], []
+    for offset in self.offsets:
+      position = step * self.global_batch + offset
+      row, name = empty(self.spec), ''
+      if self.size is None or position < self.size:
+        source, index = self.stream[position]
+        try:
+          example, name = self._example(source, index)
+          row = featurize(
+            example,
+            self.tokenizer,
+            self.spec,
+            qformer_tokenizer=self.qformer_tokenizer,
+            on_truncation=truncated.append,
+          )
+        except UserError as error:
+          skipped.append(str(error))
+          name = ''
+      rows.append(row)
+      ids.append(name)
+    info = BatchInfo(tuple(ids), tuple(skipped), tuple(truncated), step + 1)
+    return collate(rows), info
+
+  def _example(self, source: int, index: int) -> tuple[Example, str]:
+    name = self.sources[source].name
+    item = self.sources[source].data[index]
+    if isinstance(item, Record):
+      number = index if item.id is None else item.id
+      return example_from_record(item), f'{name}:{number}'
+    if not item.name:
+      item = dataclasses.replace(item, name=f'{name}:{index}')
+    return item, f'{name}:{index}'
+
+
+def _parse_flags() -> None:
+  """Grain's workers read absl flags, which only absl's main() would parse."""
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
