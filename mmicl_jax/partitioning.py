@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from mmicl_jax.errors import UserError
 
@@ -69,7 +69,7 @@ def make_mesh(
 
 
 def spec(
-  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
   """Mesh axes of an array whose axes have logical names.
 
@@ -94,7 +94,7 @@ def spec(
   return PartitionSpec(*entries)
 
 
-def shardings(boxed: Any, mesh: Mesh) -> Any:
+def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   """A NamedSharding for each leaf of a tree of nn.Partitioned (or plain) ones.
 
   boxed: parameters as `models.mmicl.abstract_params` gives them.

@@ -1,0 +1,104 @@
+"""Metadata of the package; the tools' settings are in pyproject.toml.
+
+Bounds: the lower ones and the newest within the upper ones were installed
+together on 2026-11-23 and passed the tests, on CPython 3.11.7. An upper bound
+stops before the next series that nobody has tried.
+"""
+
+import setuptools
+
+# TensorFlow, and what needs it, stays out: mmicl_jax trains, generates and
+# serves without. Grain reads the data; SeqIO is for runs under T5X.
+REQUIRED = [
+  'jax>=0.10.2,<0.11',
+  'flax>=0.12.8,<0.13',
+  'optax>=0.2.8,<0.3',
+  'orbax-checkpoint>=0.12.8,<0.13',
+  'grain>=0.2.18,<0.3',
+  'gin-config>=0.5.0,<0.6',
+  'absl-py>=2.5,<3',
+  'etils[epath]>=1.15,<2',
+  'jaxtyping>=0.3.11,<0.4',
+  'Jinja2>=3.1.6,<4',
+  'ml_dtypes>=0.6,<0.7',
+  'numpy>=2.4,<3',
+  'sentencepiece>=0.2.3,<0.3',
+  'Pillow>=13,<14',
+  'rich>=15,<16',
+  'safetensors>=0.8,<0.9',
+  'tensorstore>=0.1.86,<0.2',
+]
+
+DEMO = [
+  'matplotlib>=3.11,<4',
+  'scikit-learn>=1.9,<2',
+]
+
+TENSORBOARD = ['tensorboard>=2.21,<3']
+
+# Parity with PyTorch is tested in one process, hence the exact release.
+TORCH = ['torch==2.13.0', 'transformers>=5.23,<6']
+
+TEST = [
+  *DEMO,
+  *TORCH,
+  'beartype>=0.23,<0.24',
+  'hypothesis>=6.170,<7',
+  'pytest>=9.2,<10',
+  'pytest-xdist>=3.8,<4',
+  'tokenizers>=0.23,<0.24',
+]
+
+EXTRAS = {
+  'demo': DEMO,
+  'test': TEST,
+  'dev': [*TEST, 'pre-commit>=4,<5', 'pyright>=1.1.414,<2', 'ruff==0.17.6'],
+  'torch': TORCH,
+  'tensorboard': TENSORBOARD,
+  'seqio': [
+    *TENSORBOARD,
+    'clu>=0.0.12,<0.1',
+    'seqio>=0.0.20,<0.1',
+    'tensorflow>=2.21,<2.22',
+    'tensorflow-datasets>=4.9.10,<5',
+    'tensorflow-text>=2.21,<2.22',
+  ],
+  'gpu': ['jax[cuda12]>=0.10.2,<0.11'],
+  'tpu': ['jax[tpu]>=0.10.2,<0.11'],
+}
+
+setuptools.setup(
+  name='mmicl_jax',
+  version='0.1.0',
+  description='MMICL in JAX: multi-modal in-context learning over images',
+  long_description=open('README.md', encoding='utf-8').read(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11,<3.12',
+  install_requires=REQUIRED,
+  extras_require=EXTRAS,
+  entry_points={'console_scripts': ['mmicl = mmicl_jax.__main__:main']},
+  # A clone keeps gin_configs/ and tasks/ at its top; an installed package
+  # carries them inside, so that no other package's `tasks` is in the way.
+  packages=[
+    *setuptools.find_packages(include=['mmicl_jax', 'mmicl_jax.*']),
+    'mmicl_jax.gin_configs',
+    'mmicl_jax.tasks',
+  ],
+  package_dir={
+    'mmicl_jax.gin_configs': 'gin_configs',
+    'mmicl_jax.tasks': 'tasks',
+  },
+  package_data={
+    'mmicl_jax': ['**/*.j2'],
+    'mmicl_jax.gin_configs': ['**/*.gin'],
+    'mmicl_jax.tasks': ['**/*.json'],
+  },
+  classifiers=[
+    'Development Status :: 4 - Beta',
+    'Intended Audience :: Science/Research',
+    'Programming Language :: Python :: 3.11',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+)

@@ -1,0 +1,108 @@
+"""The `mmicl` command: dispatch, exit codes, and an example in every help."""
+
+import argparse
+import shlex
+import sys
+import types
+
+import pytest
+
+from mmicl_jax import __main__ as cli
+from mmicl_jax.errors import UserError
+
+
+@pytest.fixture
+def command(monkeypatch):
+  """A command `try` that records its arguments and does what it is told."""
+  module = types.ModuleType('mmicl_try')
+  module.seen, module.act = [], lambda: 0
+
+  def add_arguments(parser):
+    parser.add_argument('--gin_binding', action='append')
+    parser.add_argument('--word')
+
+  def main(args):
+    module.seen.append(args)
+    return module.act()
+
+  module.add_arguments, module.main = add_arguments, main
+  monkeypatch.setitem(sys.modules, 'mmicl_try', module)
+  monkeypatch.setitem(cli.COMMANDS, 'try', ('mmicl_try', 'do a trial run'))
+  return module
+
+
+def fail(error):
+  def act():
+    raise error
+
+  return act
+
+
+def test_a_command_gets_its_arguments_and_gives_the_status(command):
+  command.act = lambda: 7
+  assert cli.main(['try', '--word', 'a']) == 7
+  assert command.seen[0].word == 'a'
+
+
+def test_gin_bindings_in_the_spelling_of_t5x(command):
+  cli.main(['try', '--gin.TRAIN_STEPS=3', "--gin.NAME='a=b'"])
+  assert command.seen[0].gin_binding == ['TRAIN_STEPS=3', "NAME='a=b'"]
+
+
+@pytest.mark.parametrize(
+  'error', [UserError('a.jsonl, line 3:\nno JSON'), OSError('a.jsonl, line 3')]
+)
+def test_an_error_of_the_user_is_one_line_and_status_2(command, capsys, error):
+  command.act = fail(error)
+  assert cli.main(['try']) == 2
+  out, err = capsys.readouterr()
+  assert out == ''
+  assert err.startswith('mmicl: a.jsonl, line 3') and err.count('\n') == 1
+  with pytest.raises(type(error)):
+    cli.main(['try', '--debug'])
+
+
+def test_a_bug_keeps_its_traceback(command):
+  command.act = fail(ZeroDivisionError())
+  with pytest.raises(ZeroDivisionError):
+    cli.main(['try'])
+
+
+def test_stopping_by_keyboard_is_no_traceback(command, capsys):
+  command.act = fail(KeyboardInterrupt())
+  assert cli.main(['try']) == 130
+  assert capsys.readouterr().err == 'mmicl: stopped\n'
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+  assert cli.main([]) == 2
+  out = capsys.readouterr().out
+  assert all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize('argv', [['nonsense'], ['try', '--nonsense']])
+def test_unknown_words_exit_with_2(command, capsys, argv):
+  with pytest.raises(SystemExit) as exit:
+    cli.main(argv)
+  assert exit.value.code == 2
+  assert 'nonsense' in capsys.readouterr().err
+
+
+def examples(text):
+  """Command lines of a help text; a line that ends in \\ goes on."""
+  lines = text.replace('\\\n', ' ').splitlines()
+  return [line.strip() for line in lines if line.strip().startswith('mmicl ')]
+
+
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_every_help_has_an_example_that_parses(name, capsys):
+  with pytest.raises(SystemExit) as exit:
+    cli.main([name, '--help'])
+  assert exit.value.code == 0
+  lines = examples(capsys.readouterr().out)
+  found = [line for line in lines if line.split()[1] == name]
+  assert found, f'mmicl {name} --help shows no example'
+  for line in found:
+    args, module = cli.parse(shlex.split(line, comments=True)[1:])
+    assert isinstance(args, argparse.Namespace)
+    assert module == cli.COMMANDS[name][0]

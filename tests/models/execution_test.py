@@ -1,0 +1,90 @@
+"""However a model is executed, its numbers are the same."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmicl_jax import partitioning
+from mmicl_jax.models import configs
+from mmicl_jax.models.mmicl import MMICL, abstract_params
+from mmicl_jax.models.stacking import unstack_layers
+
+
+def loss(config, batch, key=None):
+  def run(params):
+    rngs = None if key is None else {'dropout': key}
+    logits = MMICL(config).apply({'params': params}, batch, rngs=rngs)
+    targets = batch['decoder_target_tokens'][..., None]
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets, axis=-1)
+    return -chosen.mean(), logits
+
+  return jax.jit(jax.value_and_grad(run, has_aux=True))
+
+
+def close(a, b, rtol=1e-3, atol=1e-4):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b
+  )
+
+
+def test_scanned_layers_equal_a_loop_over_layers(config, params, make_batch):
+  batch = make_batch()
+  looped = configs.with_execution(config, scan_layers=False)
+  apart = unstack_layers(params)
+  (value, logits), grads = loss(config, batch)(params)
+  (value_2, logits_2), grads_2 = loss(looped, batch)(apart)
+  close((value, logits), (value_2, logits_2))
+  close(unstack_layers(grads), grads_2)
+
+
+@pytest.mark.parametrize(
+  ('remat', 'scan_layers'), [('minimal', True), ('full', True), ('full', False)]
+)
+def test_rematerialisation_changes_no_value_and_no_gradient(
+  config, params, make_batch, remat, scan_layers
+):
+  batch, key = make_batch(), jax.random.key(3)
+  plain = configs.with_execution(config, scan_layers=scan_layers)
+  if not scan_layers:
+    params = unstack_layers(params)
+  saving = configs.with_execution(plain, remat=remat)
+  # With dropout: the backward pass must draw the same masks again.
+  close(loss(saving, batch, key)(params), loss(plain, batch, key)(params))
+
+
+def test_full_rematerialisation_keeps_less(config, params, make_batch):
+  batch = make_batch(rows=8)
+
+  def temporary(remat):
+    changed = configs.with_execution(config, remat=remat)
+    compiled = loss(changed, batch).lower(params).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary('full') < 0.9 * temporary('none')
+
+
+def test_an_unknown_policy_is_named(config):
+  with pytest.raises(KeyError, match='everything'):
+    abstract_params(configs.with_execution(config, remat='everything'))
+
+
+@pytest.mark.devices(8)
+@pytest.mark.parametrize('sizes', [(8, 1, 1), (2, 2, 2), (1, 2, 4)])
+def test_sharded_equals_unsharded(config, params, make_batch, sizes):
+  batch = make_batch(rows=8)
+  (value, logits), grads = loss(config, batch)(params)
+
+  mesh = partitioning.make_mesh(*sizes)
+  places = partitioning.shardings(abstract_params(config), mesh)
+  spread = jax.device_put(params, places)
+  rows = jax.device_put(batch, partitioning.batch_sharding(mesh))
+  with mesh, nn.logical_axis_rules(partitioning.activation_rules()):
+    (value_2, logits_2), grads_2 = loss(config, rows)(spread)
+  if sizes != (8, 1, 1):
+    kernel = spread['t5']['encoder']['layers']['mlp']['wi_0']['kernel']
+    assert not kernel.sharding.is_fully_replicated
+  assert not logits_2.sharding.is_fully_replicated
+  close((value, logits), (value_2, logits_2))
+  close(grads, grads_2)
