@@ -16,6 +16,7 @@ COMMANDS = {
   'demo': ('mmicl_jax.demo.run', 'train a small model here and see it learn'),
   'train': ('mmicl_jax.train', 'train from gin files'),
   'generate': ('mmicl_jax.generate', 'answer one prompt or a file of prompts'),
+  'convert': ('mmicl_jax.convert.cli', 'weights from PyTorch, and back'),
   'data': ('mmicl_jax.data.cli', 'check and look at MIC records'),
   'bench': ('mmicl_jax.bench', 'measure training and generation'),
 }

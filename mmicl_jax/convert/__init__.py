@@ -5,7 +5,15 @@
 models layer by layer.
 """
 
+from mmicl_jax.convert.checking import check
+from mmicl_jax.convert.disk import to_jax, to_pytorch
 from mmicl_jax.convert.loading import load_pretrained
 from mmicl_jax.convert.saving import save_pretrained
 
-__all__ = ['load_pretrained', 'save_pretrained']
+__all__ = [
+  'check',
+  'load_pretrained',
+  'save_pretrained',
+  'to_jax',
+  'to_pytorch',
+]

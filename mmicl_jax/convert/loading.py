@@ -44,10 +44,22 @@ def load_pretrained(
   return opened.config, to_devices(opened, mesh), info
 
 
-def open_checkpoint(directory: str | os.PathLike, **options: Any) -> Source:
-  """`open_source` with room for the tokens of the directory's vocabulary."""
-  path = vocabulary(directory)
-  size = Tokenizer(path).vocab_size if path else None
+def open_checkpoint(
+  directory: str | os.PathLike,
+  *,
+  vocabulary_path: str | os.PathLike | None = None,
+  **options: Any,
+) -> Source:
+  """`open_source` with room for the tokens of the vocabulary.
+
+  vocabulary_path: a spiece.model; None: the directory's, if it has one.
+  """
+  path = vocabulary_path or vocabulary(directory)
+  size = None
+  if path:
+    tokenizer = Tokenizer(path)
+    size = tokenizer.vocab_size
+    options.setdefault('image_token', tokenizer.image_id)
   return open_source(directory, vocab_size=size, **options)
 
 

@@ -96,18 +96,28 @@ def open_source(
   vit_eps: float | None = None,
   scan_layers: bool = True,
   vocab_size: int | None = None,
+  qformer_rows: int | None = None,
+  image_token: int | None = None,
 ) -> Source:
   """Opens an InstructBLIP, BLIP-2 or MIC checkpoint directory.
 
-  dtype: 'float32' or 'bfloat16'; None keeps the file's. vocab_size: tokens
-  that T5's tables must have rows for. Every tensor must be known, every
-  parameter present and each shape as config.json says; else UserError.
+  dtype: 'float32' or 'bfloat16'; None keeps the file's. vocab_size,
+  qformer_rows: tokens that T5's tables and the Q-Former's must have rows for.
+  image_token: 图's id in the vocabulary, which config.json may not know.
+  Every tensor must be known, every parameter present and each shape as
+  config.json says; else UserError.
   """
   values = read_json(Path(directory) / 'config.json')
   config, notes = from_hf(values, vit_eps=vit_eps)
-  tensors = _rename(open_directory(directory), notes)
-  tensors = _resolve_ties(tensors, notes)
-  config = _with_rows(config, tensors, notes, vocab_size)
+  if image_token is not None and image_token != config.image_token:
+    notes.append(
+      f'图 has id {image_token}, as in the vocabulary; config.json says '
+      f'{config.image_token}'
+    )
+    config = dataclasses.replace(config, image_token=image_token)
+  tensors = rename(open_directory(directory), notes)
+  tensors = resolve_ties(tensors, notes)
+  config = _with_rows(config, tensors, notes, vocab_size, qformer_rows)
   dtype = dtype or widest_dtype(tensors.values())
   config = with_execution(runs_at(config, dtype), scan_layers=scan_layers)
   check_tensors(directory, rules.bind(config), tensors)
@@ -183,7 +193,7 @@ def widest_dtype(tensors: Any) -> str:
   return 'bfloat16' if dtypes == {DTYPES['bfloat16']} else 'float32'
 
 
-def _rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+def rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
   """Takes off what wrappers put before the names, and what nobody reads."""
   for _ in PREFIXES:
     for prefix in PREFIXES:
@@ -195,7 +205,7 @@ def _rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
   return {n: t for n, t in tensors.items() if n not in UNUSED}
 
 
-def _resolve_ties(
+def resolve_ties(
   tensors: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
   """T5's input tables are one; an absent head is that table, too."""
@@ -228,8 +238,9 @@ def _with_rows(
   tensors: Mapping[str, Tensor],
   notes: list[str],
   vocab_size: int | None,
+  qformer_rows: int | None,
 ) -> MMICLConfig:
-  """Takes the tables' rows from the files, and grows T5's where needed."""
+  """Takes the tables' rows from the files, and grows them where needed."""
   rows = {
     part: tensors[name].shape[0]
     for name, part in ROWS.items()
@@ -242,7 +253,13 @@ def _with_rows(
       f"the Q-Former's word table has {words} rows, as in the weights; "
       f'config.json says {qformer.vocab_size}'
     )
-    qformer = dataclasses.replace(qformer, vocab_size=words)
+  if qformer.instruction and (qformer_rows or 0) > words:
+    notes.append(
+      f"the Q-Former's word table was grown from {words} to {qformer_rows} "
+      'rows: the new ones are the mean of the others, and untrained'
+    )
+    words = qformer_rows
+  qformer = dataclasses.replace(qformer, vocab_size=words)
   size = rows.get('t5', t5.vocab_size)
   if size != t5.vocab_size:
     notes.append(

@@ -36,7 +36,7 @@ def hf_model(kind='instructblip', seed=0, **changes):
     'd_kv': 8,
     'd_ff': 56,
     'num_layers': 2,
-    'num_decoder_layers': 3,
+    'num_decoder_layers': 2,
     'num_heads': 4,
     'vocab_size': 128,
     'feed_forward_proj': 'gated-gelu',
@@ -79,7 +79,7 @@ def untie(model):
   head.weight = torch.nn.Parameter(head.weight.detach().clone())
 
 
-def batch(counts, seed=0, instruction=0, length=26, queries=4, size=28):
+def batch(counts, seed=0, instruction=0, length=32, queries=4, size=28):
   """A batch of ours: counts[b] images in row b, padded to the most."""
   rng = np.random.default_rng(seed)
   rows, most = len(counts), max(counts)

@@ -1,0 +1,126 @@
+"""From a checkpoint on disk to one on disk, one parameter at a time."""
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmicl_jax import model_dir
+from mmicl_jax.convert.atomic import new_directory
+from mmicl_jax.convert.loading import find, open_checkpoint, vocabulary
+from mmicl_jax.convert.parts import open_parts
+from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
+from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
+from mmicl_jax.errors import UserError
+
+QFORMER_VOCABULARY = 'qformer_vocab.txt'
+
+
+def to_jax(
+  source: str | os.PathLike | None,
+  out_dir: str | os.PathLike,
+  *,
+  tokenizer_path: str | os.PathLike | None = None,
+  parts: dict[str, Any] | None = None,
+  **options: Any,
+) -> list[str]:
+  """Writes a MODEL_DIR from a Hugging Face or MIC checkpoint; gives notes.
+
+  source: a directory or a hub name; or None, with `parts` for `open_parts`.
+  tokenizer_path: a spiece.model, where the source has none. options: as for
+  `open_source`. Raises UserError; then nothing is left at out_dir.
+  """
+  if (source is None) == (not parts):
+    raise UserError(
+      'name either a whole checkpoint (--source), or parts of one (--t5, '
+      '--vit, --qformer)'
+    )
+  with new_directory(out_dir) as directory:
+    if source is None:
+      found, opened = None, open_parts(**(parts or {}), **options)
+    else:
+      found = find(source)
+      opened = open_checkpoint(found, vocabulary_path=tokenizer_path, **options)
+    write_checkpoint(
+      directory, opened.shapes, opened.read, Progress(opened.shapes.values())
+    )
+    model_dir.write_config(directory, opened.config)
+    path = tokenizer_path or (vocabulary(found) if found else None)
+    if path:
+      model_dir.copy_vocabulary(directory, path)
+    else:
+      opened.notes.append(
+        "there is no spiece.model beside the source: name T5's with "
+        '--vocabulary, or copy it to the output, before you ask in text'
+      )
+    bert = found / 'qformer_tokenizer' / 'vocab.txt' if found else None
+    if bert and bert.is_file():
+      shutil.copyfile(bert, directory / QFORMER_VOCABULARY)
+  return opened.notes
+
+
+def to_pytorch(
+  checkpoint: str | os.PathLike,
+  out_dir: str | os.PathLike,
+  *,
+  tokenizer_path: str | os.PathLike | None = None,
+  qformer_vocab: str | os.PathLike | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+  """Writes a Hugging Face directory from a MODEL_DIR or checkpoint_<step>.
+
+  The vocabularies are those of the MODEL_DIR where no path is given. Raises
+  UserError; then nothing is left at out_dir.
+  """
+  reader = CheckpointReader(checkpoint)
+  directory = Path(reader.directory)
+  config = model_dir.read_config(directory)
+  tokenizer = tokenizer_path or vocabulary(directory)
+  bert = qformer_vocab or directory / QFORMER_VOCABULARY
+  bert = bert if Path(bert).is_file() or qformer_vocab else None
+  write_pretrained(
+    config,
+    reader.shapes,
+    reader.read,
+    out_dir,
+    tokenizer,
+    qformer_vocab=bert,
+    shard_bytes=shard_bytes,
+    done=Progress(reader.shapes.values()),
+  )
+  notes = []
+  if tokenizer is None:
+    notes.append(
+      'without spiece.model there are no tokenizer files: name it with '
+      '--vocabulary'
+    )
+  if bert is None and config.qformer.instruction:
+    notes.append(
+      "without BERT's vocab.txt there is no qformer_tokenizer: name it with "
+      '--qformer_vocabulary'
+    )
+  return notes
+
+
+class Progress:
+  """A line on the terminal: how much of the parameters is done."""
+
+  def __init__(self, shapes: Iterable[jax.ShapeDtypeStruct]):
+    self.total = sum(
+      math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in shapes
+    )
+    self.done = 0
+
+  def __call__(self, size: int) -> None:
+    self.done += size
+    if sys.stderr.isatty():
+      share = self.done / max(self.total, 1)
+      end = '\n' if self.done >= self.total else ''
+      text = f'\r{share:4.0%} of {self.total / 2**30:.2f} GiB'
+      print(text, end=end, file=sys.stderr, flush=True)
