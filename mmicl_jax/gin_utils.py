@@ -2,6 +2,8 @@
 
 import difflib
 import importlib.util  # gin reads importlib.util without importing it
+import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +12,29 @@ import gin
 
 from mmicl_jax.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+# A clone has gin_configs at its top, an installed package inside itself.
+PLACES = [
+  place
+  for root in (PACKAGE.parent, PACKAGE)
+  for place in (root, root / 'gin_configs')
+]
 
 
 def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   """Parses gin files, then bindings (NAME=VALUE), which win.
 
-  Files are sought in the working directory, the repository and its
-  gin_configs. Raises UserError for a missing file, a name that no file knows,
+  Files are sought in the working directory, then among those that come with
+  the package. Raises UserError for a missing file, a name that no file knows,
   a value that is no gin value or one that is still required, before anything
   else happens.
   """
   assert importlib.util
   gin.clear_config()
-  for place in (ROOT, ROOT / 'gin_configs'):
+  for place in PLACES:
     gin.add_config_file_search_path(str(place))
   for name in files:
-    _parse(gin.parse_config_file, name, f'the gin file {name}')
+    _parse(gin.parse_config_file, _found(name), f'the gin file {name}')
   known = set(macros())
   for binding in bindings:
     name, equals, value = (part.strip() for part in binding.partition('='))
@@ -43,20 +51,36 @@ def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
       f'{", ".join(missing)} must be given: add --gin.{missing[0]}=VALUE '
       '(text in quotes of its own: --gin.NAME="\'text\'")'
     )
-  gin.finalize()
+  try:
+    gin.finalize()
+  except ValueError as error:
+    name = re.search(r"for '(\w+)/gin\.macro'", str(error))
+    if name is None:
+      raise UserError(str(error).splitlines()[0]) from error
+    raise UserError(
+      f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
+      f'is absent, or add --gin.{name[1]}=VALUE'
+    ) from error
 
 
 def call(function: Callable[..., Any], **arguments: Any) -> Any:
   """Calls a function with what gin bound to its other parameters."""
   try:
     return gin.get_configurable(function)(**arguments)
-  except (RuntimeError, TypeError) as error:
-    if 'Required bindings' not in str(error):
-      raise
-    raise UserError(
-      f'settings are missing: {" ".join(str(error).split())}; is a gin file '
-      'of the run, stage, model or mesh absent from the command line?'
-    ) from error
+  except UserError as error:
+    # gin appends in which configurable it was: of no use to who runs it.
+    sentence = str(error).split('\n  In call to configurable')[0]
+    raise UserError(sentence) from error
+
+
+def _found(name: str) -> str:
+  # gin would first take `models/a.gin` for data of a Python package `models`.
+  for path in (Path(name), *(place / name for place in PLACES)):
+    if path.is_file():
+      return str(path.absolute())
+  raise UserError(
+    f'the gin file {name} was not found, neither here nor in gin_configs'
+  )
 
 
 def macros() -> dict[str, Any]:
@@ -73,11 +97,14 @@ def _required(value: Any) -> bool:
 
 
 def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
+  # gin logs an error for every place where a file is not.
+  disabled = logging.root.manager.disable
+  logging.disable(logging.ERROR)
   try:
     parser(argument)
   except OSError as error:
     raise UserError(
-      f'{what} was not found, neither here nor in {ROOT} or its gin_configs'
+      f'{what} was not found, neither here nor in gin_configs'
     ) from error
   except Exception as error:  # gin passes on what importing and parsing raise
     text = ' '.join(str(error).split())
@@ -85,3 +112,5 @@ def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
     if isinstance(error, SyntaxError):
       hint = ' (text needs quotes of its own: NAME="\'text\'")'
     raise UserError(f'{what} cannot be used: {text}{hint}') from error
+  finally:
+    logging.disable(disabled)

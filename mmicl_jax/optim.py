@@ -49,10 +49,10 @@ def log_warmup(
   schedule of MMICL's published scripts.
   """
   # Two steps at least, as DeepSpeed has it: ln(1) would divide by zero.
-  steps = max(2, _warmup_steps(train_steps, warmup))
+  warmup_steps = max(2, _warmup_steps(train_steps, warmup))
 
   def schedule(step):
-    gamma = jnp.log1p(jnp.asarray(step, jnp.float32)) / math.log(steps)
+    gamma = jnp.log1p(jnp.asarray(step, jnp.float32)) / math.log(warmup_steps)
     return learning_rate * jnp.minimum(gamma, 1.0)
 
   return schedule
@@ -81,16 +81,21 @@ def warmup_linear(
   final: float = 0.0,
 ) -> optax.Schedule:
   """Linear from 0 to the peak, then linear down to `final` * peak."""
-  steps = _warmup_steps(train_steps, warmup)
+  warmup_steps = _warmup_steps(train_steps, warmup)
   return optax.join_schedules(
     [
-      optax.linear_schedule(0.0, learning_rate, steps),
+      optax.linear_schedule(0.0, learning_rate, warmup_steps),
       optax.linear_schedule(
-        learning_rate, final * learning_rate, train_steps - steps
+        learning_rate, final * learning_rate, train_steps - warmup_steps
       ),
     ],
-    [steps],
+    [warmup_steps],
   )
+
+
+def steps(examples: int, epochs: int, batch_size: int) -> int:
+  """The number of training steps of so many passes over the examples."""
+  return math.ceil(examples * epochs / batch_size)
 
 
 def _warmup_steps(train_steps: int, warmup: float) -> int:

@@ -24,6 +24,8 @@ def model(
   scan_layers: bool = True,
   dropout_rate: float | None = None,
   vit_layer_norm_eps: float | None = None,
+  vocab_size: int | None = None,
+  image_token: int | None = None,
 ) -> configs.MMICLConfig:
   """A preset run in a given way; None keeps the preset's value.
 
@@ -50,4 +52,9 @@ def model(
   if vit_layer_norm_eps is not None:
     vit = replace(config.vit, layer_norm_eps=vit_layer_norm_eps)
     config = replace(config, vit=vit)
+  if vocab_size is not None:
+    t5 = replace(config.t5, vocab_size=vocab_size)
+    config = replace(config, t5=t5)
+  if image_token is not None:
+    config = replace(config, image_token=image_token)
   return config

@@ -1,13 +1,17 @@
 """What a person sees of a run: a bar on a terminal, else a line now and then.
 
-And what TensorBoard sees: scalars, written by clu.
+And what TensorBoard sees: scalars.
 """
 
+import importlib.util
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
+from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -69,12 +73,12 @@ class ProgressBar:
       'loss': 'loss {:.4f}',
       'accuracy': 'accuracy {:.3f}',
       'examples_per_second': '{:.1f} examples/s',
-      'bad_records': '{:.0f} bad records skipped',
+      'skipped': '{:.0f} bad records skipped',
     }
     self._text = ', '.join(
       text.format(values[name])
       for name, text in names.items()
-      if name in values and (name != 'bad_records' or values[name])
+      if name in values and (name != 'skipped' or values[name])
     )
 
   def say(self, text: str) -> None:
@@ -86,22 +90,42 @@ class ProgressBar:
 
 
 class Summaries:
-  """TensorBoard scalars; clu, and with it TensorFlow, is loaded on use."""
+  """TensorBoard scalars, one new event file a run.
+
+  Written with TensorBoard's record writer: the writers of clu, and
+  TensorBoard's own event writer, import TensorFlow, which takes many seconds.
+  """
 
   def __init__(self, directory: str | os.PathLike):
-    # Only here: importing clu.metric_writers costs seconds and TensorFlow.
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     try:
-      from clu import metric_writers
+      from tensorboard.compat.proto import event_pb2, summary_pb2
+      from tensorboard.summary.writer import record_writer
     except ImportError as error:
       raise UserError(
-        f'TensorBoard summaries need clu and TensorFlow ({error}); install '
-        'them or set TENSORBOARD=False'
+        f'summaries need the package tensorboard ({error}): install it, or '
+        'set TENSORBOARD=False'
       ) from error
-    self._writer = metric_writers.SummaryWriter(os.fspath(directory))
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    name = f'events.out.tfevents.{time.time_ns()}.{socket.gethostname()}'
+    self._file = (epath.Path(directory) / name).open('wb')
+    self._records = record_writer.RecordWriter(self._file)
+    self._add(file_version='brain.Event:2')
+
+  @staticmethod
+  def available() -> bool:
+    return importlib.util.find_spec('tensorboard') is not None
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    self._writer.write_scalars(step, dict(values))
+    scalars = [
+      self._summary.Value(tag=name, simple_value=value)
+      for name, value in values.items()
+    ]
+    self._add(step=step, summary=self._summary(value=scalars))
 
   def close(self) -> None:
-    self._writer.close()
+    self._file.close()
+
+  def _add(self, **fields: Any) -> None:
+    event = self._event(wall_time=time.time(), **fields)
+    self._records.write(event.SerializeToString())
+    self._file.flush()

@@ -48,7 +48,7 @@ class RunLog:
     if jax.process_index() == 0:
       self._bar.step(step)
 
-  def flush(self, step: int, bad_records: int) -> None:
+  def flush(self, step: int, skipped: int) -> None:
     steps = jax.device_get(self._pending)
     now = time.monotonic()
     values = {
@@ -56,7 +56,7 @@ class RunLog:
       for name in steps[0]
     }
     rate = len(steps) * self._batch_size / (now - self._since)
-    values |= {'examples_per_second': rate, 'bad_records': float(bad_records)}
+    values |= {'examples_per_second': rate, 'skipped': float(skipped)}
     self._pending, self._since = [], now
     self.write(step, values)
     self._bar.metrics(values)

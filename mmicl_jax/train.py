@@ -90,7 +90,7 @@ def train(
   eval_data: BatchSource | None = None,
   eval_every: int | None = None,
   vocabulary: str | os.PathLike | None = None,
-  tensorboard: bool = False,
+  tensorboard: bool | None = False,
   on_metrics: Callable[[int, Mapping[str, float]], None] | None = None,
   name: str = 'training',
   config_text: str | None = None,
@@ -104,6 +104,7 @@ def train(
   init_from: a checkpoint whose weights a new run starts with (stage 1 to
     stage 2, or converted weights); a run being resumed does not read it.
   on_metrics: is given the step and the means since the last call.
+  tensorboard: None writes summaries where the package is installed.
   config_text: saved as config.gin.
   On SIGTERM the run saves and raises SystemExit(0). Raises UserError for
   settings that cannot work, before anything is compiled.
@@ -225,8 +226,9 @@ def _has_dropout(model: MMICLConfig) -> bool:
   return model.t5.dropout_rate > 0 or model.qformer.dropout_rate > 0
 
 
-def _writes(tensorboard: bool) -> bool:
-  return tensorboard and jax.process_index() == 0
+def _writes(tensorboard: bool | None) -> bool:
+  wanted = Summaries.available() if tensorboard is None else tensorboard
+  return wanted and jax.process_index() == 0
 
 
 def _describe(directory, model, vocabulary, ledger, config_text) -> None:

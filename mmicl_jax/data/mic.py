@@ -1,0 +1,95 @@
+"""MIC record files and a vocabulary -> the loader that a model trains on."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import jax
+
+from mmicl_jax.data.features import FeatureSpec
+from mmicl_jax.data.loader import Loader, Source, make_loader
+from mmicl_jax.data.records import JsonlIndex
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+
+
+def loader(
+  data: str | Sequence[str],
+  model: MMICLConfig,
+  vocabulary: str,
+  batch_size: int,
+  *,
+  data_dir: str | None = None,
+  inputs_length: int = 512,
+  targets_length: int = 128,
+  max_images: int = 12,
+  qformer_vocabulary: str | None = None,
+  qformer_length: int = 512,
+  seed: int = 0,
+  num_epochs: int | None = None,
+  workers: int = 0,
+  skip_bad_records: bool = False,
+) -> Loader:
+  """Reads JSONL files, mixed by their sizes, in the shapes of a model.
+
+  batch_size: over all processes. num_epochs: None repeats for ever in a new
+  order each time; a number is for evaluation, which is not shuffled.
+  qformer_vocabulary: BERT's vocab.txt; without it the Q-Former reads no text,
+  as in all published scripts. Raises UserError for a missing file or a
+  vocabulary that is not the model's.
+  """
+  tokenizer = Tokenizer(vocabulary)
+  _check_vocabulary(tokenizer, model, vocabulary)
+  paths = [data] if isinstance(data, str) else list(data)
+  for path in paths:
+    if not os.path.isfile(path):
+      raise UserError(f'the record file {path} does not exist: correct DATA')
+  bert = (
+    None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
+  )
+  return make_loader(
+    [Source(os.path.basename(p), JsonlIndex(p, data_dir)) for p in paths],
+    FeatureSpec(
+      inputs_length,
+      targets_length,
+      max_images,
+      model.vit.image_size,
+      model.qformer.num_queries,
+      None if bert is None else qformer_length,
+    ),
+    tokenizer,
+    batch_size // jax.process_count(),
+    seed=seed,
+    shuffle=num_epochs is None,
+    num_epochs=num_epochs,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    workers=workers,
+    skip_bad_records=skip_bad_records,
+    qformer_tokenizer=bert,
+  )
+
+
+def _check_vocabulary(
+  tokenizer: Tokenizer, model: MMICLConfig, path: str
+) -> None:
+  if tokenizer.image_id != model.image_token:
+    raise UserError(
+      f'{path} gives 图 the id {tokenizer.image_id}, but the model expects '
+      f'{model.image_token}: use the vocabulary that belongs to the model'
+    )
+  if tokenizer.vocab_size > model.t5.vocab_size:
+    raise UserError(
+      f'{path} has {tokenizer.vocab_size} tokens, but the model embeds only '
+      f'{model.t5.vocab_size}: use the vocabulary that belongs to the model'
+    )
+
+
+def eval_loader(
+  data: str | Sequence[str] | None, make: Callable[..., Loader] = loader
+) -> Loader | None:
+  """One pass over held-out records in their order; None without data.
+
+  make: `loader`, with what gin bound for the training data.
+  """
+  return None if data is None else make(data=data, num_epochs=1)

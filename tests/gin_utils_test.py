@@ -1,0 +1,75 @@
+import gin
+import pytest
+
+from mmicl_jax import gin_utils, presets
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
+
+FILE = """
+from __gin__ import dynamic_registration
+from mmicl_jax import presets
+PRESET = %gin.REQUIRED
+DTYPE = 'bfloat16'
+presets.model.preset = %PRESET
+presets.model.dtype = %DTYPE
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+  path = tmp_path / 'model.gin'
+  path.write_text(FILE)
+  return str(path)
+
+
+def test_bindings_win(file):
+  gin_utils.parse([file], ["PRESET='tiny'", "presets.model.remat = 'full'"])
+  assert gin_utils.call(presets.model) == configs.with_execution(
+    configs.TINY, dtype='bfloat16', remat='full'
+  )
+  assert "PRESET = 'tiny'" in gin.config_str()
+
+
+@pytest.mark.parametrize(
+  'bindings, match',
+  [
+    ([], 'PRESET must be given'),
+    (["PRESSET='tiny'"], 'did you mean PRESET'),
+    (["PRESET='tiny'", 'presets.model.rematt=1'], 'rematt'),
+    (["PRESET='tiny'", 'trainer.x=1'], 'trainer'),
+    (['PRESET=/tiny'], 'quotes of its own'),
+    (['PRESET'], 'has no value'),
+    (["PRESET='tiny'", 'DTYPE=%WIDTH'], 'WIDTH has no value'),
+  ],
+)
+def test_wrong_bindings(file, bindings, match):
+  with pytest.raises(UserError, match=match):
+    gin_utils.parse([file], bindings)
+
+
+@pytest.mark.parametrize(
+  'text, match',
+  [
+    ('from mmicl_jax import nothing', "'mmicl_jax'|nothing.*line 1"),
+    ('NAME = tiny', 'cannot be used'),
+    ("include 'nowhere.gin'", 'not found'),
+  ],
+)
+def test_wrong_files(tmp_path, text, match):
+  path = tmp_path / 'a.gin'
+  path.write_text(text)
+  with pytest.raises(UserError, match=match):
+    gin_utils.parse([str(path)])
+
+
+def test_missing_file():
+  with pytest.raises(UserError, match='models/huge.gin was not found'):
+    gin_utils.parse(['models/huge.gin'])
+
+
+def test_a_users_mistake_stays_one_sentence(file):
+  gin_utils.parse([file], ["PRESET='huge'"])
+  with pytest.raises(UserError) as error:
+    gin_utils.call(presets.model)
+  assert str(error.value).startswith("unknown model preset 'huge'")
+  assert 'configurable' not in str(error.value)

@@ -1,0 +1,42 @@
+import glob
+import subprocess
+import sys
+
+import pytest
+
+from mmicl_jax.progress import ProgressBar, Summaries
+
+
+def test_a_line_now_and_then_without_a_terminal(capsys):
+  with ProgressBar('training', total=3, start=1, seconds=1000.0) as bar:
+    bar.metrics({'loss': 1.25, 'examples_per_second': 8.0, 'skipped': 2.0})
+    bar.step(2)
+    bar.step(3)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('training 3/3 loss 1.2500, 8.0 examples/s')
+  assert '2 bad records skipped' in line and '00:00:00' in line
+
+
+def test_summaries_are_what_tensorboard_reads(tmp_path):
+  loader = pytest.importorskip(
+    'tensorboard.backend.event_processing.event_file_loader'
+  )
+  summaries = Summaries(tmp_path)
+  summaries.write(5, {'loss': 1.5})
+  summaries.close()
+  (path,) = glob.glob(str(tmp_path / 'events*'))
+  version, event = loader.EventFileLoader(path).Load()
+  assert version.file_version == 'brain.Event:2'
+  assert event.step == 5 and event.summary.value[0].tag == 'loss'
+
+
+def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
+  code = (
+    'import sys; from mmicl_jax import train; from mmicl_jax.data import mic;'
+    f'train.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
+    'print([m for m in ("tensorflow", "torch", "t5x") if m in sys.modules])'
+  )
+  run = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert run.stdout.strip() == '[]', run.stderr

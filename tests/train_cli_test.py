@@ -1,0 +1,84 @@
+"""`mmicl train` from the shipped gin files, on records and images on disk."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from mmicl_jax import __main__ as cli
+from mmicl_jax import checkpoints, model_dir, tokenizer
+from tests.train_test import CONFIG
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  lines = []
+  for i, colour in enumerate(['red', 'green', 'blue', 'white']):
+    Image.new('RGB', (20, 20), colour).save(folder / f'{i}.png')
+    record = {
+      'input_text': 'image 0 is <image0>图. What colour is image 0?',
+      'input_image': [f'{i}.png'],
+      'output_text': colour,
+    }
+    lines.append(json.dumps(record, ensure_ascii=False))
+  (folder / 'a.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+  text = [f'What colour is image {i}? red green blue white' for i in range(9)]
+  tokenizer.train_sentencepiece(text, folder / 'spiece.model', 60)
+  return folder
+
+
+def arguments(data, directory, *more):
+  size = tokenizer.Tokenizer(data / 'spiece.model')
+  bindings = {
+    'MODEL_DIR': repr(str(directory)),
+    'DATA': repr(str(data / 'a.jsonl')),
+    'VOCABULARY': repr(str(data / 'spiece.model')),
+    'EVAL_DATA': repr(str(data / 'a.jsonl')),
+    'EVAL_EVERY': 2,
+    'TRAIN_STEPS': 2,
+    'BATCH_SIZE': 2,
+    'INPUTS_LENGTH': 64,
+    'TARGETS_LENGTH': 8,
+    'MAX_IMAGES': 1,
+    'presets.model.image_token': size.image_id,
+    'presets.model.vocab_size': size.vocab_size,
+  }
+  files = ['models/tiny', 'stages/tune', 'meshes/cpu', 'runs/train']
+  return (
+    ['train']
+    + [f'--gin_file={name}.gin' for name in files]
+    + [f'--gin.{name}={value}' for name, value in bindings.items()]
+    + list(more)
+  )
+
+
+def test_trains_from_gin_files(data, tmp_path, capsys):
+  assert cli.main(arguments(data, tmp_path)) == 0
+  assert checkpoints.locate(tmp_path)[1] == 2
+  for name in ('model.json', 'spiece.model', 'config.gin', 'ledger.json'):
+    assert (tmp_path / name).is_file(), name
+  assert 'TRAIN_STEPS = 2' in (tmp_path / 'config.gin').read_text()
+  assert model_dir.read_config(tmp_path) != CONFIG
+  error = capsys.readouterr().err
+  assert 'trainable: tune' in error and 'training 2/2 loss' in error
+
+
+@pytest.mark.parametrize(
+  'more, match',
+  [
+    (['--gin.TRAIN_STEPSS=1'], 'did you mean TRAIN_STEPS'),
+    (["--gin.DATA='none.jsonl'"], 'none.jsonl does not exist'),
+    (['--gin.NUM_MICROBATCHES=4'], 'BATCH_SIZE 2 does not divide'),
+    (["--gin.TRAINABLE='stage2'"], "unknown profile 'stage2'"),
+    (['--gin.presets.model.image_token=7'], 'vocabulary that belongs'),
+    (["--gin.MODEL_DIR='/proc/none'"], 'model directory'),
+    (['--gin_file=runs/none.gin'], 'runs/none.gin was not found'),
+  ],
+)
+def test_mistakes_are_one_sentence_and_exit_status_2(
+  data, tmp_path, capsys, more, match
+):
+  assert cli.main(arguments(data, tmp_path / 'm', *more)) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert match in line
