@@ -91,7 +91,8 @@ def test_unknown_words_exit_with_2(command, capsys, argv):
 def examples(text):
   """Command lines of a help text; a line that ends in \\ goes on."""
   lines = text.replace('\\\n', ' ').splitlines()
-  return [line.strip() for line in lines if line.strip().startswith('mmicl ')]
+  lines = [line.strip().removeprefix('example: ') for line in lines]
+  return [line for line in lines if line.startswith('mmicl ')]
 
 
 @pytest.mark.parametrize('name', cli.COMMANDS)
