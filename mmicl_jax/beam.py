@@ -120,7 +120,7 @@ def update(
     open=is_open & _can_improve(running, answers, index, plan, numbers),
     keys=state.keys,
     index=index + 1,
-    cache=take_rows(state.cache, source.reshape(-1)),
+    cache=take_rows(state.cache, source.reshape(-1), plan.cache_axis),
   )
 
 

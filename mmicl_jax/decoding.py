@@ -6,6 +6,7 @@ and the loop ends when every row is done. `sampling` and `beam` say how a step
 chooses. Semantics are those of Hugging Face's `generate`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from mmicl_jax import beam, sampling
 from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.models.quantized import keep_in_loop
 from mmicl_jax.models.t5 import LayerCache
 from mmicl_jax.options import Numbers, Options, Plan, Scalar, split
 from mmicl_jax.processors import Decoded, row_keys
@@ -28,6 +30,7 @@ __all__ = [
   'begin',
   'decode',
   'finish',
+  'first',
   'log_probs',
   'prefill',
   'row_keys',
@@ -59,6 +62,8 @@ def decode(
 
   keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
   """
+  if model.config.execution.scan_layers:
+    plan = dataclasses.replace(plan, cache_axis=1)
   prompt, state = begin(
     model, params, encoded, is_token, keys, plan, numbers, stops
   )
@@ -81,10 +86,23 @@ def begin(
   logits, memory, own = _first_step(
     model, params, encoded, is_token, rows, plan.length
   )
-  strategy = _strategy(plan)
-  state = strategy.start(is_token.any(1), keys, plan, own)
-  state = strategy.update(state, logits, plan, numbers, stops)
+  state = first(logits, own, is_token.any(1), keys, plan, numbers, stops)
   return Prompt(memory, is_token), state
+
+
+def first(
+  logits: Float[Array, 'R V'],
+  cache: Any,
+  valid: Bool[Array, 'B'],
+  keys: Shaped[Array, 'B'] | None,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+) -> Any:
+  """The state after the first token; rows that are not valid are done."""
+  strategy = _strategy(plan)
+  state = strategy.start(valid, keys, plan, cache)
+  return strategy.update(state, logits, plan, numbers, stops)
 
 
 def advance(
@@ -120,9 +138,10 @@ def model_step(model: MMICL, params: PyTree, prompt: Prompt) -> Step:
   """One step of the model over the tokens' own cache; the prompt is fixed."""
 
   def step(tokens, own, position):
+    weights, tokens = keep_in_loop(params, tokens)
     cache = _join(own, prompt.memory)
     logits, cache = model.apply(
-      {'params': params},
+      {'params': weights},
       tokens,
       None,
       prompt.is_token,

@@ -19,9 +19,11 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt32
 
 from mmicl_jax import decoding, partitioning
+from mmicl_jax.errors import UserError
 from mmicl_jax.lru import Lru, digest
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params, splice
+from mmicl_jax.models.quantized import Quantized, quantize
 from mmicl_jax.models.stacking import unstack_layers
 from mmicl_jax.options import Options, Plan
 from mmicl_jax.types import PAD
@@ -66,6 +68,7 @@ class Engine:
 
   params: plain arrays, layers stacked or not. batch_size: prompts a step; the
   results do not depend on it. cache_bytes: for visual tokens, in host memory.
+  weights: 'int8' holds kernels in eight bits (models.quantized).
   """
 
   def __init__(
@@ -76,17 +79,26 @@ class Engine:
     mesh: Mesh | None = None,
     batch_size: int = 8,
     cache_bytes: int = 1 << 28,
+    weights: str | None = None,
   ):
     # A loop over single layers: no weights are sliced in the steps.
     self.config = with_execution(config, scan_layers=False, remat='none')
     self.model = MMICL(self.config)
     self.params = unstack_layers(params)
+    if weights == 'int8':
+      self.params = quantize(self.params)
+    elif weights is not None:
+      raise UserError(f"weights is {weights!r}: give 'int8' or nothing.")
     self.mesh = mesh
     self.batch_size = batch_size
     self.visual_cache = Lru(cache_bytes)
     if mesh is not None:
       placement = partitioning.shardings(abstract_params(self.config), mesh)
-      self.params = jax.device_put(self.params, placement)
+      self.params = jax.device_put(
+        self.params, _boxed_places(self.params, placement)
+      )
+    else:
+      self.params = jax.device_put(self.params, jax.devices()[0])
 
   def generate(
     self,
@@ -209,7 +221,7 @@ class Engine:
       row[: len(prompt.tokens)] = prompt.tokens
     visual = None
     if count := max(len(p.images) for p in prompts):
-      known = self._embed_images(prompts)
+      known = self.embed_images(prompts)
       each = next(iter(known.values())).shape  # Q D
       visual = np.zeros((rows, bucket(count, 1), *each), np.float32)
       for row, prompt in zip(visual, prompts, strict=False):
@@ -219,7 +231,7 @@ class Engine:
     tokens = self._place(tokens)
     return _encode(self.model, self.params, tokens, visual), tokens != PAD
 
-  def _embed_images(self, prompts: Sequence[Prompt]) -> dict[bytes, np.ndarray]:
+  def embed_images(self, prompts: Sequence[Prompt]) -> dict[bytes, np.ndarray]:
     """Visual tokens Q D of all different images, by key."""
     known: dict[bytes, np.ndarray] = {}
     missing: dict[bytes, tuple[np.ndarray, np.ndarray | None]] = {}
@@ -299,6 +311,22 @@ class Engine:
       rules = partitioning.activation_rules()
       with self.mesh, nn.logical_axis_rules(rules):
         yield
+
+
+def _boxed_places(params: Any, places: Any) -> Any:
+  """The places of a tree that may have quantised kernels.
+
+  Their scales, small, go to every device.
+  """
+
+  def one(leaf: Any, place: Any) -> Any:
+    if isinstance(leaf, Quantized):
+      return Quantized(place, partitioning.replicated(place.mesh))
+    return place
+
+  return jax.tree.map(
+    one, params, places, is_leaf=lambda x: isinstance(x, Quantized)
+  )
 
 
 def bucket(size: int, least: int) -> int:

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--batch_size', type=int, default=8, help='prompts a step (%(default)s)')
   add('--max_input_length', type=int, default=1024, help='in tokens')
   add('--dtype', choices=('float32', 'bfloat16'), help='of the arithmetic')
+  add('--weights', choices=('int8',), help='hold them in eight bits')
   add('--json', action='store_true', help='print JSON')
   group = parser.add_argument_group('how to answer, as in transformers')
   for field in dataclasses.fields(Options):
@@ -111,6 +112,7 @@ def _answer_file(
     'shots': args.shots,
     'style': args.style,
     'dtype': args.dtype,
+    'weights': args.weights,
     'max_input_length': args.max_input_length,
     **dataclasses.asdict(options),
   }
@@ -162,6 +164,7 @@ def _load(args: argparse.Namespace) -> Any:
   return predictor.load(
     args.checkpoint,
     dtype=args.dtype,
+    weights=args.weights,
     batch_size=args.batch_size,
     max_input_length=args.max_input_length,
   )

@@ -20,6 +20,10 @@ class Lru:
   def __contains__(self, key: Hashable) -> bool:
     return key in self._arrays
 
+  def clear(self) -> None:
+    self._arrays.clear()
+    self.num_bytes = 0
+
   def get(self, key: Hashable) -> np.ndarray | None:
     array = self._arrays.get(key)
     if array is None:

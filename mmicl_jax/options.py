@@ -1,6 +1,7 @@
 """How to generate: the options users give, and what of them is compiled."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Array, Shaped
@@ -32,7 +33,7 @@ class Options:
   top_p: float = 1.0
   repetition_penalty: float = 1.0
   no_repeat_ngram_size: int = 0
-  stop: tuple[str, ...] = ()
+  stop: str | Sequence[str] = ()
   seed: int = 0
 
   def __post_init__(self):
@@ -89,6 +90,7 @@ class Plan:
   repetition: bool = False
   no_repeat_ngram_size: int = 0
   eos: int = EOS
+  cache_axis: int = 0  # of rows; 1 where layers are stacked in front
 
   @property
   def rows(self) -> int:

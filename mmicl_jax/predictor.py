@@ -3,6 +3,7 @@
 Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -255,6 +256,7 @@ def load(
   *,
   mesh: Mesh | None = None,
   dtype: str | None = None,
+  weights: str | None = None,
   tokenizer: Tokenizer | str | os.PathLike | None = None,
   batch_size: int = 8,
   max_input_length: int = 1024,
@@ -262,20 +264,26 @@ def load(
   """The model of a MODEL_DIR, a checkpoint_<step> or a PyTorch directory.
 
   dtype: of parameters and arithmetic; by default the checkpoint's own, and
-  float32 on a CPU, where bfloat16 is slower. tokenizer: where it is not beside
+  float32 on a CPU, where bfloat16 is slower. weights: 'int8' holds them in
+  eight bits. tokenizer: where it is not beside
   the checkpoint. Raises UserError naming the file that is missing or wrong.
   """
   path = Path(path)
   if not path.exists():
     raise UserError(f'{path} does not exist: name a directory with a model.')
+  read = _load_ours
   if (path / 'config.json').is_file():
-    config, params, vocabulary = _load_pretrained(path, mesh, dtype)
-  else:
-    config, params, vocabulary = _load_ours(path, mesh, dtype)
+    read = _load_pretrained
+  # Weights to be quantised may not fit on the device before: host memory.
+  host = jax.default_device(jax.local_devices(backend='cpu')[0])
+  with host if weights else contextlib.nullcontext():
+    config, params, vocabulary = read(path, None if weights else mesh, dtype)
   tokenizer = tokenizer or vocabulary
   if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
     tokenizer = Tokenizer(tokenizer)
-  engine = Engine(config, params, mesh=mesh, batch_size=batch_size)
+  engine = Engine(
+    config, params, mesh=mesh, batch_size=batch_size, weights=weights
+  )
   return Predictor(
     engine, tokenizer, max_input_length=max_input_length, source=str(path)
   )
@@ -297,15 +305,17 @@ def _load_ours(
   directory = Path(checkpoints.locate(path)[0])
   config = _running(model_dir.read_config(directory), dtype)
   boxed = abstract_params(config)
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nn.unbox(boxed)
-  )
   if mesh is not None:
-    like = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      like,
-      partitioning.shardings(boxed, mesh),
-    )
+    places = partitioning.shardings(boxed, mesh)
+  else:
+    device = jax.config.jax_default_device or jax.local_devices()[0]
+    one = jax.sharding.SingleDeviceSharding(device)
+    places = jax.tree.map(lambda _: one, nn.unbox(boxed))
+  like = jax.tree.map(
+    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    nn.unbox(boxed),
+    places,
+  )
   params = checkpoints.load_weights(path, like)
   vocabulary = directory / model_dir.VOCABULARY
   return config, params, vocabulary if vocabulary.is_file() else None

@@ -1,6 +1,6 @@
 """What all ways of choosing the next token share: changes of scores, stops."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
 from mmicl_jax.options import Numbers, Plan
 from mmicl_jax.types import START
+
+# Leaves of T5X models' caches that have no rows.
+SHARED_LEAVES = ('cache_index', 'cached_bias', 'position_embedder_index')
 
 
 class Decoded(NamedTuple):
@@ -103,4 +106,9 @@ def next_stop_states(
 
 def take_rows(cache: PyTree, rows: Int[Array, 'R'], axis: int = 0) -> PyTree:
   """The cache with its rows reordered; the prompt's part is not in it."""
-  return jax.tree.map(lambda x: jnp.take(x, rows, axis=axis), cache)
+
+  def take(path: Any, x: jax.Array) -> jax.Array:
+    name = getattr(path[-1], 'key', None) if path else None
+    return x if name in SHARED_LEAVES else jnp.take(x, rows, axis=axis)
+
+  return jax.tree_util.tree_map_with_path(take, cache)

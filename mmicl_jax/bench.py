@@ -1,0 +1,252 @@
+"""`mmicl bench generate`: ours and transformers on the same random weights.
+
+The two sides take turns, case by case, so that whatever else the machine does
+hits both. Prints medians with their spread, the ratio of medians and of the
+minima, and how many of the answers' tokens agree.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmicl_jax.bench_workers import Case, serve
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.presets import PRESETS
+
+TARGETS = {
+  ('generate', 1, 1): 2.0,
+  ('generate', 8, 1): 1.5,
+  ('generate', 1, 5): 2.0,
+  ('generate', 8, 5): 2.0,
+  ('encode', 1, 1): 1.0,
+  ('questions', 6, 1): 3.0,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add('what', choices=['generate'], help='what to measure')
+  add('--sizes', default='small,base', help='of tiny, small, base, xl')
+  add('--images', default='1,4', help='numbers of images (%(default)s)')
+  add('--batches', default='1,8', help='prompts a step (%(default)s)')
+  add('--beams', default='1,5', help='1 is greedy (%(default)s)')
+  add('--kinds', default='encode,generate,questions', help='cases to run')
+  add('--new_tokens', type=int, default=32)
+  add('--rounds', type=int, default=5, help='turns of each side')
+  add('--threads', type=int, default=2, help='CPU cores of each side')
+  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  add('--no_bfloat16', action='store_true', help='without their bfloat16')
+  add('--json', action='store_true', help='print JSON')
+  parser.epilog = """example:
+  mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3"""
+
+
+def main(args: argparse.Namespace) -> int:
+  results = []
+  for size in args.sizes.split(','):
+    if size not in PRESETS:
+      raise UserError(f'--sizes has {size!r}: use {", ".join(PRESETS)}.')
+    results += run(size, list(cases(args)), args)
+  if args.json:
+    print(json.dumps(results, indent=2))
+  else:
+    print('\n'.join(table(results)))
+  return 0
+
+
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+  """All combinations that were asked for."""
+  numbers = {}
+  for name in ('images', 'batches', 'beams'):
+    try:
+      numbers[name] = [int(part) for part in getattr(args, name).split(',')]
+    except ValueError as error:
+      raise UserError(f'--{name} takes numbers, such as 1,4.') from error
+  for kind in args.kinds.split(','):
+    for images in numbers['images']:
+      if kind == 'encode':
+        yield Case(kind, images)
+      elif kind == 'questions':
+        yield Case(kind, images, 6, new_tokens=8)
+      elif kind == 'generate':
+        for batch in numbers['batches']:
+          for beams in numbers['beams']:
+            yield Case(kind, images, batch, beams, new_tokens=args.new_tokens)
+      else:
+        raise UserError(f'--kinds has {kind!r}: use encode,generate,questions.')
+
+
+def run(
+  size: str, chosen: Sequence[Case], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+  """Measures all cases at one size; one dictionary a case."""
+  sides = {'ours': ('ours', args.dtype), 'theirs': ('theirs', args.dtype)}
+  if not args.no_bfloat16 and args.dtype != 'bfloat16':
+    sides['theirs_bfloat16'] = ('theirs', 'bfloat16')
+  with tempfile.TemporaryDirectory() as directory:
+    save_random(PRESETS[size], directory)
+    with Sides(sides, directory, args.threads) as workers:
+      return [measure(size, case, workers, args.rounds) for case in chosen]
+
+
+class Sides:
+  """The worker processes; `ask` runs a case on one of them."""
+
+  def __init__(self, sides: dict, directory: str, threads: int):
+    context = multiprocessing.get_context('spawn')
+    self.names = list(sides)
+    self._pipes, self._processes = {}, []
+    for name, (side, dtype) in sides.items():
+      ours, theirs = context.Pipe()
+      process = context.Process(
+        target=serve, args=(theirs, side, directory, dtype, threads)
+      )
+      process.start()
+      theirs.close()
+      self._pipes[name] = ours
+      self._processes.append(process)
+      self._receive(name)
+
+  def ask(self, name: str, case: Case) -> tuple[float, np.ndarray]:
+    self._pipes[name].send(case)
+    return self._receive(name)
+
+  def _receive(self, name: str) -> Any:
+    try:
+      return self._pipes[name].recv()
+    except EOFError as error:
+      raise UserError(
+        f'the process of {name} ended: see its message above, or measure a '
+        'smaller size.'
+      ) from error
+
+  def __enter__(self) -> 'Sides':
+    return self
+
+  def __exit__(self, *_) -> None:
+    for pipe in self._pipes.values():
+      try:
+        pipe.send(None)
+      except OSError:
+        pass  # that process has ended
+    for process in self._processes:
+      process.join(10)
+      if process.is_alive():
+        process.terminate()
+
+
+def measure(
+  size: str, case: Case, workers: Sides, rounds: int
+) -> dict[str, Any]:
+  """Seconds of every side, taking turns after a first run that is not timed."""
+  outputs = {name: workers.ask(name, case)[1] for name in workers.names}
+  seconds: dict[str, list[float]] = {name: [] for name in workers.names}
+  for _ in range(rounds):
+    for name in workers.names:
+      seconds[name].append(workers.ask(name, case)[0])
+  ours, theirs = seconds['ours'], seconds['theirs']
+  same = outputs['ours'], outputs['theirs']
+  if case.kind == 'encode':
+    agreement = float(np.abs(same[0] - same[1]).max())
+  else:
+    agreement = float((same[0] == same[1]).mean())
+  result = {
+    'size': size,
+    'case': case.name,
+    'units_per_second': case.units / float(np.median(ours)),
+    'ratio_of_medians': float(np.median(theirs) / np.median(ours)),
+    'ratio_of_minima': min(theirs) / min(ours),
+    'target': TARGETS.get((case.kind, case.batch, case.beams)),
+    'difference' if case.kind == 'encode' else 'agreement': agreement,
+    'seconds': seconds,
+  }
+  print(
+    f'{size}: {case.name}: {result["ratio_of_minima"]:.2f}x', file=sys.stderr
+  )
+  return result
+
+
+def table(results: Sequence[dict[str, Any]]) -> list[str]:
+  """A Markdown table: seconds are median (least to most)."""
+  names = list(results[0]['seconds'])
+  head = ['size', 'case', *(f'{name}, s' for name in names)]
+  head += ['medians', 'minima', 'target', 'agreement']
+  lines = [' | '.join(head), ' | '.join('---' for _ in head)]
+  for result in results:
+    cells = [result['size'], result['case']]
+    for seconds in result['seconds'].values():
+      low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
+      cells.append(f'{middle} ({low} to {high})')
+    cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
+    cells.append(f'{result["target"]}x' if result['target'] else '')
+    if 'agreement' in result:
+      cells.append(f'{result["agreement"]:.0%}')
+    else:
+      cells.append(f'within {result["difference"]:.1g}')
+    lines.append(' | '.join(cells))
+  return [f'| {line} |' for line in lines]
+
+
+def save_random(config: MMICLConfig, directory: str) -> None:
+  """A random BLIP-2 of this size as transformers saves it."""
+  try:
+    import torch
+    import transformers
+  except ImportError as error:
+    raise UserError(
+      'the benchmark compares with transformers: install torch and transformers'
+    ) from error
+  vit, qformer, t5 = config.vit, config.qformer, config.t5
+  theirs = transformers.Blip2Config(
+    vision_config={
+      'hidden_size': vit.hidden_size,
+      'num_hidden_layers': vit.num_layers,
+      'num_attention_heads': vit.num_heads,
+      'intermediate_size': vit.mlp_dim,
+      'image_size': vit.image_size,
+      'patch_size': vit.patch_size,
+    },
+    qformer_config={
+      'hidden_size': qformer.hidden_size,
+      'num_hidden_layers': qformer.num_layers,
+      'num_attention_heads': qformer.num_heads,
+      'intermediate_size': qformer.mlp_dim,
+      'encoder_hidden_size': vit.hidden_size,
+    },
+    text_config={
+      'model_type': 't5',
+      'd_model': t5.hidden_size,
+      'd_kv': t5.head_dim,
+      'd_ff': t5.mlp_dim,
+      'num_layers': t5.num_encoder_layers,
+      'num_decoder_layers': t5.num_decoder_layers,
+      'num_heads': t5.num_heads,
+      'vocab_size': t5.vocab_size,
+      'feed_forward_proj': 'gated-gelu',
+      'dense_act_fn': t5.activation,
+      'tie_word_embeddings': False,
+      'decoder_start_token_id': 0,
+    },
+    num_query_tokens=qformer.num_queries,
+    image_token_index=config.image_token,
+  )
+  theirs.image_token_index = config.image_token
+  torch.manual_seed(0)
+  model = transformers.Blip2ForConditionalGeneration(theirs)
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      if parameter.ndim > 1:
+        # Of the size of trained weights, so that answers are not all alike.
+        parameter.normal_(0, parameter[0].numel() ** -0.5)
+      elif 'norm' in name:
+        parameter.fill_(float(name.endswith('weight')))
+    head = model.language_model.lm_head
+    head.weight = torch.nn.Parameter(torch.randn_like(head.weight) * 0.05)
+  model.save_pretrained(directory)
