@@ -1,4 +1,4 @@
-"""`mmicl bench generate`: ours and transformers on the same random weights.
+"""`mmicl bench`: ours and transformers on the same random weights.
 
 The two sides take turns, case by case, so that whatever else the machine does
 hits both. Prints medians with their spread, the ratio of medians and of the
@@ -32,7 +32,10 @@ TARGETS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
-  add('what', choices=['generate'], help='what to measure')
+  add('what', choices=['generate', 'quality'], help='what to measure')
+  add('--checkpoint', metavar='DIR', help='quality: of this model')
+  add('--input', metavar='FILE', help='quality: on these records')
+  add('--limit', type=int, default=64, help='quality: on so many')
   add('--sizes', default='small,base', help='of tiny, small, base, xl')
   add('--images', default='1,4', help='numbers of images (%(default)s)')
   add('--batches', default='1,8', help='prompts a step (%(default)s)')
@@ -44,11 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
   add('--no_bfloat16', action='store_true', help='without their bfloat16')
   add('--json', action='store_true', help='print JSON')
-  parser.epilog = """example:
-  mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3"""
+  parser.epilog = """examples:
+  mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
+  mmicl bench quality --checkpoint runs/demo --input test.jsonl"""
 
 
 def main(args: argparse.Namespace) -> int:
+  if args.what == 'quality':
+    if args.checkpoint is None or args.input is None:
+      raise UserError('bench quality needs --checkpoint DIR and --input FILE.')
+    from mmicl_jax import bench_quality  # loads JAX, which the workers need not
+
+    found = bench_quality.report(args.checkpoint, args.input, args.limit)
+    print('\n'.join(bench_quality.lines(found, args.json)))
+    return 0
   results = []
   for size in args.sizes.split(','):
     if size not in PRESETS:
@@ -203,6 +215,7 @@ def save_random(config: MMICLConfig, directory: str) -> None:
     raise UserError(
       'the benchmark compares with transformers: install torch and transformers'
     ) from error
+  transformers.utils.logging.disable_progress_bar()
   vit, qformer, t5 = config.vit, config.qformer, config.t5
   theirs = transformers.Blip2Config(
     vision_config={
@@ -235,6 +248,7 @@ def save_random(config: MMICLConfig, directory: str) -> None:
       'decoder_start_token_id': 0,
     },
     num_query_tokens=qformer.num_queries,
+    tie_word_embeddings=False,
     image_token_index=config.image_token,
   )
   theirs.image_token_index = config.image_token

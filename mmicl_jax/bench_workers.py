@@ -112,6 +112,8 @@ class Theirs:
     import transformers
 
     torch.set_num_threads(threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     self._torch = torch
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = transformers.Blip2ForConditionalGeneration.from_pretrained(

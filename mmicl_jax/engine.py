@@ -309,7 +309,7 @@ class Engine:
       yield
     else:
       rules = partitioning.activation_rules()
-      with self.mesh, nn.logical_axis_rules(rules):
+      with jax.set_mesh(self.mesh), nn.logical_axis_rules(rules):
         yield
 
 

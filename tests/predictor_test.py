@@ -139,7 +139,7 @@ def test_another_vocabulary_is_refused(directory, tmp_path):
   from mmicl_jax.tokenizer import train_sentencepiece
 
   other = tmp_path / 'm' / model_dir.VOCABULARY
-  train_sentencepiece(tiny_dir.TEXTS, other, 40)
+  train_sentencepiece(['few letters'], other, 40)
   with pytest.raises(mmicl.UserError, match='image token'):
     mmicl.load(tmp_path / 'm')
 

@@ -1,0 +1,66 @@
+"""The benchmarks run and say what they should; no times are tested."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_dir
+
+from mmicl_jax.__main__ import main
+from mmicl_jax.bench import cases, measure, table
+from mmicl_jax.bench_workers import Case
+
+
+class Fake:
+  """Sides whose times and answers are known."""
+
+  names = ('ours', 'theirs')
+
+  def __init__(self):
+    self.asked = []
+
+  def ask(self, name, case):
+    self.asked.append(name)
+    first = name not in self.asked[:-1]
+    seconds = {'ours': 1.0, 'theirs': 3.0}[name] * (100 if first else 1)
+    return seconds, np.array([[5, 6], [7, 8 if name == 'ours' else 9]])
+
+
+def test_sides_take_turns_and_the_first_run_is_not_timed():
+  fake = Fake()
+  result = measure('tiny', Case('generate', 1, 8), fake, rounds=3)
+  assert fake.asked == ['ours', 'theirs'] * 4
+  assert result['ratio_of_medians'] == result['ratio_of_minima'] == 3
+  assert result['agreement'] == 0.75 and result['target'] == 1.5
+  assert result['units_per_second'] == 8 * 32
+  [_, _, line] = table([result])
+  assert '3.000 (3.000 to 3.000)' in line and '75%' in line
+
+
+def test_cases():
+  import argparse
+
+  names = {'images': '1,4', 'batches': '1,8', 'beams': '1,5'}
+  args = argparse.Namespace(
+    **names, kinds='encode,generate,questions', new_tokens=4
+  )
+  found = list(cases(args))
+  assert len(found) == len(set(found)) == 2 + 8 + 2
+  assert len({case.name for case in found}) == 12
+
+
+def test_quality_of_eight_bits(tmp_path, capsys):
+  tiny_dir.make(tmp_path)
+  with open(tmp_path / 'in.jsonl', 'w') as file:
+    for word in ('dog', 'cat', 'no red dog'):
+      record = {'input_text': f'is it a {word}?', 'input_image': []}
+      file.write(json.dumps(record) + '\n')
+  arguments = ['--checkpoint', str(tmp_path), '--input']
+  arguments += [str(tmp_path / 'in.jsonl'), '--json']
+  assert main(['bench', 'quality', *arguments]) == 0
+  float32, bfloat16, int8, _ = json.loads(capsys.readouterr().out)
+  assert float32['same_answers'] == 1 and float32['logit_error'] == 0
+  assert bfloat16['megabytes'] == pytest.approx(float32['megabytes'] / 2)
+  assert int8['megabytes'] < 0.6 * float32['megabytes']
+  assert 0 < int8['logit_error'] < 0.1 and 0 < bfloat16['logit_error'] < 0.1
+  assert main(['bench', 'quality']) == 2
