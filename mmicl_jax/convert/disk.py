@@ -41,6 +41,8 @@ def to_jax(
       'name either a whole checkpoint (--source), or parts of one (--t5, '
       '--vit, --qformer)'
     )
+  if parts and 'qformer_rows' in options:
+    raise UserError('--qformer_rows is for a whole checkpoint (--source)')
   with new_directory(out_dir) as directory:
     if source is None:
       found, opened = None, open_parts(**(parts or {}), **options)

@@ -29,10 +29,12 @@ def open_eva(
   tensors = {n.removeprefix('visual_encoder.'): t for n, t in tensors.items()}
   blocks = {int(n.split('.')[1]) for n in tensors if n.startswith('blocks.')}
   needed = ('cls_token', 'pos_embed', 'patch_embed.proj.weight')
-  if absent := [n for n in needed if n not in tensors] or not blocks:
+  absent = [n for n in needed if n not in tensors]
+  absent += [] if blocks else ['blocks']
+  if absent:
     raise UserError(
-      f'{path} is not an EVA ViT: it lacks {absent}; name eva_vit_g.pth, or a '
-      'BLIP-2 directory'
+      f'{path} is not an EVA ViT: it lacks {", ".join(absent)}; name '
+      'eva_vit_g.pth, or a BLIP-2 directory'
     )
   layers = min(len(blocks), LAYERS)
   width = tensors['cls_token'].shape[-1]

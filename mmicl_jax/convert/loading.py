@@ -101,14 +101,20 @@ def find(source: str | os.PathLike) -> Path:
       'hub as OWNER/NAME'
     )
   try:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
   except ImportError as error:
     raise UserError(
       f'there is no directory {name}, and reading it from the hub needs the '
       'package huggingface_hub: install it, or download the checkpoint'
     ) from error
   try:
-    return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    names = HfApi().list_repo_files(name)
+  except Exception:  # without a connection the cache may have it
+    names = []
+  safe = any(n.endswith('.safetensors') for n in names)
+  patterns = [p for p in FILES if p != '*.bin' or not safe]
+  try:
+    return Path(snapshot_download(name, allow_patterns=patterns))
   except Exception as error:  # network, authorisation, unknown name
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise UserError(

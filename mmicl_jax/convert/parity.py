@@ -171,7 +171,7 @@ def _gradient_row(
     distance, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
     # Where the true gradient is zero (the keys' biases, by softmax's
     # invariance) rounding is all there is: measure it by the whole set.
-    relative = distance / max(size, 1e-6 * largest, 1e-30)
+    relative = distance / max(size, 1e-3 * largest, 1e-30)
     if not relative <= worst.relative:
       ok = relative <= GRADIENT_TOLERANCE
       place = f'gradients of {name}: {member}'

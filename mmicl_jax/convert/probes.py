@@ -135,14 +135,14 @@ def _gradients(config, params, batch, trainable):
 
   @jax.jit
   @jax.value_and_grad
-  def loss(part):
+  def loss(part, frozen):
     logits = model.apply({'params': stages.merge(part, frozen)}, batch)
     logs = jax.nn.log_softmax(logits)
     target = batch['decoder_target_tokens'][..., None]
     picked = jnp.take_along_axis(logs, target, -1)[..., 0]
     return -(picked * weights).sum() / weights.sum()
 
-  value, tree = loss(chosen)
+  value, tree = loss(chosen, frozen)
   flat = traverse_util.flatten_dict(tree, sep='/')
   gradients = {
     slot.torch: slot.layout.to_torch(

@@ -7,6 +7,7 @@ claimed exactly once; the reader makes sure of the same for every tensor.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import flax.linen as nn
@@ -271,6 +272,7 @@ def place(config: MMICLConfig, path: str, i: int) -> tuple[str, int | None]:
   return path.replace('{layer}', f'{stack}_{number}{inner}'), None
 
 
+@functools.lru_cache(maxsize=8)
 def shapes(config: MMICLConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """All parameters by path, as `models.mmicl` declares them."""
   tree = nn.unbox(abstract_params(config))

@@ -1,10 +1,16 @@
 """Small random Hugging Face models, and batches for both frameworks."""
 
-import numpy as np
-import pytest
+import sys
 
-transformers = pytest.importorskip('transformers')
-torch = pytest.importorskip('torch')
+import numpy as np
+
+if 'pytest' in sys.modules:  # transformers4.py has none
+  import pytest
+
+  pytest.importorskip('transformers')
+  pytest.importorskip('torch')
+import torch
+import transformers
 
 IMAGE = 90
 

@@ -1,0 +1,87 @@
+"""Run by a Python that has transformers 4.x, apart from the tests' own.
+
+  python transformers4.py make KIND DIR     a random model in the former layout,
+                                            DIR/hf, with inputs and outputs
+  python transformers4.py load HF DIR       loads HF strictly, and its outputs
+
+Imports nothing of mmicl_jax, which this Python cannot import.
+"""
+
+import json
+import pathlib
+import sys
+
+import hf_models
+import numpy as np
+import torch
+import transformers
+
+
+def forward(model, batch, counts):
+  """MMICL's forward on the parts of the model: several images a prompt."""
+  tokens = torch.tensor(batch['encoder_input_tokens']).long()
+  embeddings = model.language_model.get_input_embeddings()(tokens)
+  pixels = np.concatenate(
+    [batch['encoder_images'][b, :n] for b, n in enumerate(counts)]
+  )
+  pixels = torch.tensor(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+  image = model.vision_model(pixels)[0]
+  queries = model.query_tokens.expand(len(pixels), -1, -1)
+  arguments = {}
+  if 'qformer_input_tokens' in batch:
+    words = torch.tensor(batch['qformer_input_tokens']).long()
+    words = words.repeat_interleave(torch.tensor(counts), 0)
+    mask = torch.cat(
+      [torch.ones(queries.shape[:2]).long(), (words != 0).long()], 1
+    )
+    arguments = {'input_ids': words, 'attention_mask': mask}
+  out = model.qformer(
+    query_embeds=queries,
+    encoder_hidden_states=image,
+    encoder_attention_mask=torch.ones(image.shape[:2]).long(),
+    **arguments,
+  )[0]
+  visual = model.language_projection(out[:, : queries.shape[1]])
+  slots = (tokens == hf_models.IMAGE)[..., None].expand_as(embeddings)
+  embeddings = embeddings.masked_scatter(slots, visual)
+  labels = torch.tensor(batch['decoder_target_tokens']).long()
+  return model.language_model(
+    inputs_embeds=embeddings,
+    attention_mask=(tokens != 0).long(),
+    labels=labels.masked_fill(
+      torch.tensor(batch['decoder_loss_weights']) == 0, -100
+    ),
+  )
+
+
+def outputs(model, directory):
+  with np.load(directory / 'batch.npz') as file:
+    batch = dict(file)
+  counts = json.loads((directory / 'counts.json').read_text())
+  with torch.no_grad():
+    out = forward(model, batch, counts)
+  return {'logits': out.logits.numpy(), 'loss': out.loss.numpy()}
+
+
+def make(kind, directory):
+  model = hf_models.hf_model(kind)
+  model.save_pretrained(directory / 'hf', max_shard_size='40KB')
+  np.savez(directory / 'expected.npz', **outputs(model, directory))
+
+
+def load(source, directory):
+  kind = json.loads((pathlib.Path(source) / 'config.json').read_text())
+  name = kind['architectures'][0]
+  model, info = getattr(transformers, name).from_pretrained(
+    source, output_loading_info=True
+  )
+  (directory / 'info.json').write_text(
+    json.dumps({k: list(v) for k, v in info.items()})
+  )
+  np.savez(directory / 'again.npz', **outputs(model.eval(), directory))
+
+
+if __name__ == '__main__':
+  {'make': make, 'load': load}[sys.argv[1]](
+    sys.argv[2], pathlib.Path(sys.argv[3])
+  )
