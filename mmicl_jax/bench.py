@@ -11,7 +11,7 @@ import multiprocessing
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -108,12 +108,21 @@ def run(
       return [measure(size, case, workers, args.rounds) for case in chosen]
 
 
+@runtime_checkable
+class Asked(Protocol):
+  """What can be measured: sides by name that run a case."""
+
+  names: Sequence[str]
+
+  def ask(self, name: str, case: Case) -> tuple[float, np.ndarray]: ...
+
+
 class Sides:
   """The worker processes; `ask` runs a case on one of them."""
 
   def __init__(self, sides: dict, directory: str, threads: int):
     context = multiprocessing.get_context('spawn')
-    self.names = list(sides)
+    self.names: Sequence[str] = list(sides)
     self._pipes, self._processes = {}, []
     for name, (side, dtype) in sides.items():
       ours, theirs = context.Pipe()
@@ -155,7 +164,7 @@ class Sides:
 
 
 def measure(
-  size: str, case: Case, workers: Sides, rounds: int
+  size: str, case: Case, workers: Asked, rounds: int
 ) -> dict[str, Any]:
   """Seconds of every side, taking turns after a first run that is not timed."""
   outputs = {name: workers.ask(name, case)[1] for name in workers.names}
@@ -217,7 +226,7 @@ def save_random(config: MMICLConfig, directory: str) -> None:
     ) from error
   transformers.utils.logging.disable_progress_bar()
   vit, qformer, t5 = config.vit, config.qformer, config.t5
-  theirs = transformers.Blip2Config(
+  theirs: Any = transformers.Blip2Config(
     vision_config={
       'hidden_size': vit.hidden_size,
       'num_hidden_layers': vit.num_layers,
@@ -248,10 +257,10 @@ def save_random(config: MMICLConfig, directory: str) -> None:
       'decoder_start_token_id': 0,
     },
     num_query_tokens=qformer.num_queries,
-    tie_word_embeddings=False,
     image_token_index=config.image_token,
   )
   theirs.image_token_index = config.image_token
+  theirs.tie_word_embeddings = False
   torch.manual_seed(0)
   model = transformers.Blip2ForConditionalGeneration(theirs)
   with torch.no_grad():

@@ -116,7 +116,7 @@ class Theirs:
     transformers.utils.logging.disable_progress_bar()
     self._torch = torch
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = transformers.Blip2ForConditionalGeneration.from_pretrained(
+    model: Any = transformers.Blip2ForConditionalGeneration.from_pretrained(
       directory, dtype=getattr(torch, dtype)
     )
     self._model = model.eval().to(self._device)
@@ -161,7 +161,7 @@ class Theirs:
   def _config(self) -> MMICLConfig:
     from mmicl_jax.models import configs
 
-    theirs = self._model.config
+    theirs: Any = self._model.config
     return dataclasses.replace(
       configs.TINY,
       vit=dataclasses.replace(

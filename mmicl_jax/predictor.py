@@ -308,7 +308,7 @@ def _load_ours(
   if mesh is not None:
     places = partitioning.shardings(boxed, mesh)
   else:
-    device = jax.config.jax_default_device or jax.local_devices()[0]
+    [device] = jax.numpy.zeros(()).devices()  # the default one here
     one = jax.sharding.SingleDeviceSharding(device)
     places = jax.tree.map(lambda _: one, nn.unbox(boxed))
   like = jax.tree.map(

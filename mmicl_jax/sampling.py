@@ -37,7 +37,7 @@ def start(
 ) -> Samples:
   per_example = plan.num_return_sequences
   rows = len(valid) * per_example
-  if plan.do_sample:
+  if plan.do_sample and keys is not None:
     numbers = jnp.arange(per_example)
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     keys = jax.vmap(fold, (0, None))(keys, numbers).reshape(rows)
@@ -63,7 +63,7 @@ def update(
   """One more token for every row that is not done."""
   index = state.index
   scores = process(logits, state.sequences, index, plan, numbers)
-  if plan.do_sample:
+  if plan.do_sample and state.keys is not None:
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, index)
     tokens = draw(scores, keys, plan, numbers)
   else:

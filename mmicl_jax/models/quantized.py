@@ -8,17 +8,17 @@ bytes a step; on a CPU it saves memory, not time.
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float
 
 # How many of a kernel's first axes are contracted, where it is not one.
 CONTRACTED = {'out': 2, 'patch_embedding': 3}
 
 
-class Quantized(flax.struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
+class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
   """values * scale is the kernel; scale has 1 where `values` is contracted."""
 
   values: Any  # int8; Any: trees of shardings have this form as well
