@@ -39,7 +39,7 @@ class Case:
     return f'{text}, batch {self.batch}, {search}'
 
   @property
-  def units(self) -> float:
+  def units(self) -> int:
     """What is counted: images, or new tokens of answers."""
     if self.kind == 'encode':
       return self.images
