@@ -63,9 +63,8 @@ def corpus(items: Iterable[Item]) -> Iterator[str]:
 def demo_vocabulary(seed: int = 0, per_task: int = 60) -> bytes:
   """The demo's SentencePiece model, trained on training items of all tasks."""
   items = [make_item(task, seed, i) for task in TASKS for i in range(per_task)]
-  labels = {w for s in pictures.SPLITS for w in words.label_words(s)}
   chat = 'User: Bot: question answer'
-  return words.train_vocabulary([*corpus(items), chat], labels)
+  return words.train_vocabulary([*corpus(items), chat])
 
 
 def write_records(items: Sequence[Item], folder: str, name: str) -> str:

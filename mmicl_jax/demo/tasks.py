@@ -1,12 +1,14 @@
 """The demo's tasks: gallery of images, random generator -> one prompt."""
 
+import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.context import IMAGE, Example, Turn, assemble
 from mmicl_jax.demo import words
 from mmicl_jax.demo.pictures import Gallery, Picture
 
@@ -33,7 +35,11 @@ class Item:
 
 
 def icl_words(
-  task: str, images: Gallery, rng: np.random.Generator, shots: int
+  task: str,
+  images: Gallery,
+  rng: np.random.Generator,
+  shots: int,
+  text: str = 'image {0} is',
 ) -> Item:
   """Two digit classes under two invented words: which word has the query?
 
@@ -42,13 +48,13 @@ def icl_words(
   one half. With none, the word is unknowable.
   """
   classes = rng.choice(10, size=2, replace=False)
-  names = words.draw_words(images.split, rng)
+  names = words.draw_words(rng)
   first = int(rng.integers(2))
   shown_sides = rng.permutation((np.arange(shots) + first) % 2)
   sides = [*(int(i) for i in shown_sides), int(rng.integers(2))]
   drawn = images.draw_digits([int(classes[i]) for i in sides], rng)
   turns = [
-    Turn('image {0} is', images=(picture.pixels,), answer=names[side])
+    Turn(text, images=(picture.pixels,), answer=names[side])
     for picture, side in zip(drawn, sides, strict=True)
   ]
   shown = tuple(names[i] for i in sorted(set(sides[:-1])))
@@ -63,13 +69,15 @@ def icl_words(
   )
 
 
-def name_digit(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+def name_digit(
+  task: str,
+  images: Gallery,
+  rng: np.random.Generator,
+  text: str = 'image {0} shows the digit',
+) -> Item:
   """One image: 'image 0 shows the digit' -> 'three'."""
   (digit,) = _classes(1, rng)
-  return _item(
-    task, images, rng, [digit], 'image {0} shows the digit',
-    words.DIGITS[digit], 1 / 10,
-  )  # fmt: skip
+  return _item(task, images, rng, [digit], text, words.DIGITS[digit], 1 / 10)
 
 
 def name_one(task: str, images: Gallery, rng: np.random.Generator) -> Item:
@@ -187,7 +195,29 @@ def caption(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   return Item(task, assemble(turn), (picture,), chance=0.15)
 
 
-TASKS: dict[str, Callable[[str, Gallery, np.random.Generator], Item]] = {
+Task = Callable[[str, Gallery, np.random.Generator], Item]
+
+
+def told(task: Task) -> Task:
+  """The same prompt for a language model: words where the images were."""
+
+  def make(name: str, images: Gallery, rng: np.random.Generator) -> Item:
+    item = task(name, images, rng)
+    shown = iter(item.pictures)
+    inputs = re.sub(
+      IMAGE, lambda _: f' {_spoken(next(shown))}', item.example.inputs
+    )
+    example = Example(inputs, item.example.targets)
+    return dataclasses.replace(item, example=example, pictures=())
+
+  return make
+
+
+# The image alone, and in a demonstration the answer right behind it: what is
+# learned first, see lessons.py.
+NEAR = '{image}'
+
+TASKS: dict[str, Task] = {
   **{f'icl_words_{k}': functools.partial(icl_words, shots=k) for k in SHOTS},
   'name_digit': name_digit,
   'name_one': name_one,
@@ -199,7 +229,18 @@ TASKS: dict[str, Callable[[str, Gallery, np.random.Generator], Item]] = {
   'digit_sum': digit_sum,
   'larger': larger,
   'caption': caption,
+  'near_digit': functools.partial(name_digit, text=NEAR),
+  **{
+    f'near_words_{k}': functools.partial(icl_words, shots=k, text=NEAR)
+    for k in (2, 4)
+  },
 }
+TASKS |= {f'told_{name}': told(task) for name, task in TASKS.items()}
+
+
+def _spoken(picture: Picture) -> str:
+  label = picture.label
+  return words.DIGITS[int(label)] if label.isdigit() else label
 
 
 def _item(

@@ -81,10 +81,12 @@ class RelativeBias(nn.Module):
     self, query: Int[Array, 'T'], key: Int[Array, 'S']
   ) -> Float[Array, '1 H T S']:
     c = self.config
+    # Wide, so that the heads of a fresh model look at different distances: a
+    # step of Adam is small beside the biases that make attention sharp.
     table = self.param(
       'embedding',
       nn.with_logical_partitioning(
-        nn.initializers.normal(0.02), ('relpos_buckets', 'heads')
+        nn.initializers.normal(1.0), ('relpos_buckets', 'heads')
       ),
       (c.relative_buckets, c.num_heads),
       jnp.dtype(self.execution.param_dtype),

@@ -1,0 +1,300 @@
+"""`mmicl demo`: trains a small MMICL here, sees it learn in context, shows it.
+
+Real images, no download, no accelerator: the same model, trainer, checkpoints
+and generation as at full size.
+"""
+
+import argparse
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from mmicl_jax import convert, model_dir, optim, predictor, report, train
+from mmicl_jax.context import Turn
+from mmicl_jax.demo import data, page, results
+from mmicl_jax.demo.lessons import (
+  PHASES,
+  QUERIES,
+  SIZE,
+  HeldOut,
+  LessonStream,
+  Phase,
+)
+from mmicl_jax.demo.tasks import SHOTS, Item
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import (
+  Execution,
+  MMICLConfig,
+  QFormerConfig,
+  T5Config,
+  ViTConfig,
+)
+from mmicl_jax.stages import Ledger
+from mmicl_jax.tokenizer import Tokenizer
+
+HELD_OUT_SEED = 1_000_003  # apart from the seeds of training
+OTHER_TASKS = ('name_digit', 'name_one', 'caption', 'larger', 'odd_one_out')
+
+
+def config(tokenizer: Tokenizer) -> MMICLConfig:
+  """The demo's model: all parts of MMICL, about 400 thousand parameters."""
+  return MMICLConfig(
+    vit=ViTConfig(48, 2, 4, mlp_dim=96, image_size=SIZE, patch_size=4),
+    qformer=QFormerConfig(
+      48, 2, 4, mlp_dim=96, num_queries=QUERIES, instruction=False,
+      dropout_rate=0.0,
+    ),
+    t5=T5Config(
+      64, 3, 2, num_heads=4, head_dim=16, mlp_dim=128,
+      vocab_size=tokenizer.vocab_size, dropout_rate=0.0,
+    ),
+    image_token=tokenizer.image_id,
+    execution=Execution(scan_layers=False),
+  )  # fmt: skip
+
+
+def run(out: Path, seed: int = 0, items: int = 512) -> results.Results:
+  """Trains, evaluates on held-out images, exports and writes the page.
+
+  items: held-out prompts for each number of demonstrations.
+  """
+  begin = time.monotonic()
+  out.mkdir(parents=True, exist_ok=True)
+  vocabulary = out / model_dir.VOCABULARY
+  vocabulary.write_bytes(data.demo_vocabulary(seed))
+  tokenizer = Tokenizer(vocabulary)
+  model = config(tokenizer)
+
+  phases, ledgers = [], []
+  for i, phase in enumerate(PHASES):
+    before = _folder(out, PHASES[i - 1]) if i else None
+    done, ledger = _train(phase, model, vocabulary, out, before, seed)
+    phases.append(done)
+    ledgers += _ledger_rows(phase.name, ledger)
+  final = _folder(out, PHASES[-1])
+
+  _say('answering prompts about held-out images')
+  answerer = predictor.load(final, batch_size=64)
+  held_out = functools.partial(_held_out, seed=seed)
+  asked = {k: held_out(f'icl_words_{k}', items) for k in SHOTS}
+  asked |= {task: held_out(task, 200) for task in OTHER_TASKS}
+  answers = {
+    key: [a.text for a in answerer.generate([x.example for x in chosen])]
+    for key, chosen in asked.items()
+  }
+  for key, chosen in asked.items():
+    name = f'icl_words_{key}' if isinstance(key, int) else key
+    data.write_records(chosen, str(out / 'held_out'), name)
+  ask = _ask(answerer, final, out)
+  exported = _export(answerer, final, out)
+  found = results.Results(
+    seed=seed,
+    device=f'{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}',
+    seconds=time.monotonic() - begin,
+    memory_bytes=_peak_memory(),
+    parameters=sum(row.parameters for row in ledgers[: len(ledgers) // 3]),
+    shots=tuple(_score(f'{k} shots', asked[k], answers[k], k) for k in SHOTS),
+    phases=tuple(phases),
+    tasks=tuple(_score(t, asked[t], answers[t]) for t in OTHER_TASKS),
+    ledger=tuple(ledgers),
+    samples=tuple(_samples(asked, answers, out)),
+    ask_command=ask[0],
+    ask_answer=ask[1],
+    export=exported,
+    versions=_versions(),
+  )
+  found.save(str(out))
+  page.write_page(found, str(out))
+  return found
+
+
+def _train(
+  phase: Phase,
+  model: MMICLConfig,
+  vocabulary: Path,
+  out: Path,
+  before: Path | None,
+  seed: int,
+) -> tuple[results.Phase, Ledger]:
+  _say(f'\n{phase.name}: {phase.note}')
+  curve: dict[int, dict[str, float]] = {}
+
+  def record(step: int, metrics: Mapping[str, float]) -> None:
+    curve.setdefault(step, {}).update(metrics)
+
+  begin = time.monotonic()
+  done = train.train(
+    model=model,
+    trainable=phase.profile,
+    train_data=LessonStream(phase, Tokenizer(vocabulary), seed),
+    model_dir=_folder(out, phase),
+    train_steps=phase.steps,
+    batch_size=phase.batch_size,
+    learning_rate=optim.warmup_linear(
+      phase.learning_rate, phase.steps, warmup=0.05, final=0.05
+    ),
+    optimizer=functools.partial(optim.adamw, b2=0.98),
+    init_from=before,
+    seed=seed,
+    log_every=25,
+    save_every=phase.steps,
+    keep=1,
+    eval_data=HeldOut('icl_words_4', Tokenizer(vocabulary), HELD_OUT_SEED),
+    eval_every=100,
+    vocabulary=vocabulary,
+    on_metrics=record,
+    name=phase.name,
+  )
+  seconds = time.monotonic() - begin
+  points = tuple(
+    results.Point(step, m['loss'], m.get('eval/accuracy'))
+    for step, m in sorted(curve.items())
+    if 'loss' in m
+  )
+  shown = results.Phase(
+    phase.name,
+    phase.profile,
+    phase.note,
+    phase.steps,
+    seconds,
+    phase.steps * phase.batch_size / seconds,
+    points,
+  )
+  return shown, done.ledger
+
+
+def _folder(out: Path, phase: Phase) -> Path:
+  return out / phase.name.replace(' ', '_')
+
+
+def _ledger_rows(name: str, ledger: Ledger) -> list[results.LedgerRow]:
+  modules = dict.fromkeys(entry.module for entry in ledger.entries)
+  rows = []
+  for module in modules:
+    parts = [entry for entry in ledger.entries if entry.module == module]
+    rows.append(
+      results.LedgerRow(
+        name,
+        module,
+        sum(p.parameters for p in parts),
+        sum(p.parameters for p in parts if p.trainable),
+        sum(p.bytes for p in parts),
+        sum(p.optimizer_bytes for p in parts),
+      )
+    )
+  return rows
+
+
+def _held_out(task: str, count: int, seed: int) -> list[Item]:
+  return [
+    data.make_item(task, HELD_OUT_SEED + seed, i, 'heldout', SIZE)
+    for i in range(count)
+  ]
+
+
+def _right(item: Item, answer: str) -> bool:
+  return answer.strip() == item.example.targets.strip()
+
+
+def _score(
+  name: str, items: Sequence[Item], answers: Sequence[str], shots=None
+) -> results.Score:
+  return results.Score(
+    name,
+    len(items),
+    sum(map(_right, items, answers)),
+    chance=sum(item.chance for item in items) / len(items),
+    ceiling=sum(item.ceiling for item in items) / len(items),
+    shots=shots,
+  )
+
+
+def _samples(asked, answers, out: Path):
+  """A few prompts of each kind, a wrong one too where there is one."""
+  for key, count in ((4, 3), (2, 1), (0, 1), ('caption', 2), ('larger', 1)):
+    pairs = list(zip(asked[key], answers[key], strict=True))
+    wrong = [pair for pair in pairs if not _right(*pair)]
+    chosen = (wrong[:1] if key == 4 else []) + pairs
+    for item, answer in chosen[:count]:
+      yield results.Sample.of(item, answer, str(out))
+
+
+def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
+  """A question about two images, as a command, and what it answers."""
+  digits = _held_out('larger', 1, seed=7)[0].pictures
+  paths = [
+    os.path.join(out, data.save_picture(p, str(out))) for p in digits[:2]
+  ]
+  text = 'which image shows the larger digit?'
+  answer = answerer.generate([Turn(text, paths)])[0].text
+  command = (
+    f"mmicl generate --checkpoint {final} --prompt '{text}' "
+    f'--image {paths[0]} {paths[1]}'
+  )
+  return command, answer
+
+
+def _export(answerer, final: Path, out: Path) -> str:
+  """Writes the PyTorch directory and, with PyTorch there, compares logits."""
+  directory = out / 'pytorch'
+  convert.to_pytorch(final, directory)
+  try:
+    checked = convert.check(directory, final)
+  except ImportError as error:
+    return (
+      f'{directory} loads in transformers; to see that its logits agree: '
+      f"pip install 'mmicl_jax[torch]', then mmicl convert check --source "
+      f'{directory} --checkpoint {final} ({error})'
+    )
+  return f'{directory}: {checked}'
+
+
+def _peak_memory() -> int:
+  """Bytes; Linux counts in KiB, macOS in bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _versions() -> dict[str, str]:
+  names = ('mmicl_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint')
+  found = {name: importlib.metadata.version(name) for name in names}
+  return {'Python': platform.python_version(), **found}
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--out', default='runs/demo', help='a new folder (%(default)s)'
+  )
+  parser.add_argument('--seed', type=int, default=0, help='of everything')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.epilog = 'example:\n  mmicl demo --out runs/demo'
+
+
+def main(args: argparse.Namespace) -> int:
+  out = Path(args.out)
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise UserError(
+      f'{out} is there already: name a new folder with --out, or remove it.'
+    )
+  found = run(out, args.seed)
+  if args.json:
+    print(json.dumps(dataclasses.asdict(found)))
+    return 0
+  print(report.table(found.shot_table()))
+  print(f'\npage: {out / "index.html"}\nask it: {found.ask_command}')
+  print(f'  -> {found.ask_answer}\nPyTorch: {found.export}')
+  return 0
