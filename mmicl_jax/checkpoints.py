@@ -202,6 +202,35 @@ def load_weights(path: str | os.PathLike, like: Tree | None = None) -> dict:
       ) from error
 
 
+def latest_step(model_dir: str | os.PathLike) -> int | None:
+  """The step of a MODEL_DIR's newest checkpoint; None if it has none."""
+  directory = epath.Path(model_dir).absolute()
+  return max(_steps(directory), default=None)
+
+
+def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
+  """Whether a run in this MODEL_DIR goes on from a checkpoint there.
+
+  like: a `state_tree` of jax.ShapeDtypeStruct. Raises UserError if the newest
+  is of another architecture, trainable set or optimizer.
+  """
+  step = latest_step(model_dir)
+  if step is None:
+    return False
+  check(_path(epath.Path(model_dir).absolute(), step), like)
+  return True
+
+
+def check(path: str | os.PathLike, like: Tree) -> None:
+  """Raises UserError if a checkpoint_<step> has another tree than `like`."""
+  directory, step = locate(path)
+  with _manager(directory, read_only=True) as manager:
+    saved = manager.item_metadata(step)['state'].tree
+  if 'state' not in like:
+    saved = {'target': saved['target']}
+  _check_same(_path(directory, step), saved, like)
+
+
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
   """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>."""
   directory = epath.Path(path).absolute()
@@ -210,17 +239,21 @@ def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
     if not directory.exists():
       raise UserError(f'there is no checkpoint at {directory}')
     return directory.parent, int(match[1])
-  steps = [
-    int(m[1])
-    for p in (directory.iterdir() if directory.is_dir() else ())
-    if (m := re.fullmatch(rf'{PREFIX}_(\d+)', p.name))
-  ]
+  steps = _steps(directory)
   if not steps:
     raise UserError(
       f'there is no {PREFIX}_<step> in {directory}: name a directory that '
       'training or conversion has written'
     )
   return directory, max(steps)
+
+
+def _steps(directory: epath.Path) -> list[int]:
+  return [
+    int(m[1])
+    for p in (directory.iterdir() if directory.is_dir() else ())
+    if (m := re.fullmatch(rf'{PREFIX}_(\d+)', p.name))
+  ]
 
 
 def _manager(

@@ -125,6 +125,8 @@ def train(
     state, frozen, position = resumed
     if position is not None:
       train_data.set_state(position)
+    elif hasattr(train_data, 'seek'):  # T5X saves no place that we can read
+      train_data.seek(int(state.step))
   elif init_from is not None:
     state, frozen = layout.with_weights(os.fspath(init_from))
   else:

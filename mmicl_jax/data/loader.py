@@ -131,6 +131,10 @@ class Loader:
     self.step = state['step']
     self.skipped, self.truncated = state['skipped'], state['truncated']
 
+  def seek(self, step: int) -> None:
+    """Goes behind the first `step` batches, for a run begun by T5X."""
+    self.step = step
+
   def _count(self, info: BatchInfo) -> None:
     if info.skipped and not self._skip_bad_records:
       raise UserError(info.skipped[0])

@@ -1,13 +1,12 @@
 """MIC record files and a vocabulary -> the loader that a model trains on."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import jax
 
 from mmicl_jax.data.features import FeatureSpec
-from mmicl_jax.data.loader import Loader, Source, make_loader
-from mmicl_jax.data.records import JsonlIndex
+from mmicl_jax.data.loader import Loader, make_loader
+from mmicl_jax.data.sources import sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
@@ -20,47 +19,45 @@ def loader(
   batch_size: int,
   *,
   data_dir: str | None = None,
+  templates: str | None = None,
   inputs_length: int = 512,
   targets_length: int = 128,
   max_images: int = 12,
   qformer_vocabulary: str | None = None,
   qformer_length: int = 512,
   seed: int = 0,
+  shuffle: bool = True,
   num_epochs: int | None = None,
   workers: int = 0,
   skip_bad_records: bool = False,
 ) -> Loader:
-  """Reads JSONL files, mixed by their sizes, in the shapes of a model.
+  """Reads record files, mixed by their sizes, in the shapes of a model.
 
-  batch_size: over all processes. num_epochs: None repeats for ever in a new
-  order each time; a number is for evaluation, which is not shuffled.
+  batch_size: over all processes. templates: see data.sources. num_epochs: None
+  repeats for ever, if `shuffle` in a new order each time; a number is for
+  evaluation, which is never shuffled.
   qformer_vocabulary: BERT's vocab.txt; without it the Q-Former reads no text,
   as in all published scripts. Raises UserError for a missing file or a
   vocabulary that is not the model's.
   """
   tokenizer = Tokenizer(vocabulary)
-  _check_vocabulary(tokenizer, model, vocabulary)
-  paths = [data] if isinstance(data, str) else list(data)
-  for path in paths:
-    if not os.path.isfile(path):
-      raise UserError(f'the record file {path} does not exist: correct DATA')
+  check_vocabulary(tokenizer, model, vocabulary)
   bert = (
     None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
   )
   return make_loader(
-    [Source(os.path.basename(p), JsonlIndex(p, data_dir)) for p in paths],
-    FeatureSpec(
+    sources(data, data_dir, templates, seed),
+    spec(
+      model,
       inputs_length,
       targets_length,
       max_images,
-      model.vit.image_size,
-      model.qformer.num_queries,
       None if bert is None else qformer_length,
     ),
     tokenizer,
     batch_size // jax.process_count(),
     seed=seed,
-    shuffle=num_epochs is None,
+    shuffle=shuffle and num_epochs is None,
     num_epochs=num_epochs,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
@@ -70,9 +67,28 @@ def loader(
   )
 
 
-def _check_vocabulary(
+def spec(
+  model: MMICLConfig,
+  inputs_length: int,
+  targets_length: int,
+  max_images: int,
+  qformer_length: int | None = None,
+) -> FeatureSpec:
+  """The static shapes of a model's batches."""
+  return FeatureSpec(
+    inputs_length,
+    targets_length,
+    max_images,
+    model.vit.image_size,
+    model.qformer.num_queries,
+    qformer_length,
+  )
+
+
+def check_vocabulary(
   tokenizer: Tokenizer, model: MMICLConfig, path: str
 ) -> None:
+  """Raises UserError if a vocabulary is not the model's."""
   if tokenizer.image_id != model.image_token:
     raise UserError(
       f'{path} gives 图 the id {tokenizer.image_id}, but the model expects '

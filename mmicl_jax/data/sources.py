@@ -1,0 +1,140 @@
+"""Record files as sequences of examples: JSON Lines or ArrayRecord.
+
+Both trainers open their data here, so that one declaration (paths, templates,
+seed) means the same records in the same order to both.
+"""
+
+import bisect
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import grain
+
+from mmicl_jax import templates as forms
+from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.data.loader import Source
+from mmicl_jax.data.records import (
+  JsonlIndex,
+  Record,
+  example_from_record,
+  parse,
+)
+from mmicl_jax.errors import UserError
+
+ARRAY_RECORD = ('.array_record', '.arrayrecord')
+
+
+def sources(
+  data: str | Sequence[str],
+  data_dir: str | None = None,
+  templates: str | None = None,
+  seed: int = 0,
+  need_answer: bool = True,
+) -> list[Source]:
+  """One source a file. Raises UserError for a file that is absent or empty.
+
+  templates: a name or a JSON path (see mmicl_jax.templates): each record's
+  prompt is then a form drawn by seed and id, filled with the record's other
+  keys (`question` and the like), with its images; None: `input_text` as it is.
+  """
+  paths = [data] if isinstance(data, str) else list(data)
+  chosen = None if templates is None else forms.load(templates)
+  found = []
+  for path in paths:
+    if not os.path.isfile(path):
+      raise UserError(f'the record file {path} does not exist: correct DATA')
+    records: Any
+    if path.endswith(ARRAY_RECORD):
+      records = ArrayRecordIndex(path, data_dir, need_answer=need_answer)
+    else:
+      records = JsonlIndex(path, data_dir, need_answer=need_answer)
+    if not len(records):
+      raise UserError(f'{path}: no records; correct the path or drop it.')
+    if chosen is not None:
+      records = Templated(records, chosen, seed)
+    found.append(Source(os.path.basename(path), records))
+  return found
+
+
+class ArrayRecordIndex(Sequence):
+  """The records of an ArrayRecord file, each a JSON object as in JSON Lines."""
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    need_answer: bool = True,
+  ):
+    self.path = os.path.abspath(path)
+    self.root = os.fspath(data_dir or os.path.dirname(self.path))
+    self._need_answer = need_answer
+    try:
+      self._file = grain.sources.ArrayRecordDataSource(self.path)
+    except Exception as error:  # whatever its C++ reader raises
+      raise UserError(
+        f'{self.path} is no ArrayRecord file ({str(error).splitlines()[0]}): '
+        'write it again or give a .jsonl'
+      ) from error
+
+  def __len__(self) -> int:
+    return len(self._file)
+
+  def __getitem__(self, i: SupportsIndex) -> Record:
+    index = range(len(self))[i]
+    where = f'{self.path}:{index}'
+    line = self._file[index]
+    return parse(line, where, self.root, need_answer=self._need_answer)
+
+
+class Templated(Sequence):
+  """Records whose prompts are forms of templates, as Examples."""
+
+  def __init__(self, records: Sequence[Record], form: Any, seed: int):
+    self._records, self._form, self._seed = records, form, seed
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, i: SupportsIndex) -> Example:
+    index = range(len(self))[i]
+    record = self._records[index]
+    meta = record.meta if isinstance(record.meta, dict) else {}
+    values = {**meta, **record.extra}
+    missing = [f for f in self._form.fields if f not in values]
+    if missing:
+      raise UserError(
+        f'{record.where}: the templates {self._form.name} need the key '
+        f'"{missing[0]}": add it to the record, or set TEMPLATES = None'
+      )
+    fields = {name: str(values[name]) for name in self._form.fields}
+    key = index if record.id is None else record.id
+    text = self._form.text(self._seed, key, **fields)
+    turn = Turn(text, record.images, record.targets)
+    return assemble(turn, name=record.where)
+
+
+class Joined(Sequence):
+  """Several sources, one after the other."""
+
+  def __init__(self, parts: Sequence[Source]):
+    self._parts = list(parts)
+    self._ends = list(itertools.accumulate(len(p.data) for p in parts))
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getitem__(self, i: SupportsIndex) -> Any:
+    index = range(len(self))[i]
+    part = bisect.bisect_right(self._ends, index)
+    start = self._ends[part - 1] if part else 0
+    return self._parts[part].data[index - start]
+
+
+def example(item: Any, index: int) -> tuple[Example, str]:
+  """A record or example of any source as an Example, and its id."""
+  if isinstance(item, Record):
+    return example_from_record(item), str(index if item.id is None else item.id)
+  return item, item.name or str(index)

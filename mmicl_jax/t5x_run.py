@@ -1,0 +1,198 @@
+"""What T5X's commands are given by gin_configs/t5x: data, mesh, checkpoints.
+
+Everything here runs when gin builds the arguments of T5X's `train`, before
+anything is compiled, so mistakes end in one sentence as under `mmicl train`.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import gin
+import jax
+import jax.numpy as jnp
+from absl import app
+from jax.sharding import Mesh
+from t5x import checkpoints as t5x_checkpoints
+from t5x import gin_utils as t5x_gin
+from t5x import utils
+
+from mmicl_jax import checkpoints, gin_utils, model_dir, partitioning, stages
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import mmicl
+from mmicl_jax.t5x_model import T5XModel
+from mmicl_jax.training_state import Layout
+
+
+class _OneSentence(app.ExceptionHandler):
+  """A UserError ends T5X's commands as it ends `mmicl`: a sentence and 2."""
+
+  def wants(self, exc: BaseException) -> bool:
+    return isinstance(exc, UserError)
+
+  def handle(self, exc: BaseException) -> None:
+    text = str(exc).split('\n  In call to configurable')[0]
+    print(f'mmicl: {" ".join(text.split())}', file=sys.stderr, flush=True)
+    os._exit(2)  # absl would print the traceback and return 1
+
+
+app.install_exception_handler(_OneSentence())
+
+
+class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
+  """Restores each parameter in the dtype that this run gives it.
+
+  T5X knows one dtype for all: weights from a float32 checkpoint would make the
+  frozen half float32 again.
+  """
+
+  def restore(self, *args: Any, **options: Any) -> Any:
+    state = super().restore(*args, **options)
+    params = jax.tree.map(
+      lambda x, y: x.astype(jnp.dtype(y.dtype)),
+      state.params,
+      self._train_state.params,
+    )
+    return state.replace_params(params)
+
+
+def num_partitions(mesh: Mesh) -> int:
+  """The size of T5X's model axis: that of our `tensor` axis."""
+  return mesh.shape['tensor']
+
+
+def axis_rules(mesh: Mesh) -> list[tuple[str, str | None]]:
+  """partitioning.RULES for T5X's axes: `data` is our data and fsdp in one."""
+  sharded = mesh.shape['fsdp'] > 1
+  names = {'data': 'data', 'fsdp': 'data', 'tensor': 'model'}
+  rules: list[tuple[str, str | None]] = [('batch', 'data')]
+  for name, axes in partitioning.RULES:
+    target = names[axes[0]] if axes else None
+    if axes == ('fsdp',) and not sharded:
+      target = None
+    rules.append((name, target))
+  return rules
+
+
+def checkpoint_config(
+  model: T5XModel,
+  model_dir: str,
+  mesh: Mesh,
+  save_every: int = 1000,
+  keep: int | None = 3,
+  init_from: str | None = None,
+) -> utils.CheckpointConfig:
+  """Saves each `save_every` steps; a new run starts with init_from's weights.
+
+  Raises UserError if the checkpoint to go on from is of another architecture,
+  trainable set or optimizer, or if a name was given that nothing reads.
+  """
+  check_names()
+  layout = Layout.of(model.config, model.profile, model.chain, mesh)
+  like = layout.save_tree(layout.state, layout.frozen)
+  restore = None
+  if not checkpoints.resumable(model_dir, like) and init_from is not None:
+    directory, step = checkpoints.locate(init_from)
+    path = directory / f'{checkpoints.PREFIX}_{step}'
+    checkpoints.check(path, {'target': like['target']})
+    restore = utils.RestoreCheckpointConfig(
+      path=os.fspath(path),
+      mode='specific',
+      assignment_map=[(r'state/.*', None)],  # step and optimizer are new
+      fallback_to_scratch=True,
+      checkpoint_manager_cls=CheckpointManager,
+    )
+  save = utils.SaveCheckpointConfig(
+    dtype=None,  # as they are: the frozen half may be bfloat16
+    period=save_every,
+    keep=keep,
+    checkpoint_manager_cls=(
+      restore.checkpoint_manager_cls
+      if restore is not None
+      else t5x_checkpoints.OrbaxCheckpointManagerInterface
+    ),
+  )
+  return utils.CheckpointConfig(save=save, restore=restore)
+
+
+def weights(path: str) -> utils.RestoreCheckpointConfig:
+  """The parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint."""
+  check_names()
+  directory, step = checkpoints.locate(path)
+  return utils.RestoreCheckpointConfig(
+    path=os.fspath(directory / f'{checkpoints.PREFIX}_{step}'),
+    mode='specific',
+    strict=False,
+  )
+
+
+def eval_dataset(
+  config: type[utils.DatasetConfig], eval_data: Any
+) -> utils.DatasetConfig | None:
+  """The configuration of the held-out records, None without any."""
+  return None if eval_data is None else config()
+
+
+def get_dataset(
+  cfg: utils.DatasetConfig,
+  shard_id: int,
+  num_shards: int,
+  feature_converter_cls: Any,
+  num_epochs: int | None = None,
+  continue_from_last_checkpoint: bool = False,
+  *,
+  model_dir: str,
+) -> Any:
+  """T5X's dataset, from behind the batches that a resumed run has seen.
+
+  So runs can go on with either trainer: neither can read the other's place in
+  the data, but both know the step. T5X's own way, saving tf.data's iterator,
+  would not survive the change.
+  """
+  del continue_from_last_checkpoint
+  dataset = utils.get_dataset(
+    cfg, shard_id, num_shards, feature_converter_cls, num_epochs
+  )
+  done = checkpoints.latest_step(model_dir)
+  return dataset.skip(done) if done else dataset
+
+
+def describe(
+  model_dir: str,
+  summary_writer: Any,
+  step: int,
+  *,
+  model: T5XModel,
+  vocabulary: str,
+) -> None:
+  """Writes beside the checkpoints what a MODEL_DIR needs to be used alone."""
+  t5x_gin.summarize_gin_config(model_dir, summary_writer, step)
+  if jax.process_index() == 0:
+    _describe(model_dir, model, vocabulary)
+
+
+def _describe(directory: str, model: T5XModel, vocabulary: str) -> None:
+  model_dir.write_config(directory, model.config)
+  model_dir.copy_vocabulary(directory, vocabulary)
+  params = mmicl.abstract_params(model.config)
+  ledger = stages.ledger(params, model.profile, model.chain)
+  path = os.path.join(directory, model_dir.LEDGER)
+  model_dir.write_text(path, ledger.to_json() + '\n')
+
+
+def check_names() -> None:
+  """Raises UserError for a name in capitals that resembles one that is read.
+
+  T5X itself takes --gin.TRAIN_STEPSS=9 in silence.
+  """
+  known: Mapping[str, Any] = gin_utils.macros()
+  texts = ' '.join(repr(values) for values in gin.config._CONFIG.values())
+  read = set(re.findall(r'%([\w./]+)', texts))
+  for name in sorted(set(known) - read):
+    if close := difflib.get_close_matches(name, read, 1, 0.85):
+      raise UserError(
+        f'no gin file has the name {name} (did you mean {close[0]}?)'
+      )
