@@ -123,7 +123,7 @@ class QFormer(nn.Module):
       )
       tokens = jnp.zeros((x.shape[0], 0), jnp.int32) if words is None else words
       text = word_table(tokens) + position_table(jnp.arange(tokens.shape[1]))
-      x = jnp.concatenate([x, text], axis=1)
+      x = jnp.concatenate([x, constrain(text)], axis=1)  # as in T5.embed
       is_query = jnp.ones(queries.shape[:2], bool)
       mask = jnp.concatenate([is_query, tokens != 0], axis=1)[:, None, None]
     x = LayerNorm(c.layer_norm_eps, run, name='embedding_norm')(x)

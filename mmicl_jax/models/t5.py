@@ -279,7 +279,10 @@ class T5(nn.Module):
     self.lm_head = Dense((c.vocab_size,), ('embed', 'vocab'), run, False)
 
   def embed(self, tokens: Int[Array, 'B T']) -> Float[Array, 'B T D']:
-    return self.token_embedder(tokens)
+    # Left to itself, XLA 0.10's partitioner splits the rows it looked up by
+    # width, and on a (2, 2, 2) mesh then computes wrong logits (see
+    # tests/models/execution_test.py).
+    return constrain(self.token_embedder(tokens))
 
   def encode(
     self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
