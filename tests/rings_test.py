@@ -15,7 +15,7 @@ RINGS = {
     *('types', 'models', 'partitioning', 'stages', 'optim', 'train_step'),
     *('decoding', 'beam', 'sampling', 'processors', 'options'),
   ],
-  3: ['seqio_data', 't5x_model'],
+  3: ['seqio_data', 't5x_model', 't5x_run'],
 }
 PACKAGES = {
   1: {'jax', 'flax', 'optax', 'numpy', 'ml_dtypes', 'jaxtyping'},

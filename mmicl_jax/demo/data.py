@@ -29,7 +29,7 @@ def make_item(
 
 
 def batch_examples(
-  task_mix: Mapping[str, float],
+  task_mix: Mapping[str, int | float],
   seed: int,
   start: int,
   n: int,

@@ -31,7 +31,7 @@ class Lesson:
   """`steps` batches of one mixture; lengths are static shapes of a compile."""
 
   steps: int
-  mix: Mapping[str, float]
+  mix: Mapping[str, int | float]
   inputs_length: int
   max_images: int
 

@@ -192,4 +192,4 @@ def test_bfloat16_stays_near_float32(config, params, logits, make_batch):
   assert got.dtype == jnp.float32
   expected = logits(batch)
   error = np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
-  assert error < 0.05
+  assert error < 0.1  # eight bits, and parameters are rounded too
