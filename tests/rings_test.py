@@ -12,7 +12,15 @@ import pytest
 RINGS = {
   0: ['context', 'context_text', 'errors', 'lint', 'metrics', 'report'],
   1: [
-    *('types', 'models', 'partitioning', 'stages', 'optim', 'train_step'),
+    *(
+      'types',
+      'models',
+      'partitioning',
+      'stages',
+      'optim',
+      'train_step',
+      'flops',
+    ),
     *('decoding', 'beam', 'sampling', 'processors', 'options'),
   ],
   3: ['seqio_data', 't5x_model', 't5x_run'],
