@@ -55,7 +55,7 @@ def config(tokenizer: Tokenizer) -> MMICLConfig:
       dropout_rate=0.0,
     ),
     t5=T5Config(
-      64, 3, 2, num_heads=4, head_dim=16, mlp_dim=128,
+      64, 3, 2, num_heads=8, head_dim=8, mlp_dim=128,
       vocab_size=tokenizer.vocab_size, dropout_rate=0.0,
     ),
     image_token=tokenizer.image_id,

@@ -86,7 +86,7 @@ class RelativeBias(nn.Module):
     table = self.param(
       'embedding',
       nn.with_logical_partitioning(
-        nn.initializers.normal(1.0), ('relpos_buckets', 'heads')
+        nn.initializers.normal(3.0), ('relpos_buckets', 'heads')
       ),
       (c.relative_buckets, c.num_heads),
       jnp.dtype(self.execution.param_dtype),
