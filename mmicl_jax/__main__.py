@@ -18,6 +18,7 @@ COMMANDS = {
   'generate': ('mmicl_jax.generate', 'answer one prompt or a file of prompts'),
   'convert': ('mmicl_jax.convert.cli', 'weights from PyTorch, and back'),
   'data': ('mmicl_jax.data.cli', 'check and look at MIC records'),
+  'compile': ('mmicl_jax.compile.cli', 'would a run fit these TPUs?'),
   'bench': ('mmicl_jax.bench', 'measure training and generation'),
 }
 

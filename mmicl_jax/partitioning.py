@@ -43,6 +43,19 @@ def make_mesh(
   Raises UserError when the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else devices
+  return jax.make_mesh(
+    mesh_sizes(data, fsdp, tensor, len(devices)),
+    MESH_AXES,
+    devices=devices,
+    # Linen's einsums over sharded contractions need automatic axes.
+    axis_types=(jax.sharding.AxisType.Auto,) * len(MESH_AXES),
+  )
+
+
+def mesh_sizes(
+  data: int, fsdp: int, tensor: int, count: int
+) -> tuple[int, ...]:
+  """The sizes with -1 filled in, for so many devices; see make_mesh."""
   sizes = [data, fsdp, tensor]
   if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
     raise UserError(
@@ -50,22 +63,35 @@ def make_mesh(
       'give positive sizes, and -1 to at most one axis.'
     )
   known = math.prod(size for size in sizes if size != -1)
-  sizes = [len(devices) // known if size == -1 else size for size in sizes]
-  if math.prod(sizes) != len(devices):
+  sizes = [count // known if size == -1 else size for size in sizes]
+  if math.prod(sizes) != count:
     shape = ', '.join(
       f'{axis}={size}' for axis, size in zip(MESH_AXES, sizes, strict=True)
     )
     raise UserError(
       f'a mesh of {shape} needs {math.prod(sizes)} devices, but there are '
-      f'{len(devices)}: change the sizes, or leave one at -1.'
+      f'{count}: change the sizes, or leave one at -1.'
     )
-  return jax.make_mesh(
-    tuple(sizes),
-    MESH_AXES,
-    devices=devices,
-    # Linen's einsums over sharded contractions need automatic axes.
-    axis_types=(jax.sharding.AxisType.Auto,) * len(MESH_AXES),
-  )
+  return tuple(sizes)
+
+
+def parse_mesh(text: str) -> Mesh:
+  """`make_mesh` from text such as 'data=2,tensor=4'; axes left out are 1.
+
+  Raises UserError for other axes, values that are no numbers, and sizes that
+  do not multiply to the number of devices.
+  """
+  sizes = dict.fromkeys(MESH_AXES, 1)
+  for part in text.split(','):
+    axis, _, size = part.strip().partition('=')
+    try:
+      sizes[axis] = int(size) if axis in sizes else int('')
+    except ValueError as error:
+      raise UserError(
+        f'mesh {text!r}: {part.strip()!r} is not AXIS=SIZE with an axis among '
+        f'{", ".join(MESH_AXES)}, as in data=2,tensor=4 (-1: what is left).'
+      ) from error
+  return make_mesh(**sizes)
 
 
 def spec(
@@ -110,12 +136,12 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   )
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
   """Rows of a batch over the `data` and `fsdp` axes."""
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
   """The same on every device."""
   return NamedSharding(mesh, PartitionSpec())
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax import checkpoints, partitioning, stages
 from mmicl_jax.models import mmicl
@@ -28,7 +28,7 @@ class Layout:
   config: MMICLConfig
   profile: stages.Profile
   optimizer: optax.GradientTransformation
-  mesh: Mesh
+  mesh: Mesh | AbstractMesh
   state: TrainState
   frozen: Params
 
@@ -38,7 +38,7 @@ class Layout:
     config: MMICLConfig,
     profile: stages.Profile,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     frozen_dtype: str | None = None,
   ) -> 'Layout':
     """frozen_dtype: of the frozen half; None keeps the model's."""
@@ -120,7 +120,7 @@ def shardings_of(tree: Any) -> Any:
   return jax.tree.map(lambda x: x.sharding, tree)
 
 
-def _placed(boxed: Any, mesh: Mesh) -> Any:
+def _placed(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     nn.unbox(boxed),

@@ -1,0 +1,152 @@
+"""`mmicl compile`: does a run fit a slice of TPUs, and how fast can it be?
+
+XLA's TPU compiler runs without a TPU where PyPI's libtpu is installed (the
+extra `tpu`). Elsewhere the shardings alone say how much memory the state
+takes, and the output says so.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import gin
+
+from mmicl_jax import gin_utils, partitioning
+from mmicl_jax.compile import chips, table
+from mmicl_jax.compile.chips import GIB
+from mmicl_jax.compile.job import (
+  Job,
+  Report,
+  abstract,
+  compile_step,
+  devices,
+)
+from mmicl_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add(
+    '--gin_file',
+    action='append',
+    default=[],
+    metavar='FILE',
+    help='of the model, the stage and the mesh, as for `mmicl train`',
+  )
+  add(
+    '--gin_binding',
+    action='append',
+    default=[],
+    metavar='NAME=VALUE',
+    help='one setting, also written --gin.NAME=VALUE; repeatable',
+  )
+  add(
+    '--topology', default='v5e:2x4', help='generation and shape (%(default)s)'
+  )
+  add('--abstract', action='store_true', help='shardings only, in seconds')
+  add('--table', metavar='FILE', help='write the scaling table as Markdown')
+  add('--only', default='', help='--table: rows that contain this text')
+  add('--json', action='store_true', help='print JSON')
+  parser.epilog = """examples:
+  mmicl compile --gin_file=models/xxl.gin --gin_file=stages/tune.gin \\
+    --gin_file=meshes/v5e-8.gin --topology v5e:2x4 --gin.BATCH_SIZE=8
+  mmicl compile --table docs/scaling.md"""
+
+
+def main(args: argparse.Namespace) -> int:
+  if args.table:
+    table.write(args.table, args.only, run)
+    return 0
+  if not args.gin_file:
+    raise UserError(
+      'nothing to compile: give --gin_file for the model and the stage, or '
+      '--table FILE'
+    )
+  report = run(args.gin_file, args.gin_binding, args.topology, args.abstract)
+  if args.json:
+    fields = dataclasses.asdict(report) | {'flops_ratio': report.flops_ratio}
+    print(json.dumps(fields, indent=2))
+  else:
+    print('\n'.join(lines(report)))
+  return 0
+
+
+def run(
+  files: Sequence[str],
+  bindings: Sequence[str],
+  topology: str,
+  shardings_only: bool = False,
+) -> Report:
+  """Compiles what the gin files describe; without libtpu: abstractly."""
+  where = chips.topology(topology)
+  gin_utils.parse(
+    # The number of steps changes nothing that is compiled.
+    ['runs/compile.gin', *files],
+    ['TRAIN_STEPS=1000', *bindings],
+  )
+  job = gin_utils.call(Job)
+  sizes = mesh_sizes()
+  whole = partitioning.mesh_sizes(**sizes, count=where.chips)
+  shards = whole[0] * whole[1] * job.num_microbatches
+  if job.batch_size < 1 or job.batch_size % shards:
+    raise UserError(
+      f'BATCH_SIZE {job.batch_size} does not divide into '
+      f'{job.num_microbatches} microbatches over {whole[0] * whole[1]} shards '
+      f'(data x fsdp): use a multiple of {shards}'
+    )
+  found = None if shardings_only else devices(where)
+  if found is None:
+    return abstract(job, where, sizes)
+  return compile_step(job, where, sizes, found)
+
+
+def mesh_sizes() -> dict[str, int]:
+  """The mesh that the gin files ask for; without one, fsdp over all chips."""
+  sizes = {}
+  for axis, default in zip(partitioning.MESH_AXES, (1, -1, 1), strict=True):
+    try:
+      sizes[axis] = gin.query_parameter(f'partitioning.make_mesh.{axis}')
+    except ValueError:
+      sizes[axis] = default
+  return sizes
+
+
+def lines(report: Report) -> list[str]:
+  """A report for people."""
+
+  def gib(x: float | None) -> str:
+    return 'unknown' if x is None else f'{x / GIB:.2f} GiB'
+
+  mesh = ', '.join(f'{axis} {size}' for axis, size in report.mesh.items())
+  found = [
+    f'{report.topology} ({mesh}), global batch {report.batch_size}: '
+    f'{"fits" if report.fits else "does not fit"} ({report.reason})',
+  ]
+  if not report.compiled:
+    found.append(
+      'not compiled: libtpu is not installed, or --abstract was given; these '
+      'figures follow from the shardings alone'
+    )
+  found += [
+    f'HBM a chip: arguments {gib(report.argument_bytes)}, '
+    f'temporaries {gib(report.temporary_bytes)}, '
+    f'peak {gib(report.peak_bytes)}',
+    f'model FLOPs a step: {report.model_flops / 1e12:.2f} T',
+  ]
+  if report.step_seconds is None or report.mfu is None:
+    return found
+  found.append(
+    f'compiled FLOPs: {report.compiled_flops / 1e12:.2f} T a chip, '
+    f"{report.flops_ratio:.3f} x the model's"
+  )
+  for kind, sent in sorted(report.collectives.items()):
+    count = report.collective_counts[kind]
+    found.append(f'{kind}: {count} a step, {gib(sent)} sent a chip')
+  found.append(
+    f'at the roofline: {report.step_seconds * 1e3:.1f} ms a step, bound by '
+    f'{report.bound}, MFU {report.mfu:.0%} (compiled in '
+    f'{report.compile_seconds:.0f} s; estimates from vendor peaks, not '
+    'measurements)'
+  )
+  return found

@@ -1,0 +1,245 @@
+"""The training step of a run, lowered for a mesh; nothing is computed."""
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from jax.experimental import topologies
+from jax.sharding import AbstractMesh, Mesh
+
+from mmicl_jax import flops, partitioning, stages
+from mmicl_jax.compile import hlo
+from mmicl_jax.compile.chips import GIB, Topology
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.training_state import Layout, apply_fn, compiled_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What a training run's gin files say about its step."""
+
+  model: MMICLConfig
+  trainable: stages.Profile
+  optimizer: Callable[..., optax.GradientTransformation]
+  learning_rate: optax.Schedule
+  batch_size: int
+  num_microbatches: int
+  loss_mean: str
+  frozen_dtype: str | None
+  inputs_length: int
+  targets_length: int
+  max_images: int
+  instruction_length: int
+
+  @property
+  def lengths(self) -> flops.Lengths:
+    return flops.Lengths(
+      self.inputs_length,
+      self.targets_length,
+      self.max_images,
+      self.instruction_length,
+    )
+
+  def layout(self, mesh: Mesh | AbstractMesh) -> Layout:
+    chain = self.optimizer(self.learning_rate)
+    return Layout.of(self.model, self.trainable, chain, mesh, self.frozen_dtype)
+
+  def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
+    """Shapes of a batch, placed on the mesh."""
+    rows, size = self.batch_size, self.model.vit.image_size
+    shapes = {
+      'encoder_input_tokens': (rows, self.inputs_length),
+      'decoder_input_tokens': (rows, self.targets_length),
+      'decoder_target_tokens': (rows, self.targets_length),
+      'decoder_loss_weights': (rows, self.targets_length),
+    }
+    if self.max_images:
+      shapes['encoder_images'] = (rows, self.max_images, size, size, 3)
+    if self.instruction_length and self.max_images:
+      shapes['qformer_input_tokens'] = (rows, self.instruction_length)
+    place = partitioning.batch_sharding(mesh)
+    return {
+      name: jax.ShapeDtypeStruct(
+        shape, 'uint8' if len(shape) == 5 else 'int32', sharding=place
+      )
+      for name, shape in shapes.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """A job on a topology; bytes and seconds are those of one chip.
+
+  compiled: whether XLA's TPU compiler made the figures; if not, only those
+  that the shardings alone determine are there, and `fits` speaks of them.
+  """
+
+  topology: str
+  mesh: Mapping[str, int]
+  batch_size: int
+  compiled: bool
+  fits: bool
+  reason: str
+  argument_bytes: int
+  model_flops: float
+  temporary_bytes: int | None = None
+  peak_bytes: int | None = None
+  compiled_flops: float | None = None
+  hbm_traffic: float | None = None
+  collectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  collective_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  step_seconds: float | None = None
+  bound: str | None = None
+  mfu: float | None = None
+  compile_seconds: float | None = None
+
+  @property
+  def flops_ratio(self) -> float | None:
+    """Compiled FLOPs of all chips over the model's."""
+    if self.compiled_flops is None:
+      return None
+    return (
+      self.compiled_flops * math.prod(self.mesh.values()) / self.model_flops
+    )
+
+
+def devices(topology: Topology) -> list[jax.Device] | None:
+  """The topology's devices as libtpu describes them; None without libtpu.
+
+  Raises UserError for a shape that this generation does not have.
+  """
+  # No TPU is opened, so that several compilations may run at a time.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  options = {}
+  if topology.chip.name == 'v4':  # else each of its cores is a device
+    options['chip_config_name'] = 'megacore'
+  try:
+    import libtpu
+  except ImportError:
+    return None
+  assert libtpu
+  try:
+    found = topologies.get_topology_desc(
+      platform='tpu', topology_name=str(topology), **options
+    )
+  except Exception as error:  # libtpu gives its refusal no type of its own
+    raise UserError(
+      f'libtpu knows no topology {topology}: {str(error).splitlines()[0]}'
+    ) from error
+  return list(found.devices)
+
+
+def abstract(job: Job, topology: Topology, sizes: Mapping[str, int]) -> Report:
+  """What shardings alone say: bytes of state and batch, and model FLOPs."""
+  whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
+  mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
+  layout = job.layout(mesh)
+  held = sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves((layout.state, layout.frozen, job.batch(mesh)))
+  )
+  fits = held < topology.chip.hbm_bytes
+  return Report(
+    topology=str(topology),
+    mesh=dict(mesh.shape),
+    batch_size=job.batch_size,
+    compiled=False,
+    fits=fits,
+    reason='state and batch alone; activations are not known'
+    if fits
+    else 'the state alone is larger than the memory',
+    argument_bytes=held,
+    model_flops=_model_flops(job),
+  )
+
+
+def compile_step(
+  job: Job,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  chips: list[jax.Device],
+) -> Report:
+  """Compiles the step for these chips and reads what XLA says of it."""
+  mesh = partitioning.make_mesh(**sizes, devices=chips)
+  before = abstract(job, topology, dict(mesh.shape))
+  layout, start = job.layout(mesh), time.monotonic()
+  dropout = max(job.model.t5.dropout_rate, job.model.qformer.dropout_rate)
+  step = compiled_step(
+    layout,
+    apply=apply_fn(job.model, mesh),
+    optimizer=layout.optimizer,
+    learning_rate=job.learning_rate,
+    rng=jax.random.PRNGKey(0) if dropout else None,
+    num_microbatches=job.num_microbatches,
+    loss_mean=job.loss_mean,
+  )
+  lowered = step.lower(layout.state, layout.frozen, job.batch(mesh))
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    return dataclasses.replace(
+      before,
+      compiled=True,
+      fits=False,
+      reason=_first_sentence(str(error)),
+      compile_seconds=time.monotonic() - start,
+    )
+  seconds = time.monotonic() - start
+  return _read(compiled, before, topology, seconds)
+
+
+def _read(
+  compiled: Any, before: Report, topology: Topology, seconds: float
+) -> Report:
+  memory, cost = compiled.memory_analysis(), hlo.analyse(compiled.as_text())
+  chip = topology.chip
+  peak = getattr(memory, 'peak_memory_in_bytes', 0) or (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
+  times = {
+    'compute': cost.flops / chip.flops,
+    'memory': cost.hbm_bytes / chip.hbm_bandwidth,
+    'network': sum(cost.collectives.values()) / chip.ici_bandwidth,
+  }
+  bound = max(times, key=lambda name: times[name])
+  return dataclasses.replace(
+    before,
+    compiled=True,
+    fits=peak <= chip.hbm_bytes,
+    reason=f'{peak / GIB:.2f} of {chip.hbm_bytes / GIB:.0f} GiB',
+    argument_bytes=memory.argument_size_in_bytes,
+    temporary_bytes=memory.temp_size_in_bytes,
+    peak_bytes=peak,
+    compiled_flops=cost.flops,
+    hbm_traffic=cost.hbm_bytes,
+    collectives=cost.collectives,
+    collective_counts=cost.collective_counts,
+    step_seconds=times[bound],
+    bound=bound,
+    mfu=before.model_flops / topology.chips / chip.flops / times[bound],
+    compile_seconds=seconds,
+  )
+
+
+def _model_flops(job: Job) -> float:
+  each = flops.train_step(job.model, job.trainable, job.lengths)
+  return float(each * job.batch_size)
+
+
+def _first_sentence(text: str) -> str:
+  found = [
+    line for line in text.splitlines() if 'Used' in line or 'hbm' in line
+  ]
+  return (found or text.splitlines())[0].strip()[:200]

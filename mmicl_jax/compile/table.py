@@ -1,0 +1,169 @@
+"""The scaling table: every large model and stage on each TPU generation."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mmicl_jax.compile.chips import GIB
+from mmicl_jax.compile.job import Report
+from mmicl_jax.errors import UserError
+from mmicl_jax.model_dir import write_text
+
+MODELS = ('xl', 'xxl')
+STAGES = {'tune': 'stage 2', 'pretrain': 'stage 1'}
+# Topologies and the files of meshes/ that ask for as many chips.
+SLICES = {
+  'v5e:2x4': 'v5e-8',
+  'v4:2x2x1': 'v4-8',
+  'v5p:2x2x1': 'v5p-8',
+  'v6e:2x4': 'v6e-8',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One line of the table."""
+
+  name: str
+  model: str
+  stage: str
+  topology: str
+  mesh: str | None
+  bindings: tuple[str, ...]
+  remat: str = 'full'
+
+
+def rows() -> Iterator[Row]:
+  """In the order of the table: what the models are for comes first."""
+  xl, xxl = MODELS
+  small = ('BATCH_SIZE=4',)
+  yield Row('XXL stage 2', xxl, 'tune', 'v5e:2x4', 'v5e-8', ('BATCH_SIZE=8',))
+  yield Row('XL stage 2', xl, 'tune', 'v5e:2x2', None, small)
+  yield Row('XL stage 2', xl, 'tune', 'v5e:2x2', None, small, 'none')
+  for slice_, stage, model in itertools.product(SLICES, STAGES, MODELS):
+    row = Row(
+      f'{model.upper()} {STAGES[stage]}',
+      model,
+      stage,
+      slice_,
+      SLICES[slice_],
+      ('BATCH_SIZE=8',),
+    )
+    if (model, stage, slice_) != (xxl, 'tune', 'v5e:2x4'):
+      yield row
+
+
+def write(path: str, only: str, run: Callable[..., Report]) -> None:
+  """Compiles all rows and writes the page after each of them.
+
+  run: as cli.run. only: takes the rows whose text contains it.
+  """
+  chosen = [row for row in rows() if only in f'{row.name} {row.topology}']
+  if not chosen:
+    raise UserError(f'no row of the table contains {only!r}')
+  done: list[tuple[Row, Report]] = []
+  for i, row in enumerate(chosen):
+    print(
+      f'{i + 1}/{len(chosen)} {row.name} {row.topology} remat={row.remat}',
+      file=sys.stderr,
+      flush=True,
+    )
+    files = [f'models/{row.model}.gin', f'stages/{row.stage}.gin']
+    if row.mesh:
+      files.append(f'meshes/{row.mesh}.gin')
+    remat = f"presets.model.remat='{row.remat}'"
+    done.append((row, run(files, [*row.bindings, remat], row.topology)))
+    write_text(Path(path), page(done))
+
+
+def page(done: list[tuple[Row, Report]]) -> str:
+  """The Markdown text."""
+  versions = ', '.join(
+    f'{name} {_version(name)}' for name in ('jax', 'libtpu', 'flax')
+  )
+  compiled = all(report.compiled for _, report in done)
+  how = (
+    "compiled by XLA's TPU compiler without a TPU"
+    if compiled
+    else 'libtpu was absent: some rows follow from shardings alone'
+  )
+  header = (
+    '| model, stage | topology | mesh (data, fsdp, tensor) | batch | remat '
+    '| fits | arguments | temporaries | peak | model TFLOP | compiled / model '
+    '| sent | roofline step | bound by | MFU | compile |'
+  )
+  ruler = '|' + '---|' * (header.count('|') - 1)
+  lines = [header, ruler, *(_line(row, report) for row, report in done)]
+  return TEXT.format(
+    date=datetime.date.today().isoformat(),
+    versions=versions,
+    how=how,
+    table='\n'.join(lines),
+  )
+
+
+def _line(row: Row, report: Report) -> str:
+  def gib(x: float | None) -> str:
+    return '' if x is None else f'{x / GIB:.2f}'
+
+  ratio, seconds, mfu = report.flops_ratio, report.step_seconds, report.mfu
+  cells = (
+    row.name,
+    report.topology,
+    ', '.join(map(str, report.mesh.values())),
+    str(report.batch_size),
+    row.remat,
+    'yes' if report.fits else 'no: ' + report.reason,
+    gib(report.argument_bytes),
+    gib(report.temporary_bytes),
+    gib(report.peak_bytes),
+    f'{report.model_flops / 1e12:.1f}',
+    '' if ratio is None else f'{ratio:.2f}',
+    gib(sum(report.collectives.values())) if report.collectives else '',
+    '' if seconds is None else f'{seconds * 1e3:.0f} ms',
+    report.bound or '',
+    '' if mfu is None else f'{mfu:.0%}',
+    '' if report.compile_seconds is None else f'{report.compile_seconds:.0f} s',
+  )
+  return '| ' + ' | '.join(cells) + ' |'
+
+
+def _version(name: str) -> str:
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return '(absent)'
+
+
+TEXT = """# Scaling: what fits where
+
+Written by `mmicl compile --table docs/scaling.md` on {date} ({versions}):
+{how}.
+Nothing here was run on a TPU.
+
+512 encoder and 128 decoder tokens, 4 images of 224 x 224 an example, bfloat16
+activations and frozen weights, float32 trainable weights and moments, dropout
+on. Sizes in GiB a chip.
+
+{table}
+
+* **fits**: the peak that the compiler assigns is within the chip's memory; a
+  program that is too large is refused by the compiler, with its words.
+* **model TFLOP**: of a whole step (`mmicl_jax/flops.py`): the forward pass, the
+  gradient of the activations that it must cross, the gradient of the trainable
+  kernels. Recomputation is none of it.
+* **compiled / model**: matrix products in the optimised program, those within a
+  loop counted as often as the loop runs, over the model's.
+* **sent**: bytes that a chip sends in a step for all-gathers, all-reduces and
+  the like, in rings of their groups' sizes.
+* **roofline step**: the largest of products / peak, traffic / HBM bandwidth and
+  sent / interconnect bandwidth, as if the three overlapped perfectly. The
+  traffic counts every operand of every fusion, also those that stay in on-chip
+  memory: where it is the bound, the estimate is pessimistic. The peaks are the
+  vendor's published figures (`mmicl_jax/compile/chips.py`).
+* **MFU**: model TFLOP / (roofline step x chips x peak). A real run lies below.
+"""
