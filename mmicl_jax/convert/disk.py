@@ -19,8 +19,6 @@ from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
 from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
 from mmicl_jax.errors import UserError
 
-QFORMER_VOCABULARY = 'qformer_vocab.txt'
-
 
 def to_jax(
   source: str | os.PathLike | None,
@@ -63,7 +61,7 @@ def to_jax(
       )
     bert = found / 'qformer_tokenizer' / 'vocab.txt' if found else None
     if bert and bert.is_file():
-      shutil.copyfile(bert, directory / QFORMER_VOCABULARY)
+      shutil.copyfile(bert, directory / model_dir.QFORMER_VOCABULARY)
   return opened.notes
 
 
@@ -84,7 +82,7 @@ def to_pytorch(
   directory = Path(reader.directory)
   config = model_dir.read_config(directory)
   tokenizer = tokenizer_path or vocabulary(directory)
-  bert = qformer_vocab or directory / QFORMER_VOCABULARY
+  bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
   write_pretrained(
     config,

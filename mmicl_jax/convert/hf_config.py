@@ -24,6 +24,8 @@ ARCHITECTURES = {
 }
 DEFAULT_EPS, MIC_EPS = 1e-6, 1e-5
 MIC_QFORMER_ROWS = 30623
+# Blip2VisionConfig's default was 1e-5 before; InstructBLIP's always is 1e-6.
+BLIP2_EPS_CHANGED = (4, 34)
 
 
 def from_hf(
@@ -192,10 +194,23 @@ def _vit_eps(
       f'config.json without the value; --vit_eps {DEFAULT_EPS:g} for '
       "Hugging Face's"
     )
+  version = str(values.get('transformers_version', ''))
+  if values.get('model_type') == BLIP2 and _before(version, BLIP2_EPS_CHANGED):
+    return MIC_EPS, (
+      f'{name} {MIC_EPS:g}, the default of transformers {version}, which wrote '
+      f'this BLIP-2 config.json without the value; --vit_eps {DEFAULT_EPS:g} '
+      'for that of transformers 4.34 and later'
+    )
   return DEFAULT_EPS, (
     f"{name} {DEFAULT_EPS:g}, Hugging Face's default: config.json has no "
     f'value; --vit_eps {MIC_EPS:g} for that of the published MIC code'
   )
+
+
+def _before(version: str, limit: tuple[int, int]) -> bool:
+  """'4.27.0.dev0' is before (4, 34); what is no version is not."""
+  parts = version.split('.')[:2]
+  return all(p.isdigit() for p in parts) and tuple(map(int, parts)) < limit
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
