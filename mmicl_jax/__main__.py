@@ -7,6 +7,7 @@ loads no more than it needs.
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -59,6 +60,8 @@ def _gin_binding(argument: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; 0 is success, 2 an error named in one sentence."""
   argv = sys.argv[1:] if argv is None else list(argv)
+  # Orbax warns of each option that it derives from another.
+  logging.getLogger('absl').setLevel(logging.ERROR)
   try:
     args, module = parse(argv)
     if module is None:

@@ -124,6 +124,15 @@ class HeldOut:
 
 FULL = Lesson(0, {}, inputs_length=64, max_images=5)
 
+# Comparison, arithmetic and reading over several images.
+SEVERAL = {
+  'name_each': 2,
+  'two_halves': 3,
+  'digit_sum': 3,
+  'larger': 3,
+  'odd_one_out': 3,
+}
+
 PHASES = (
   Phase(
     'towers',
@@ -131,21 +140,32 @@ PHASES = (
     'everything, as a stand-in for pre-trained towers: words matched in '
     'text, single images named',
     (
-      Lesson(350, {'told_near_words_2': 6, 'near_digit': 4}, 16, 1),
+      Lesson(300, {'told_near_words_2': 6, 'near_digit': 4}, 16, 1),
       Lesson(
-        250,
+        200,
         {'told_near_words_2': 2, 'told_near_words_4': 5, 'near_digit': 3},
         24,
         1,
       ),
       Lesson(
-        500,
+        350,
         {
           'told_near_words_4': 2,
           'told_icl_words_2': 3,
           'told_icl_words_4': 3,
           'near_digit': 1,
           'name_digit': 1,
+        },
+        64,
+        1,
+      ),
+      Lesson(
+        450,
+        {
+          'told_icl_words_2': 3,
+          'told_icl_words_4': 6,
+          'near_digit': 2,
+          **{f'told_{task}': share for task, share in SEVERAL.items()},
         },
         64,
         1,
@@ -161,9 +181,15 @@ PHASES = (
     'model',
     (
       Lesson(
-        300,
-        {'near_words_2': 3, 'near_words_4': 3, 'name_digit': 2, 'caption': 2},
-        32,
+        350,
+        {
+          'near_words_2': 3,
+          'near_words_4': 3,
+          'name_digit': 2,
+          'name_each': 2,
+          'caption': 3,
+        },
+        64,
         5,
       ),
     ),
@@ -177,13 +203,14 @@ PHASES = (
     'interleaved images',
     (
       Lesson(
-        1200,
+        1500,
         {
-          'icl_words_4': 10,
-          'icl_words_2': 5,
-          'icl_words_1': 1,
+          'icl_words_4': 20,
+          'icl_words_2': 10,
+          'icl_words_1': 2,
           'name_digit': 2,
-          'caption': 1,
+          'caption': 4,
+          **SEVERAL,
         },
         64,
         5,

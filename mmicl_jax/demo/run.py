@@ -25,6 +25,7 @@ from mmicl_jax.demo import data, page, results
 from mmicl_jax.demo.lessons import (
   PHASES,
   QUERIES,
+  SEVERAL,
   SIZE,
   HeldOut,
   LessonStream,
@@ -43,7 +44,7 @@ from mmicl_jax.stages import Ledger
 from mmicl_jax.tokenizer import Tokenizer
 
 HELD_OUT_SEED = 1_000_003  # apart from the seeds of training
-OTHER_TASKS = ('name_digit', 'name_one', 'caption', 'larger', 'odd_one_out')
+OTHER_TASKS = ('name_digit', 'caption', *SEVERAL)
 
 
 def config(tokenizer: Tokenizer) -> MMICLConfig:
@@ -221,7 +222,7 @@ def _score(
 
 def _samples(asked, answers, out: Path):
   """A few prompts of each kind, a wrong one too where there is one."""
-  for key, count in ((4, 3), (2, 1), (0, 1), ('caption', 2), ('larger', 1)):
+  for key, count in ((4, 3), (2, 1), (0, 1), ('caption', 2), ('two_halves', 1)):
     pairs = list(zip(asked[key], answers[key], strict=True))
     wrong = [pair for pair in pairs if not _right(*pair)]
     chosen = (wrong[:1] if key == 4 else []) + pairs
@@ -231,11 +232,9 @@ def _samples(asked, answers, out: Path):
 
 def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
   """A question about two images, as a command, and what it answers."""
-  digits = _held_out('larger', 1, seed=7)[0].pictures
-  paths = [
-    os.path.join(out, data.save_picture(p, str(out))) for p in digits[:2]
-  ]
-  text = 'which image shows the larger digit?'
+  digits = _held_out('larger', 1, seed=7)[0].pictures[:2]
+  paths = [os.path.join(out, data.save_picture(p, str(out))) for p in digits]
+  text = 'the digits in the images are'
   answer = answerer.generate([Turn(text, paths)])[0].text
   command = (
     f"mmicl generate --checkpoint {final} --prompt '{text}' "
@@ -256,7 +255,11 @@ def _export(answerer, final: Path, out: Path) -> str:
       f"pip install 'mmicl_jax[torch]', then mmicl convert check --source "
       f'{directory} --checkpoint {final} ({error})'
     )
-  return f'{directory}: {checked}'
+  logits = next(row for row in checked.rows if row.place == 'logits')
+  return (
+    f'{directory}: {checked.verdict}, from the patches to the answers; the '
+    f'largest difference of a logit is {logits.absolute:.1e}'
+  )
 
 
 def _peak_memory() -> int:
@@ -266,7 +269,7 @@ def _peak_memory() -> int:
 
 
 def _versions() -> dict[str, str]:
-  names = ('mmicl_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint')
+  names = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain')
   found = {name: importlib.metadata.version(name) for name in names}
   return {'Python': platform.python_version(), **found}
 
