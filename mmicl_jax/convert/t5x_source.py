@@ -55,7 +55,8 @@ OTHERS = {
 _LAYER = re.compile(r'(encoder|decoder)/layers_(\d+)/(.+)')
 _SCANNED = re.compile(r'(encoder|decoder)/(?:\1|layers)/(.+)')
 
-Array = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]
+# The reader takes the number of a layer, or nothing.
+Array = tuple[tuple[int, ...], np.dtype, Callable[..., np.ndarray]]
 
 
 def open_t5x(
