@@ -39,12 +39,15 @@ class RunLog:
     if self._summaries is not None:
       self._summaries.close()
 
-  def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+  def add(self, metrics: Mapping[str, jax.Array]) -> None:
     # One step may run while the next batch is read, no more: a queue of
     # batches on the device would take memory.
     if self._pending:
       jax.block_until_ready(self._pending[-1])
     self._pending.append(metrics)
+
+  def show(self, step: int) -> None:
+    """Moves the bar, after the numbers beside it are the newest."""
     if jax.process_index() == 0:
       self._bar.step(step)
 

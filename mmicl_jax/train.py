@@ -169,9 +169,10 @@ def train(
     for step in range(start + 1, train_steps + 1):
       batch = _next(stream, batch_size, step)
       state, metrics = step_fn(state, frozen, to_device(batch, mesh))
-      log.add(step, metrics)
+      log.add(metrics)
       if step % log_every == 0 or step == train_steps:
         log.flush(step, getattr(train_data, 'skipped', 0))
+      log.show(step)
       if eval_data is not None and eval_every and step % eval_every == 0:
         params = stages.merge(state.params, frozen)
         log.write(step, evaluate(params, eval_data))
