@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmicl_jax import report
 from mmicl_jax.bench_workers import Case, serve
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
@@ -32,7 +33,7 @@ TARGETS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
-  add('what', choices=['generate', 'quality'], help='what to measure')
+  add('what', choices=['generate', 'quality', 'demo'], help='what to measure')
   add('--checkpoint', metavar='DIR', help='quality: of this model')
   add('--input', metavar='FILE', help='quality: on these records')
   add('--limit', type=int, default=64, help='quality: on so many')
@@ -49,10 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--json', action='store_true', help='print JSON')
   parser.epilog = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
+  mmicl bench demo
   mmicl bench quality --checkpoint runs/demo --input test.jsonl"""
 
 
 def main(args: argparse.Namespace) -> int:
+  if args.what == 'demo':
+    from mmicl_jax.demo import bench as demo_bench  # needs the extra `demo`
+
+    rows = demo_bench.measure(args.rounds)
+    print(json.dumps(rows, indent=2) if args.json else report.table(rows))
+    return 0
   if args.what == 'quality':
     if args.checkpoint is None or args.input is None:
       raise UserError('bench quality needs --checkpoint DIR and --input FILE.')
