@@ -203,9 +203,9 @@ PHASES = (
     'interleaved images',
     (
       Lesson(
-        1500,
+        2000,
         {
-          'icl_words_4': 20,
+          'icl_words_4': 24,
           'icl_words_2': 10,
           'icl_words_1': 2,
           'name_digit': 2,
