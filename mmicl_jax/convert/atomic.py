@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,4 +35,13 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
       path.rmdir()
     temporary.rename(path)
   finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+  """Removes a directory that a thread may still be writing to."""
+  for _ in range(20):
+    shutil.rmtree(path, ignore_errors=True)
+    if not path.exists():
+      return
+    time.sleep(0.1)

@@ -40,13 +40,20 @@ class _LeafHandler(ocp.type_handlers.NumpyHandler):
   def __init__(self):
     super().__init__(deepcopy_host_arrays=False)
     self._turn: asyncio.Lock | None = None
+    self._failed = False
 
   async def _open_and_write(self, value, tspec, ts_context):
     if self._turn is None:  # made in the loop that runs the writes
       self._turn = asyncio.Lock()
     async with self._turn:
-      array = value.read() if isinstance(value, _Leaf) else value
-      await super()._open_and_write(array, tspec, ts_context)
+      if self._failed:  # the directory is being removed
+        return
+      try:
+        array = value.read() if isinstance(value, _Leaf) else value
+        await super()._open_and_write(array, tspec, ts_context)
+      except BaseException:
+        self._failed = True
+        raise
 
 
 def write_checkpoint(
