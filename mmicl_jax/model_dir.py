@@ -1,6 +1,7 @@
 """What stands beside the checkpoints, so that a MODEL_DIR is usable alone.
 
 model.json (the model's configuration), spiece.model (the vocabulary),
+qformer_vocab.txt (BERT's, where an InstructBLIP Q-Former has one),
 config.gin (the operative configuration of the run), ledger.json.
 """
 
@@ -18,6 +19,7 @@ MODEL, VOCABULARY, GIN, LEDGER = (
   'config.gin',
   'ledger.json',
 )
+QFORMER_VOCABULARY = 'qformer_vocab.txt'
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
