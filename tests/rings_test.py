@@ -36,6 +36,7 @@ PACKAGES = {
 }
 # Read where a function asks for them, never when a module is imported.
 LAZY = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'tensorboard'}
+LAZY |= {'libtpu'}
 LAZY |= PACKAGES[3]
 
 MODULES = [

@@ -18,7 +18,7 @@ class Chip:
 
   name: str
   flops: float
-  hbm_bytes: float
+  hbm_bytes: int
   hbm_bandwidth: float
   ici_bandwidth: float
   cores: int = 1  # those that XLA joins into one device
