@@ -42,6 +42,7 @@ TORCH = ['torch==2.13.0', 'transformers>=5.23,<6']
 
 TEST = [
   *DEMO,
+  *TENSORBOARD,
   *TORCH,
   'beartype>=0.23,<0.24',
   'hypothesis>=6.170,<7',
