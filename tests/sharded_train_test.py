@@ -1,10 +1,10 @@
 import jax
 import numpy as np
 import pytest
+from train_test import Data
 
 from mmicl_jax import optim, partitioning, stages, training_state
 from mmicl_jax.models import configs
-from tests.train_test import Data
 
 CONFIG = configs.with_execution(configs.TINY, remat='full')
 
@@ -37,10 +37,10 @@ def test_sharded_training_equals_one_device():
   eight, state = losses(mesh)
   np.testing.assert_allclose(eight, one, rtol=1e-5)
   # Parameters and moments lie in pieces, alike.
-  kernel = lambda tree: tree['t5']['decoder']['layers']['cross_attention'][
-    'query'
-  ]['kernel']
-  weight, moment = kernel(state.params), kernel(state.opt_state[1][0].mu)
+  weight, moment = (
+    tree['t5']['decoder']['layers']['cross_attention']['query']['kernel']
+    for tree in (state.params, state.opt_state[1][0].mu)
+  )
   assert weight.sharding == moment.sharding
   shard = weight.addressable_shards[0].data
   assert shard.size * 4 == weight.size  # fsdp x tensor

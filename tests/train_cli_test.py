@@ -4,10 +4,10 @@ import json
 
 import pytest
 from PIL import Image
+from train_test import CONFIG
 
 from mmicl_jax import __main__ as cli
 from mmicl_jax import checkpoints, model_dir, tokenizer
-from tests.train_test import CONFIG
 
 
 @pytest.fixture(scope='module')

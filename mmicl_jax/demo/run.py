@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -247,14 +248,13 @@ def _export(answerer, final: Path, out: Path) -> str:
   """Writes the PyTorch directory and, with PyTorch there, compares logits."""
   directory = out / 'pytorch'
   convert.to_pytorch(final, directory)
-  try:
-    checked = convert.check(directory, final)
-  except ImportError as error:
+  if not all(map(importlib.util.find_spec, ('torch', 'transformers'))):
     return (
       f'{directory} loads in transformers; to see that its logits agree: '
-      f"pip install 'mmicl_jax[torch]', then mmicl convert check --source "
-      f'{directory} --checkpoint {final} ({error})'
+      "pip install -e '.[torch]', then mmicl convert check "
+      f'--source {directory} --checkpoint {final}'
     )
+  checked = convert.check(directory, final)
   logits = next(row for row in checked.rows if row.place == 'logits')
   return (
     f'{directory}: {checked.verdict}, from the patches to the answers; the '
