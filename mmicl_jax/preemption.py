@@ -1,5 +1,6 @@
 """A machine is about to be taken away: finish the step, save, leave."""
 
+import contextlib
 import signal
 import threading
 from typing import Any
@@ -8,15 +9,21 @@ import jax
 from jax.experimental import multihost_utils
 
 
-class Preemption:
-  """Notices SIGTERM; all processes agree at which step it was."""
+class Preemption(contextlib.ContextDecorator):
+  """Notices SIGTERM; all processes agree at which step it was.
+
+  As a decorator it also covers what a run does before its first step.
+  """
 
   def __init__(self):
     self._flag = threading.Event()
     self._previous: Any = None
 
   def __enter__(self):
-    if threading.current_thread() is threading.main_thread():
+    self._flag.clear()
+    # Where there are several processes, JAX's own service has the signal.
+    alone = jax.process_count() == 1
+    if alone and threading.current_thread() is threading.main_thread():
       self._previous = signal.signal(
         signal.SIGTERM, lambda *_: self._flag.set()
       )
@@ -25,6 +32,7 @@ class Preemption:
   def __exit__(self, *_):
     if self._previous is not None:
       signal.signal(signal.SIGTERM, self._previous)
+      self._previous = None
 
   def requested(self, step: int) -> bool:
     if jax.process_count() > 1:

@@ -68,6 +68,11 @@ class Result:
   ledger: stages.Ledger
 
 
+# A signal is the process's: so is what notices it.
+preemption = Preemption()
+
+
+@preemption
 def train(
   *,
   model: MMICLConfig,
@@ -125,8 +130,8 @@ def train(
     state, frozen, position = resumed
     if position is not None:
       train_data.set_state(position)
-    elif hasattr(train_data, 'seek'):  # T5X saves no place that we can read
-      train_data.seek(int(state.step))
+    elif seek := getattr(train_data, 'seek', None):
+      seek(int(state.step))  # T5X saves no place that we can read
   elif init_from is not None:
     state, frozen = layout.with_weights(os.fspath(init_from))
   else:
@@ -162,11 +167,16 @@ def train(
       checkpointer.save(step, tree, train_data.get_state())
       saved = step
 
-  with log, Preemption() as preemption:
+  with log:
     log.say(ledger.table())
     if resumed is not None:
       log.say(f'resuming at step {start} from {checkpointer.directory}')
     for step in range(start + 1, train_steps + 1):
+      if preemption.requested(step - 1):
+        save(step - 1)
+        checkpointer.close()
+        log.say(f'stopped by SIGTERM: saved at step {step - 1}')
+        raise SystemExit(0)
       batch = _next(stream, batch_size, step)
       state, metrics = step_fn(state, frozen, to_device(batch, mesh))
       log.add(metrics)
@@ -178,11 +188,6 @@ def train(
         log.write(step, evaluate(params, eval_data))
       if step % save_every == 0:
         save(step)
-      if preemption.requested(step):
-        save(step)
-        checkpointer.close()
-        log.say(f'stopped by SIGTERM: saved at step {step}')
-        raise SystemExit(0)
     save(int(state.step))
     checkpointer.close()
   params = stages.merge(state.params, frozen)
