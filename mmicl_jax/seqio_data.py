@@ -60,8 +60,10 @@ class Vocabulary(seqio.Vocabulary):
     return self.tokenizer.decode(ids)
 
   def _encode_tf(self, s):
-    def encode(text: bytes) -> np.ndarray:
-      return np.array(self.tokenizer.encode(text.decode()), np.int32)
+    def encode(text: Any) -> np.ndarray:
+      # bytes in a dataset, an array of one object where TensorFlow is eager
+      one = np.asarray(text, object).item()
+      return np.array(self.tokenizer.encode(one.decode()), np.int32)
 
     ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
     return tf.ensure_shape(ids, [None])
@@ -271,7 +273,7 @@ def read(
 ) -> tf.data.Dataset:
   """(split, index) -> texts, and images as PNG of the model's size."""
 
-  def one(split: bytes, index: int) -> tuple[Any, ...]:
+  def one(split: bytes, index: Any) -> tuple[Any, ...]:
     example, name = sources.example(
       splits[split.decode()][int(index)], int(index)
     )

@@ -78,7 +78,8 @@ def gradients(
   loss_mean: 'tokens' weighs every target token of the batch alike, whatever
   the number of microbatches; 'microbatch' is the mean of the microbatches'
   means, as gradient accumulation in the published PyTorch code has it.
-  rng: of dropout, split over the microbatches as T5X does; None for none.
+  rng: of dropout; None for none. As under T5X, all microbatches of a step
+  draw from one key, the second half of its split.
   """
   total = jnp.sum(batch['decoder_loss_weights']).astype(jnp.float32)
 
@@ -95,8 +96,10 @@ def gradients(
   else:
     size = batch['decoder_loss_weights'].shape[0] // num_microbatches
 
-    def body(carry, i):
-      key, sums = carry
+    # T5X forgets the other half: what it hands on is the key that it split.
+    key = None if rng is None else jax.random.split(rng)[1]
+
+    def body(sums, i):
       microbatch = {
         name: jax.lax.dynamic_slice_in_dim(x, i * size, size)
         for name, x in batch.items()
@@ -105,20 +108,13 @@ def gradients(
         microbatch = jax.lax.with_sharding_constraint(
           microbatch, batch_sharding
         )
-      subkey = None
-      if key is not None:
-        key, subkey = jax.random.split(key)
-      return (
-        key,
-        jax.tree.map(
-          jnp.add, sums, differentiate(trainable, microbatch, subkey)
-        ),
-      ), None
+      found = differentiate(trainable, microbatch, key)
+      return jax.tree.map(jnp.add, sums, found), None
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), trainable)
     zero = jnp.zeros((), jnp.float32)
-    start = (rng, (zeros, dict.fromkeys(('loss', 'accuracy', 'tokens'), zero)))
-    (_, (grads, metrics)), _ = jax.lax.scan(
+    start = (zeros, dict.fromkeys(('loss', 'accuracy', 'tokens'), zero))
+    (grads, metrics), _ = jax.lax.scan(
       body, start, jnp.arange(num_microbatches)
     )
   metrics['accuracy'] /= jnp.maximum(metrics['tokens'], 1)

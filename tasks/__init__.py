@@ -1,0 +1,1 @@
+"""SeqIO tasks by name: import a module here and its tasks are registered."""

@@ -1,0 +1,35 @@
+"""Registers `mic_records`, as the gin files named in MMICL_TASK declare it.
+
+T5X's runs need no such module: gin_configs/t5x declares the task itself. This
+one is for commands without gin:
+
+    MMICL_TASK=models/tiny.gin,my_data.gin seqio_cache_tasks \\
+      --module_import=tasks.mic_records --tasks=mic_records \\
+      --output_cache_dir=cache
+
+where my_data.gin includes 'gin_configs/data/mic_records.gin' and sets DATA and
+VOCABULARY.
+"""
+
+import os
+
+from mmicl_jax import gin_utils, seqio_data
+from mmicl_jax.errors import UserError
+
+VARIABLE = 'MMICL_TASK'
+RUN = 'tasks/mic_records.gin'
+
+
+def register() -> str:
+  """Registers the task and returns its name."""
+  files = [name for name in os.environ.get(VARIABLE, '').split(',') if name]
+  if not files:
+    raise UserError(
+      f'set {VARIABLE} to the gin files of a model and of your data, with a '
+      'comma between them'
+    )
+  gin_utils.parse([*files, RUN])
+  return gin_utils.call(seqio_data.mic_records)
+
+
+register()
