@@ -33,16 +33,15 @@ class ProgressBar:
     self._text = ''
     self._bar: Progress | None = None
     if sys.stderr.isatty():
-      self._bar = Progress(
+      bar = Progress(
         TextColumn('{task.description}'),
         BarColumn(),
         TextColumn('{task.completed}/{task.total} {task.fields[text]}'),
         TimeRemainingColumn(),
         console=Console(stderr=True),
       )
-      self._task = self._bar.add_task(
-        name, total=total, completed=start, text=''
-      )
+      self._task = bar.add_task(name, total=total, completed=start, text='')
+      self._bar = bar
 
   def __enter__(self) -> 'ProgressBar':
     if self._bar is not None:
@@ -105,7 +104,9 @@ class Summaries:
         f'summaries need the package tensorboard ({error}): install it, or '
         'set TENSORBOARD=False'
       ) from error
-    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    # Made by protoc at import: their names are not in the source.
+    self._event: Any = vars(event_pb2)['Event']
+    self._summary: Any = vars(summary_pb2)['Summary']
     name = f'events.out.tfevents.{time.time_ns()}.{socket.gethostname()}'
     self._file = (epath.Path(directory) / name).open('wb')
     self._records = record_writer.RecordWriter(self._file)

@@ -6,11 +6,12 @@ softmax and norms in float32. Dropout is on exactly when the caller gives
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen import spmd
 from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution
@@ -37,6 +38,21 @@ def kernel_init(contracted: int, scale: float = 1.0):
   return init
 
 
+def param(
+  module: nn.Module,
+  name: str,
+  init: Callable[..., Any],
+  shape: tuple[int, ...],
+  axes: tuple[str | None, ...],
+  execution: Execution,
+) -> Array:
+  """A parameter of `module`, of the stored dtype; axes: their logical names."""
+  boxed = nn.with_logical_partitioning(init, axes)
+  # What Linen hands out is the array: only the stored value is boxed.
+  value = module.param(name, boxed, shape, jnp.dtype(execution.param_dtype))
+  return cast(Array, value)
+
+
 class Dense(nn.Module):
   """A linear map from the last `contracted` axes to `features`.
 
@@ -52,25 +68,19 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '...']) -> Float[Array, '...']:
     dtype = jnp.dtype(self.execution.dtype)
-    param_dtype = jnp.dtype(self.execution.param_dtype)
     contracted = len(self.axes) - len(self.features)
-    kernel = self.param(
-      'kernel',
-      nn.with_logical_partitioning(
-        kernel_init(contracted, self.init_scale), self.axes
-      ),
-      (*x.shape[-contracted:], *self.features),
-      param_dtype,
-    )
+    shape = (*x.shape[-contracted:], *self.features)
+    init = kernel_init(contracted, self.init_scale)
+    kernel = param(self, 'kernel', init, shape, self.axes, self.execution)
     y = jnp.tensordot(x.astype(dtype), kernel.astype(dtype), contracted)
     if self.use_bias:
-      bias = self.param(
+      bias = param(
+        self,
         'bias',
-        nn.with_logical_partitioning(
-          nn.initializers.zeros, self.axes[contracted:]
-        ),
+        nn.initializers.zeros,
         self.features,
-        param_dtype,
+        self.axes[contracted:],
+        self.execution,
       )
       y += bias.astype(dtype)
     return y
@@ -85,11 +95,8 @@ class LayerNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '... D']) -> Float[Array, '... D']:
     scale, bias = (
-      self.param(
-        name,
-        nn.with_logical_partitioning(init, ('embed',)),
-        (x.shape[-1],),
-        jnp.dtype(self.execution.param_dtype),
+      param(
+        self, name, init, (x.shape[-1],), ('embed',), self.execution
       ).astype(jnp.float32)
       for name, init in (
         ('scale', nn.initializers.ones),
@@ -110,12 +117,9 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, '... D']) -> Float[Array, '... D']:
-    scale = self.param(
-      'scale',
-      nn.with_logical_partitioning(nn.initializers.ones, ('embed',)),
-      (x.shape[-1],),
-      jnp.dtype(self.execution.param_dtype),
-    )
+    ones = nn.initializers.ones
+    shape = (x.shape[-1],)
+    scale = param(self, 'scale', ones, shape, ('embed',), self.execution)
     x = x.astype(jnp.float32)
     x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
     return (x * scale.astype(jnp.float32)).astype(self.execution.dtype)
@@ -132,13 +136,13 @@ class Embed(nn.Module):
 
   @nn.compact
   def __call__(self, ids: Any) -> Float[Array, '... D']:
-    table = self.param(
+    table = param(
+      self,
       'embedding',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(self.init_std), self.axes
-      ),
+      nn.initializers.normal(self.init_std),
       (self.rows, self.features),
-      jnp.dtype(self.execution.param_dtype),
+      self.axes,
+      self.execution,
     )
     return table[ids].astype(self.execution.dtype)
 
@@ -228,7 +232,7 @@ class Attention(nn.Module):
 
 def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
   """Keeps activations sharded by batch; nothing happens without a mesh."""
-  return nn.with_logical_constraint(
+  return spmd.with_logical_constraint(
     x, ('activation_batch', 'activation_length', 'activation_embed')
   )
 
@@ -260,7 +264,7 @@ def stack(
       layer,
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
-      in_axes=tuple(in_axes),
+      in_axes=cast(Any, tuple(in_axes)),  # declared as int
       length=num_layers,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.models.layers import Dense
+from mmicl_jax.models.layers import Dense, param
 from mmicl_jax.models.qformer import QFormer
 from mmicl_jax.models.t5 import T5, LayerCache
 from mmicl_jax.models.vit import ViT
@@ -47,13 +47,13 @@ class MMICL(nn.Module):
     c, run = self.config, self.config.execution
     self.vit = ViT(c.vit, run)
     self.qformer = QFormer(c.qformer, run)
-    self.query_tokens = self.param(
+    self.query_tokens = param(
+      self,
       'query_tokens',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(0.02), (None, 'embed')
-      ),
+      nn.initializers.normal(0.02),
       (c.qformer.num_queries, c.qformer.hidden_size),
-      jnp.dtype(run.param_dtype),
+      (None, 'embed'),
+      run,
     )
     self.projector = Dense((c.t5.hidden_size,), ('embed', 'joined_kv'), run)
     self.t5 = T5(c.t5, run)

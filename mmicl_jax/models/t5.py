@@ -22,6 +22,7 @@ from mmicl_jax.models.layers import (
   RMSNorm,
   constrain,
   dropout,
+  param,
   stack,
 )
 
@@ -83,13 +84,13 @@ class RelativeBias(nn.Module):
     c = self.config
     # Wide, so that the heads of a fresh model look at different distances: a
     # step of Adam is small beside the biases that make attention sharp.
-    table = self.param(
+    table = param(
+      self,
       'embedding',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(3.0), ('relpos_buckets', 'heads')
-      ),
+      nn.initializers.normal(3.0),
       (c.relative_buckets, c.num_heads),
-      jnp.dtype(self.execution.param_dtype),
+      ('relpos_buckets', 'heads'),
+      self.execution,
     )
     buckets = relative_buckets(
       key[None, :] - query[:, None],
@@ -187,6 +188,7 @@ class DecoderLayer(nn.Module):
     if encoded is not None:
       prompt = cross_attention.project(encoded)
     else:
+      assert cache and cache.prompt, 'a prompt, or its keys and values'
       prompt = cache.prompt
     x += dropout(self, cross_attention(y, prompt, encoder_mask), c.dropout_rate)
 

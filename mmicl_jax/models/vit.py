@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmicl_jax.models.configs import Execution, ViTConfig
-from mmicl_jax.models.layers import Dense, LayerNorm, constrain, stack
+from mmicl_jax.models.layers import Dense, LayerNorm, constrain, param, stack
 
 
 class ViTLayer(nn.Module):
@@ -59,16 +59,17 @@ class ViT(nn.Module):
       (width,), (None, None, None, 'embed'), run, name='patch_embedding'
     )(x)
 
-    def param(name: str, shape: tuple[int, ...], axes: tuple[str | None, ...]):
-      init = nn.with_logical_partitioning(nn.initializers.normal(0.02), axes)
-      value = self.param(name, init, shape, jnp.dtype(run.param_dtype))
-      return value.astype(run.dtype)
-
-    cls = param('class_embedding', (width,), ('embed',))
-    cls = jnp.broadcast_to(cls, (batch, 1, width))
+    init = nn.initializers.normal(0.02)
+    cls = param(self, 'class_embedding', init, (width,), ('embed',), run)
+    cls = jnp.broadcast_to(cls.astype(run.dtype), (batch, 1, width))
     positions = param(
-      'position_embedding', (c.num_patches + 1, width), (None, 'embed')
-    )
+      self,
+      'position_embedding',
+      init,
+      (c.num_patches + 1, width),
+      (None, 'embed'),
+      run,
+    ).astype(run.dtype)
     x = constrain(jnp.concatenate([cls, x], axis=1) + positions)
     fields = {'config': c, 'execution': run}
     x, _ = stack(ViTLayer, fields, c.num_layers, ())(x)
