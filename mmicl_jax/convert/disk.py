@@ -14,6 +14,7 @@ import numpy as np
 from mmicl_jax import model_dir
 from mmicl_jax.convert.atomic import new_directory
 from mmicl_jax.convert.loading import find, open_checkpoint, vocabulary
+from mmicl_jax.convert.memory import return_large_buffers
 from mmicl_jax.convert.parts import open_parts
 from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
 from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
@@ -34,6 +35,7 @@ def to_jax(
   tokenizer_path: a spiece.model, where the source has none. options: as for
   `open_source`. Raises UserError; then nothing is left at out_dir.
   """
+  return_large_buffers()
   if (source is None) == (not parts):
     raise UserError(
       'name either a whole checkpoint (--source), or parts of one (--t5, '
@@ -78,6 +80,7 @@ def to_pytorch(
   The vocabularies are those of the MODEL_DIR where no path is given. Raises
   UserError; then nothing is left at out_dir.
   """
+  return_large_buffers()
   reader = CheckpointReader(checkpoint)
   directory = Path(reader.directory)
   config = model_dir.read_config(directory)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hf_models import torch
 
+from mmicl_jax import partitioning
 from mmicl_jax.convert import load_pretrained
-from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.models.mmicl import MMICL, abstract_params
 
 CASES = [('instructblip', 0), ('instructblip', 7), ('blip-2', 0)]
 
@@ -51,3 +52,28 @@ def test_logits_and_loss_equal_hugging_face(directory, kind, words, scan):
     )
     loss = -(chosen[..., 0] * w).sum() / w.sum()
     np.testing.assert_allclose(loss, theirs.loss.numpy(), rtol=1e-6)
+
+
+@pytest.mark.devices(8)
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
+def test_onto_a_mesh(directory, dtype):
+  """Each parameter arrives in its sharding and dtype, with the same values."""
+  saved(directory, 'instructblip')
+  mesh = partitioning.make_mesh(data=2, fsdp=2, tensor=2)
+  config, params, _ = load_pretrained(
+    directory / 'instructblip', dtype=dtype, mesh=mesh
+  )
+  _, whole, _ = load_pretrained(directory / 'instructblip', dtype=dtype)
+  places = partitioning.shardings(abstract_params(config), mesh)
+
+  def placed(array, plain, place):
+    assert array.dtype == plain.dtype == dtype
+    assert array.sharding.is_equivalent_to(place, array.ndim)
+    np.testing.assert_array_equal(np.asarray(array), np.asarray(plain))
+
+  jax.tree.map(placed, params, whole, places)
+  kernel = params['t5']['encoder']['layers']['mlp']['wi_0']['kernel']
+  layers, width, hidden = kernel.shape
+  assert len(kernel.addressable_shards) == 8
+  piece = kernel.addressable_shards[0].data
+  assert piece.shape == (layers, width // 2, hidden // 2)

@@ -123,8 +123,9 @@ def test_peak_is_far_below_the_model(tmp_path):
   assert run.returncode == 0, run.stderr[-3000:]
   result = json.loads(run.stdout.splitlines()[-1])
   assert result['total'] > 1.3 * result['allowed']
-  assert result['to-jax'] < result['allowed'], result
-  assert result['to-pytorch'] < result['allowed'], result
+  # The margin: libraries and malloc take their own share on other machines.
+  assert result['to-jax'] < 0.7 * result['allowed'], result
+  assert result['to-pytorch'] < 0.6 * result['allowed'], result
 
 
 if __name__ == '__main__':

@@ -17,8 +17,8 @@ import torch
 import transformers
 
 
-def forward(model, batch, counts):
-  """MMICL's forward on the parts of the model: several images a prompt."""
+def encode(model, batch, counts):
+  """Arguments of the language model: several images a prompt, as MMICL has."""
   tokens = torch.tensor(batch['encoder_input_tokens']).long()
   embeddings = model.language_model.get_input_embeddings()(tokens)
   pixels = np.concatenate(
@@ -44,23 +44,59 @@ def forward(model, batch, counts):
   visual = model.language_projection(out[:, : queries.shape[1]])
   slots = (tokens == hf_models.IMAGE)[..., None].expand_as(embeddings)
   embeddings = embeddings.masked_scatter(slots, visual)
-  labels = torch.tensor(batch['decoder_target_tokens']).long()
-  return model.language_model(
-    inputs_embeds=embeddings,
-    attention_mask=(tokens != 0).long(),
-    labels=labels.masked_fill(
-      torch.tensor(batch['decoder_loss_weights']) == 0, -100
-    ),
-  )
+  return {
+    'inputs_embeds': embeddings,
+    'attention_mask': (tokens != 0).long(),
+  }
 
 
 def outputs(model, directory):
   with np.load(directory / 'batch.npz') as file:
     batch = dict(file)
-  counts = json.loads((directory / 'counts.json').read_text())
+  settings = json.loads((directory / 'settings.json').read_text())
+  trainable = set(settings['trainable'])
+  for name, parameter in model.named_parameters():
+    parameter.requires_grad_(name in trainable)
+  arguments = encode(model, batch, settings['counts'])
+  labels = torch.tensor(batch['decoder_target_tokens']).long()
+  weights = torch.tensor(batch['decoder_loss_weights'])
+  out = model.language_model(
+    **arguments, labels=labels.masked_fill(weights == 0, -100)
+  )
+  out.loss.backward()
+  return {
+    'logits': out.logits.detach().numpy(),
+    'loss': out.loss.detach().numpy(),
+    **generate(model, arguments, settings['beams'], settings['length']),
+    **{
+      f'gradient {name}': p.grad.numpy()
+      for name, p in model.named_parameters()
+      if p.grad is not None
+    },
+  }
+
+
+def generate(model, arguments, beams, length):
+  """Tokens of each row behind the start token, and the best two's scores."""
+  arguments = {
+    'inputs_embeds': arguments['inputs_embeds'].detach(),
+    'attention_mask': arguments['attention_mask'],
+    'max_length': length + 1,
+    'do_sample': False,
+    'decoder_start_token_id': 0,
+    'return_dict_in_generate': True,
+    'output_scores': True,
+  }
   with torch.no_grad():
-    out = forward(model, batch, counts)
-  return {'logits': out.logits.numpy(), 'loss': out.loss.numpy()}
+    greedy = model.language_model.generate(**arguments)
+    best = model.language_model.generate(
+      **arguments, num_beams=beams, num_return_sequences=2
+    )
+  return {
+    'greedy': greedy.sequences[:, 1:].numpy(),
+    'beam': best.sequences[::2, 1:].numpy(),
+    'scores': best.sequences_scores.reshape(-1, 2).numpy(),
+  }
 
 
 def make(kind, directory):
