@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from mmicl_jax import huge_pages
 from mmicl_jax.errors import UserError
 
 COMMANDS = {
@@ -59,7 +60,9 @@ def _gin_binding(argument: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; 0 is success, 2 an error named in one sentence."""
-  argv = sys.argv[1:] if argv is None else list(argv)
+  if argv is None:
+    huge_pages.restart()
+    argv = sys.argv[1:]
   # Orbax warns of each option that it derives from another.
   logging.getLogger('absl').setLevel(logging.ERROR)
   try:

@@ -10,7 +10,10 @@ import pytest
 
 # Modules of the inner rings and of ring 3; all others are ring 2.
 RINGS = {
-  0: ['context', 'context_text', 'errors', 'lint', 'metrics', 'report'],
+  0: [
+    *('context', 'context_text', 'errors', 'huge_pages', 'lint', 'metrics'),
+    'report',
+  ],
   1: [
     *(
       'types',
