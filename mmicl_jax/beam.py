@@ -144,7 +144,7 @@ def continuations(
     total = jnp.zeros_like(total)
   kept = min(count, logits.shape[-1])
   base = state.running.scores.reshape(-1, 1) - total[:, None]
-  if plan.do_sample:
+  if plan.do_sample and state.keys is not None:
     # The largest of scores with Gumbel noise: a sample without replacement.
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.index)
     shape = (beams, logits.shape[-1])

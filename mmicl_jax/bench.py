@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.epilog = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
   mmicl bench demo
-  mmicl bench quality --checkpoint runs/demo --input test.jsonl"""
+  mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -192,6 +192,12 @@ def measure(
     'units_per_second': case.units / float(np.median(ours)),
     'ratio_of_medians': float(np.median(theirs) / np.median(ours)),
     'ratio_of_minima': min(theirs) / min(ours),
+    # Their best setting on a CPU, where ours is float32.
+    'ratio_to_bfloat16': (
+      min(seconds['theirs_bfloat16']) / min(ours)
+      if 'theirs_bfloat16' in seconds
+      else None
+    ),
     'target': TARGETS.get((case.kind, case.batch, case.beams)),
     'difference' if case.kind == 'encode' else 'agreement': agreement,
     'seconds': seconds,
@@ -203,10 +209,14 @@ def measure(
 
 
 def table(results: Sequence[dict[str, Any]]) -> list[str]:
-  """A Markdown table: seconds are median (least to most)."""
+  """A Markdown table: seconds are median (least to most).
+
+  Ratios are theirs / ours: of medians, of minima, and of minima to their
+  bfloat16.
+  """
   names = list(results[0]['seconds'])
   head = ['size', 'case', *(f'{name}, s' for name in names)]
-  head += ['medians', 'minima', 'target', 'agreement']
+  head += ['medians', 'minima', 'target', 'to bfloat16', 'agreement']
   lines = [' | '.join(head), ' | '.join('---' for _ in head)]
   for result in results:
     cells = [result['size'], result['case']]
@@ -214,7 +224,9 @@ def table(results: Sequence[dict[str, Any]]) -> list[str]:
       low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
       cells.append(f'{middle} ({low} to {high})')
     cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
-    cells.append(f'{result["target"]}x' if result['target'] else '')
+    bfloat16 = result['ratio_to_bfloat16']
+    for ratio, digits in ((result['target'], 1), (bfloat16, 2)):
+      cells.append(f'{ratio:.{digits}f}x' if ratio else '')
     if 'agreement' in result:
       cells.append(f'{result["agreement"]:.0%}')
     else:

@@ -10,9 +10,9 @@ import numpy as np
 
 from mmicl_jax import predictor
 from mmicl_jax.data import records
-from mmicl_jax.engine import Prompt, bucket
 from mmicl_jax.errors import UserError
 from mmicl_jax.options import Options
+from mmicl_jax.prompts import Prompt, bucket
 
 VARIANTS: dict[str, dict[str, Any]] = {
   'float32': {'dtype': 'float32'},

@@ -73,9 +73,10 @@ class Ours:
     import jax
 
     from mmicl_jax.convert.loading import load_pretrained
-    from mmicl_jax.engine import Engine, Prompt
+    from mmicl_jax.engine import Engine
     from mmicl_jax.models import configs
     from mmicl_jax.options import Options
+    from mmicl_jax.prompts import Prompt
 
     config, params, _ = load_pretrained(
       directory, dtype=dtype, scan_layers=False
@@ -87,6 +88,8 @@ class Ours:
   def run(self, case: Case) -> np.ndarray:
     engine = self._engine
     tokens, images = case.inputs(engine.config)
+    # What one run knows must not help the next: each case says what is given.
+    engine.prompt_cache.clear()
     if case.kind != 'generate':
       engine.visual_cache.clear()
     prompts = [

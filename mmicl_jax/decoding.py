@@ -27,6 +27,7 @@ __all__ = [
   'Decoded',
   'Options',
   'advance',
+  'answer',
   'begin',
   'decode',
   'finish',
@@ -62,11 +63,23 @@ def decode(
 
   keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
   """
+  prompt = prefill(model, params, encoded, is_token)
+  return answer(model, params, prompt, keys, plan, numbers, stops)
+
+
+def answer(
+  model: MMICL,
+  params: PyTree,
+  prompt: Prompt,
+  keys: Shaped[Array, 'B'] | None,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+) -> Decoded:
+  """`decode` from the prompts' keys and values, which may be asked again."""
   if model.config.execution.scan_layers:
     plan = dataclasses.replace(plan, cache_axis=1)
-  prompt, state = begin(
-    model, params, encoded, is_token, keys, plan, numbers, stops
-  )
+  state = begin(model, params, prompt, keys, plan, numbers, stops)
   step = model_step(model, params, prompt)
   return finish(advance(state, step, plan, numbers, stops), plan, numbers)
 
@@ -74,20 +87,21 @@ def decode(
 def begin(
   model: MMICL,
   params: PyTree,
-  encoded: Float[Array, 'B T D'],
-  is_token: Bool[Array, 'B T'],
+  prompt: Prompt,
   keys: Shaped[Array, 'B'] | None,
   plan: Plan,
   numbers: Numbers,
   stops: Int[Array, 'S V'] | None = None,
-) -> tuple[Prompt, Any]:
-  """The prompts' keys and values, and the state after the first token."""
-  rows = len(is_token) * plan.rows
-  logits, memory, own = _first_step(
-    model, params, encoded, is_token, rows, plan.length
-  )
-  state = first(logits, own, is_token.any(1), keys, plan, numbers, stops)
-  return Prompt(memory, is_token), state
+) -> Any:
+  """The state after the first token."""
+  rows = len(prompt.is_token) * plan.rows
+  variables = {'params': params}
+  cache = model.apply(variables, rows, plan.length, method='empty_cache')
+  start = jnp.full((rows, 1), START, jnp.int32)
+  step = model_step(model, params, prompt)
+  logits, own = step(start, _split(cache)[0], jnp.int32(0))
+  valid = prompt.is_token.any(1)
+  return first(logits, own, valid, keys, plan, numbers, stops)
 
 
 def first(
@@ -160,9 +174,18 @@ def prefill(
   encoded: Float[Array, 'B T D'],
   is_token: Bool[Array, 'B T'],
 ) -> Prompt:
-  """The keys and values of B prompts, to score many candidates against."""
-  _, memory, _ = _first_step(model, params, encoded, is_token, len(is_token), 1)
-  return Prompt(memory, is_token)
+  """The keys and values of B prompts: what all their answers share."""
+  variables, rows = {'params': params}, len(is_token)
+  _, cache = model.apply(
+    variables,
+    jnp.full((rows, 1), START, jnp.int32),
+    encoded,
+    is_token,
+    model.apply(variables, rows, 1, method='empty_cache'),
+    0,
+    method='decode',
+  )
+  return Prompt(_split(cache)[1], is_token)
 
 
 def log_probs(
@@ -194,22 +217,6 @@ def log_probs(
 
 def _strategy(plan: Plan) -> ModuleType:
   return beam if plan.num_beams > 1 else sampling
-
-
-def _first_step(model, params, encoded, is_token, rows, length):
-  """Logits after the start token, the prompt's memory, the tokens' cache."""
-  variables = {'params': params}
-  logits, cache = model.apply(
-    variables,
-    jnp.full((rows, 1), START, jnp.int32),
-    encoded,
-    is_token,
-    model.apply(variables, rows, length, method='empty_cache'),
-    0,
-    method='decode',
-  )
-  own, memory = _split(cache)
-  return logits[:, 0], memory, own
 
 
 def _split(cache: Any) -> tuple[Any, Any]:

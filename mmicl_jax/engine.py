@@ -2,13 +2,16 @@
 
 Prompts of any length and any number of images are sorted into batches of few
 shapes. Each different image is encoded once, padding images never; its visual
-tokens are kept by content. Results come in the order of the prompts.
+tokens are kept by content, and so are the prompts' keys and values. Results
+come in the order of the prompts.
 """
 
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -20,37 +23,17 @@ from jaxtyping import Float, Int, UInt32
 
 from mmicl_jax import decoding, partitioning
 from mmicl_jax.errors import UserError
-from mmicl_jax.lru import Lru, digest
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params, splice
-from mmicl_jax.models.quantized import Quantized, quantize
+from mmicl_jax.models.quantized import quantize, quantized_places
 from mmicl_jax.models.stacking import unstack_layers
 from mmicl_jax.options import Options, Plan
+from mmicl_jax.prompt_cache import PromptCache, select
+from mmicl_jax.prompts import Prompt, bucket, chunks, row_numbers
 from mmicl_jax.types import PAD
+from mmicl_jax.visual_cache import VisualCache, fingerprint
 
 MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prompt:
-  """One prompt without padding; images: u8[H, W, 3] each, or normalised."""
-
-  tokens: Int[np.ndarray, 'T']
-  images: tuple[np.ndarray, ...] = ()
-  instruction: Int[np.ndarray, 'S'] | None = None
-
-  @functools.cached_property
-  def image_keys(self) -> tuple[bytes, ...]:
-    return tuple(digest(image, self.instruction) for image in self.images)
-
-  @functools.cached_property
-  def key(self) -> bytes:
-    return digest(self.tokens, self.instruction) + b''.join(self.image_keys)
-
-  @property
-  def row(self) -> int:
-    """A number made of the content, from which its samples are drawn."""
-    return int.from_bytes(digest(np.frombuffer(self.key, np.uint8))[:4], 'big')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +50,10 @@ class Engine:
   """A model ready to answer.
 
   params: plain arrays, layers stacked or not. batch_size: prompts a step; the
-  results do not depend on it. cache_bytes: for visual tokens, in host memory.
-  weights: 'int8' holds kernels in eight bits (models.quantized).
+  results do not depend on it. cache_bytes: for visual tokens, in host memory;
+  with cache_dir on disk as well. prompt_cache_bytes: for keys and values of
+  prompts, on the device. weights: 'int8' holds kernels in eight bits
+  (models.quantized).
   """
 
   def __init__(
@@ -79,6 +64,8 @@ class Engine:
     mesh: Mesh | None = None,
     batch_size: int = 8,
     cache_bytes: int = 1 << 28,
+    prompt_cache_bytes: int = 1 << 28,
+    cache_dir: str | os.PathLike[str] | None = None,
     weights: str | None = None,
   ):
     # A loop over single layers: no weights are sliced in the steps.
@@ -91,11 +78,14 @@ class Engine:
       raise UserError(f"weights is {weights!r}: give 'int8' or nothing.")
     self.mesh = mesh
     self.batch_size = batch_size
-    self.visual_cache = Lru(cache_bytes)
+    self.prompt_cache = PromptCache(prompt_cache_bytes)
+    if cache_dir is not None:
+      cache_dir = Path(cache_dir) / fingerprint(self.config, self.params)
+    self.visual_cache = VisualCache(cache_bytes, cache_dir)
     if mesh is not None:
       placement = partitioning.shardings(abstract_params(self.config), mesh)
       self.params = jax.device_put(
-        self.params, _boxed_places(self.params, placement)
+        self.params, quantized_places(self.params, placement)
       )
     else:
       self.params = jax.device_put(self.params, jax.devices()[0])
@@ -114,21 +104,18 @@ class Engine:
     apart by their order.
     """
     plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
-    numbered = _row_numbers(prompts) if rows is None else rows
+    numbered = row_numbers(prompts) if rows is None else rows
 
-    def run(batch: Sequence[int], encoded, is_token) -> Iterator[Result]:
-      keys = None
-      if plan.do_sample:
-        seeds = np.zeros(len(is_token), np.uint32)
-        seeds[: len(batch)] = numbered[list(batch)]
-        keys = decoding.row_keys(options.seed, self._place(seeds))
-      decoded = _decode(
-        self.model, self.params, encoded, is_token, keys, plan, numbers, stops
+    def run(batch: Sequence[int], prompt: decoding.Prompt) -> Iterator[Result]:
+      seeds = np.zeros(len(prompt.is_token), np.uint32)
+      seeds[: len(batch)] = numbered[list(batch)]
+      keys = self._keys(plan, options, seeds)
+      decoded = jax.device_get(
+        _answer(self.model, self.params, prompt, keys, plan, numbers, stops)
       )
+      limit = options.max_new_tokens
       for i, _ in enumerate(batch):
-        fields = (np.asarray(x)[i] for x in jax.device_get(decoded))
-        tokens, scores, log_probs, lengths = fields
-        limit = options.max_new_tokens
+        tokens, scores, log_probs, lengths = (field[i] for field in decoded)
         yield Result(tokens[:, :limit], scores, log_probs[:, :limit], lengths)
 
     return self._in_batches(prompts, run)
@@ -140,11 +127,8 @@ class Engine:
   ) -> list[list[Float[np.ndarray, 'U']]]:
     """Log-probability of every token of every candidate of every prompt."""
 
-    def run(batch: Sequence[int], encoded, is_token):
-      return self._score(
-        [candidates[i] for i in batch],
-        _prefill(self.model, self.params, encoded, is_token),
-      )
+    def run(batch: Sequence[int], prompt: decoding.Prompt):
+      return self._score([candidates[i] for i in batch], prompt)
 
     return self._in_batches(prompts, run)
 
@@ -163,15 +147,10 @@ class Engine:
     """The tokens so far, every few tokens, until the answer is complete."""
     plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
     with self._context():
-      encoded, is_token = self._encode([prompt])
-      keys = None
-      if plan.do_sample:
-        rows = np.zeros(len(is_token), np.uint32)
-        rows[0] = prompt.row
-        keys = decoding.row_keys(options.seed, self._place(rows))
-      memory, state = _begin(
-        self.model, self.params, encoded, is_token, keys, plan, numbers, stops
-      )
+      read = self._read([prompt])
+      rows = np.full(len(read.is_token), prompt.row, np.uint32)
+      keys = self._keys(plan, options, rows)
+      state = _begin(self.model, self.params, read, keys, plan, numbers, stops)
     shown, length = 0, 1
     while True:
       decoded = decoding.finish(state, plan, numbers)
@@ -185,7 +164,7 @@ class Engine:
         state = _advance(
           self.model,
           self.params,
-          memory,
+          read,
           state,
           plan,
           numbers,
@@ -193,8 +172,51 @@ class Engine:
           min(length + every, options.max_new_tokens),
         )
 
+  def warm_up(
+    self,
+    options: Options,
+    longest: int,
+    stops: Int[np.ndarray, 'S V'] | None = None,
+    longest_instruction: int = 0,
+  ) -> int:
+    """Compiles whatever prompts up to `longest` tokens need; counts shapes.
+
+    Afterwards `generate` with these options compiles the model no more, however
+    long the prompts and however many their images. What is compiled can be
+    kept on disk: see `compilation.keep_compiled`. longest_instruction: tokens
+    that the Q-Former reads with an image; 0: none.
+    """
+    plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
+    # One step is enough: how many there are is not compiled.
+    numbers = numbers._replace(max_new_tokens=1)
+    queries, size = self.config.qformer.num_queries, self.config.vit.image_size
+    rows = {self._rows(n) for n in range(1, self.batch_size + 1)}
+    lengths = {bucket(n, 16) for n in range(1, longest + 1)}
+    text = np.arange(2, 3, dtype=np.int32)
+    black = np.zeros((size, size, 3), np.uint8)
+    image_tokens = np.full(queries, self.config.image_token, np.int32)
+    read_with = {bucket(n, 64) for n in range(1, longest_instruction + 1)}
+    with self._context():
+      for chunk in (8, 4, 2, 1):
+        images = self._place(np.repeat(black[None, None], chunk, axis=0))
+        for words in read_with or {0}:
+          instruction = None
+          if words:
+            instruction = self._place(np.ones((chunk, words), np.int32))
+          _embed(self.model, self.params, images, instruction)
+      for length in sorted(lengths, reverse=True):
+        kinds = [Prompt(text)]
+        if length > queries:
+          kinds.append(Prompt(np.append(image_tokens, text), (black,)))
+        for count in rows:
+          for prompt in kinds:
+            read = self._encode([prompt], count, length)
+          keys = self._keys(plan, options, np.zeros(count, np.uint32))
+          _answer(self.model, self.params, read, keys, plan, numbers, stops)
+    return len(rows) * len(lengths)
+
   def _in_batches(self, prompts: Sequence[Prompt], run) -> list[Any]:
-    """run(indices, encoded, is_token) over batches of like prompts."""
+    """run(indices, read prompts) over batches of prompts of like lengths."""
     results: list[Any] = [None] * len(prompts)
 
     def size(i: int) -> tuple[int, int]:
@@ -205,31 +227,55 @@ class Engine:
     for first in range(0, len(order), self.batch_size):
       batch = order[first : first + self.batch_size]
       with self._context():
-        encoded, is_token = self._encode([prompts[i] for i in batch])
-        for i, result in zip(batch, run(batch, encoded, is_token), strict=True):
+        read = self._read([prompts[i] for i in batch])
+        for i, result in zip(batch, run(batch, read), strict=True):
           results[i] = result
     return results
 
-  def _encode(self, prompts: Sequence[Prompt]):
-    """(encoded B T D, is_token B T), filled up with empty rows."""
-    rows = bucket(len(prompts), self._batch_shards())
-    rows += -rows % self._batch_shards()
-    tokens = np.full(
-      (rows, bucket(max(len(p.tokens) for p in prompts), 16)), PAD, np.int32
+  def _rows(self, count: int) -> int:
+    """The rows of a batch of so many prompts: few numbers, for all shards."""
+    shards = self._batch_shards()
+    return -(-bucket(count, shards) // shards) * shards
+
+  def _read(self, prompts: Sequence[Prompt]) -> decoding.Prompt:
+    """The prompts' keys and values; equal prompts are read once."""
+    keys = [prompt.key for prompt in prompts]
+    rows = self._rows(len(prompts))
+    if (found := self.prompt_cache.find(keys, rows)) is not None:
+      return found
+    different = dict(zip(keys, prompts, strict=True))
+    length = bucket(max(len(p.tokens) for p in prompts), 16)
+    read = self._encode(
+      list(different.values()), self._rows(len(different)), length
     )
+    self.prompt_cache.put(list(different), read)
+    return select(read, list(different), keys, rows)
+
+  def _encode(
+    self, prompts: Sequence[Prompt], rows: int, length: int
+  ) -> decoding.Prompt:
+    """Keys and values of prompts in their first rows; the rest is empty."""
+    tokens = np.full((rows, length), PAD, np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
       row[: len(prompt.tokens)] = prompt.tokens
     visual = None
-    if count := max(len(p.images) for p in prompts):
+    if any(prompt.images for prompt in prompts):
       known = self.embed_images(prompts)
       each = next(iter(known.values())).shape  # Q D
-      visual = np.zeros((rows, bucket(count, 1), *each), np.float32)
+      # Room for as many as the tokens could ask for: no shapes of its own.
+      visual = np.zeros((rows, length // each[0], *each), np.float32)
       for row, prompt in zip(visual, prompts, strict=False):
         for place, key in zip(row, prompt.image_keys, strict=False):
           place[:] = known[key]
       visual = self._place(visual.reshape(rows, -1, each[-1]))
-    tokens = self._place(tokens)
-    return _encode(self.model, self.params, tokens, visual), tokens != PAD
+    return _encode(self.model, self.params, self._place(tokens), visual)
+
+  def _keys(
+    self, plan: Plan, options: Options, rows: UInt32[np.ndarray, 'B']
+  ) -> jax.Array | None:
+    if not plan.do_sample:
+      return None
+    return decoding.row_keys(options.seed, self._place(rows))
 
   def embed_images(self, prompts: Sequence[Prompt]) -> dict[bytes, np.ndarray]:
     """Visual tokens Q D of all different images, by key."""
@@ -243,13 +289,13 @@ class Engine:
           known[key] = found
         else:
           missing[key] = (image, prompt.instruction)
-    for chunk in _chunks(list(missing)):
+    for chunk in chunks(list(missing)):
       images = np.stack([missing[key][0] for key in chunk])[:, None]
       texts = [missing[key][1] for key in chunk]
       length = max((len(t) for t in texts if t is not None), default=0)
       words = None
       if length:
-        words = np.zeros((len(chunk), bucket(length, 16)), np.int32)
+        words = np.zeros((len(chunk), bucket(length, 64)), np.int32)
         for row, text in zip(words, texts, strict=True):
           if text is not None:
             row[: len(text)] = text
@@ -313,68 +359,6 @@ class Engine:
         yield
 
 
-def _boxed_places(params: Any, places: Any) -> Any:
-  """The places of a tree that may have quantised kernels.
-
-  Their scales, small, go to every device.
-  """
-
-  def one(leaf: Any, place: Any) -> Any:
-    if isinstance(leaf, Quantized):
-      return Quantized(place, partitioning.replicated(place.mesh))
-    return place
-
-  return jax.tree.map(
-    one, params, places, is_leaf=lambda x: isinstance(x, Quantized)
-  )
-
-
-def bucket(size: int, least: int) -> int:
-  """The next of least x 1, 2, 3, 4, 6, 8, 12, 16, ...: few shapes."""
-  step = least
-  while step < size:
-    if step % 2 == 0 and step * 3 // 2 >= size and step >= 2 * least:
-      return step * 3 // 2
-    step *= 2
-  return step
-
-
-def prompts_of(batch: Any, num_queries: int, image_token: int) -> list[Prompt]:
-  """A padded Batch as prompts: images that no place asks for are left out."""
-  tokens = np.asarray(batch['encoder_input_tokens'])
-  images = batch.get('encoder_images')
-  instruction = batch.get('qformer_input_tokens')
-  prompts = []
-  for i, row in enumerate(tokens):
-    length = np.flatnonzero(row != PAD)
-    row = row[: length[-1] + 1] if len(length) else row[:0]
-    count = -(-int((row == image_token).sum()) // num_queries)
-    own = () if images is None else tuple(np.asarray(images[i])[:count])
-    words = None if instruction is None else np.asarray(instruction[i])
-    prompts.append(Prompt(row.astype(np.int32), own, words))
-  return prompts
-
-
-def _row_numbers(prompts: Sequence[Prompt]) -> np.ndarray:
-  """One number a prompt: of its content and how often it came before."""
-  seen: dict[bytes, int] = {}
-  rows = np.zeros(len(prompts), np.uint32)
-  for i, prompt in enumerate(prompts):
-    before = seen.get(prompt.key, 0)
-    seen[prompt.key] = before + 1
-    # An odd factor spreads repetitions over all 32 bits.
-    rows[i] = (prompt.row + before * 2654435761) % 2**32
-  return rows
-
-
-def _chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
-  """Pieces of 8, 4, 2, 1: bounded shapes, and no image is encoded in vain."""
-  while items:
-    size = min(largest, 1 << (len(items).bit_length() - 1))
-    yield items[:size]
-    items = items[size:]
-
-
 def _encode_with(module: MMICL, tokens, visual):
   x = module.t5.embed(tokens)
   if visual is not None:
@@ -390,7 +374,9 @@ def _embed(model: MMICL, params, images, words):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(model: MMICL, params, tokens, visual):
-  return model.apply({'params': params}, tokens, visual, method=_encode_with)
+  variables = {'params': params}
+  encoded: Any = model.apply(variables, tokens, visual, method=_encode_with)
+  return decoding.prefill(model, params, encoded, tokens != PAD)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -398,13 +384,12 @@ def _logits(model: MMICL, params, batch):
   return model.apply({'params': params}, batch)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4), donate_argnames='state')
 def _advance(model, params, prompt, state, plan: Plan, numbers, stops, until):
   step = decoding.model_step(model, params, prompt)
   return decoding.advance(state, step, plan, numbers, stops, until)
 
 
-_prefill = jax.jit(decoding.prefill, static_argnums=0)
 _log_probs = jax.jit(decoding.log_probs, static_argnums=0)
-_decode = jax.jit(decoding.decode, static_argnums=(0, 5))
-_begin = jax.jit(decoding.begin, static_argnums=(0, 5))
+_answer = jax.jit(decoding.answer, static_argnums=(0, 4))
+_begin = jax.jit(decoding.begin, static_argnums=(0, 4))

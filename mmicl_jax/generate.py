@@ -47,15 +47,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--max_input_length', type=int, default=1024, help='in tokens')
   add('--dtype', choices=('float32', 'bfloat16'), help='of the arithmetic')
   add('--weights', choices=('int8',), help='hold them in eight bits')
+  add('--mesh', help='devices, as in data=2,tensor=4; -1: what is left')
+  add('--cache_dir', metavar='DIR', help='keep visual tokens for later runs')
+  add(
+    '--compilation_cache',
+    metavar='DIR',
+    help='keep compiled programs for later runs, as JAX_COMPILATION_CACHE_DIR',
+  )
+  add(
+    '--qformer_text',
+    action='store_true',
+    help="let InstructBLIP's Q-Former read the prompt; published runs do not",
+  )
+  add('--stream', action='store_true', help='print the answer as it comes')
   add('--json', action='store_true', help='print JSON')
   group = parser.add_argument_group('how to answer, as in transformers')
   for field in dataclasses.fields(Options):
     _add_option(group, field.name, field.default)
   parser.epilog = """examples:
-  mmicl generate --checkpoint runs/demo --image a.png b.png \\
+  mmicl generate --checkpoint runs/demo/stage_2 --image a.png b.png \\
     --prompt 'image {0} is {image}, image {1} is {image}. Which is larger?'
-  mmicl generate --checkpoint runs/demo --input test.jsonl \\
-    --output answers.jsonl --num_beams 8"""
+  mmicl generate --checkpoint runs/demo/stage_2 --input test.jsonl \\
+    --output answers.jsonl --num_beams 8
+  mmicl generate --checkpoint checkpoints/mmicl_xxl --input test.jsonl \\
+    --output answers.jsonl --weights int8 --mesh data=2,tensor=4 \\
+    --cache_dir visual_tokens --compilation_cache compiled"""
 
 
 def _add_option(group: Any, name: str, default: Any) -> None:
@@ -82,9 +98,13 @@ def main(args: argparse.Namespace) -> int:
       raise UserError('--image belongs to --prompt; records name their images.')
     if args.output is None:
       raise UserError('--input needs --output FILE for the answers.')
+    if args.stream:
+      raise UserError('--stream belongs to --prompt: files are appended to.')
     return _answer_file(args, options, shots)
   if args.output is not None:
     raise UserError('--output belongs to --input; one answer is printed.')
+  if args.stream and args.json:
+    raise UserError('--stream prints text as it comes: leave out --json.')
   return _answer_one(args, options, shots)
 
 
@@ -94,6 +114,14 @@ def _answer_one(
   root = Path(args.data_dir or '')
   query = Turn(args.prompt, [str(root / image) for image in args.image])
   predictor = _load(args)
+  if args.stream:
+    shown = 0
+    settings = dataclasses.asdict(options)
+    for text in predictor.stream(query, shots, style=args.style, **settings):
+      print(text[shown:], end='', flush=True)
+      shown = len(text)
+    print()
+    return 0
   prompt = predictor.prompt(query, shots, style=args.style)
   [answer] = predictor.answers([prompt], options)
   if args.json:
@@ -113,6 +141,7 @@ def _answer_file(
     'style': args.style,
     'dtype': args.dtype,
     'weights': args.weights,
+    'qformer_text': args.qformer_text,
     'max_input_length': args.max_input_length,
     **dataclasses.asdict(options),
   }
@@ -157,14 +186,20 @@ def _shots(args: argparse.Namespace) -> list[Turn]:
 
 
 def _load(args: argparse.Namespace) -> Any:
-  from mmicl_jax import predictor  # loads JAX: after the arguments are checked
-
   if args.batch_size < 1:
     raise UserError(f'--batch_size is {args.batch_size}: give at least 1.')
+  # These load JAX: after the arguments are checked.
+  from mmicl_jax import compilation, partitioning, predictor
+
+  if args.compilation_cache:
+    compilation.keep_compiled(args.compilation_cache)
   return predictor.load(
     args.checkpoint,
+    mesh=partitioning.parse_mesh(args.mesh) if args.mesh else None,
     dtype=args.dtype,
     weights=args.weights,
     batch_size=args.batch_size,
     max_input_length=args.max_input_length,
+    cache_dir=args.cache_dir,
+    qformer_text=args.qformer_text,
   )

@@ -20,12 +20,13 @@ from mmicl_jax import checkpoints, model_dir, partitioning, stopping
 from mmicl_jax.context import Example, Turn, assemble
 from mmicl_jax.context_text import MAX_IMAGES
 from mmicl_jax.data.features import FeatureSpec, featurize
-from mmicl_jax.engine import Engine, Prompt, Result, prompts_of
+from mmicl_jax.engine import Engine, Result
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.options import Options
-from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.prompts import Prompt, prompts_of
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
 Query = Turn | Example | str
 
@@ -50,7 +51,9 @@ class Predictor:
 
   engine: the model. tokenizer: without one only `logits` and `decode` work.
   max_input_length: tokens of a prompt, images included; longer prompts lose
-  demonstrations, then text, with a warning.
+  demonstrations, then text, with a warning. qformer_tokenizer: an InstructBLIP
+  Q-Former then reads the prompt's text beside each image; without one it reads
+  the images alone, as in all published scripts.
   """
 
   def __init__(
@@ -59,18 +62,22 @@ class Predictor:
     tokenizer: Tokenizer | None = None,
     *,
     max_input_length: int = 1024,
+    qformer_tokenizer: BertTokenizer | None = None,
     source: str = 'the model',
   ):
     self.engine = engine
     self.config: MMICLConfig = engine.config
     self._tokenizer = tokenizer
     self._source = source
+    self._qformer_tokenizer = qformer_tokenizer
+    words = self.config.qformer.max_positions if qformer_tokenizer else None
     self._spec = FeatureSpec(
       inputs_length=max_input_length,
       targets_length=1,
       max_images=MAX_IMAGES,
       image_size=self.config.vit.image_size,
       num_queries=self.config.qformer.num_queries,
+      qformer_length=words,
     )
     self._texts: list[str] | None = None
     if tokenizer and tokenizer.image_id != self.config.image_token:
@@ -222,11 +229,34 @@ class Predictor:
     spec = dataclasses.replace(self._spec, max_images=max(count, 1))
     # No answer is needed here, and a long one would be reported as cut.
     question = dataclasses.replace(query, targets='')
-    row = featurize(question, self.tokenizer, spec)
+    row = featurize(
+      question,
+      self.tokenizer,
+      spec,
+      qformer_tokenizer=self._qformer_tokenizer,
+    )
     tokens = row['encoder_input_tokens']
     used = int((tokens == self.config.image_token).sum())
     images = row['encoder_images'][: used // spec.num_queries]
-    return Prompt(np.trim_zeros(tokens, 'b'), tuple(images))
+    words = row.get('qformer_input_tokens')
+    return Prompt(
+      np.trim_zeros(tokens, 'b'),
+      tuple(images),
+      None if words is None else np.trim_zeros(words, 'b'),
+    )
+
+  def warm_up(self, longest: int | None = None, **options: Any) -> int:
+    """Compiles what `generate` with these options needs; see Engine.warm_up.
+
+    longest: tokens of a prompt; by default as many as a prompt may have.
+    """
+    chosen = Options(**options)
+    return self.engine.warm_up(
+      chosen,
+      longest or self._spec.inputs_length,
+      self._stops(chosen),
+      self._spec.qformer_length or 0,
+    )
 
   def _stops(self, options: Options) -> Int[np.ndarray, 'S V'] | None:
     if not options.stop:
@@ -260,13 +290,17 @@ def load(
   tokenizer: Tokenizer | str | os.PathLike | None = None,
   batch_size: int = 8,
   max_input_length: int = 1024,
+  cache_dir: str | os.PathLike | None = None,
+  qformer_text: bool = False,
 ) -> Predictor:
   """The model of a MODEL_DIR, a checkpoint_<step> or a PyTorch directory.
 
   dtype: of parameters and arithmetic; by default the checkpoint's own, and
   float32 on a CPU, where bfloat16 is slower. weights: 'int8' holds them in
-  eight bits. tokenizer: where it is not beside
-  the checkpoint. Raises UserError naming the file that is missing or wrong.
+  eight bits. tokenizer: where it is not beside the checkpoint. cache_dir:
+  visual tokens are kept there for later runs. qformer_text: an InstructBLIP
+  Q-Former reads the prompt's text; no published script does so. Raises
+  UserError naming the file that is missing or wrong.
   """
   path = Path(path)
   if not path.exists():
@@ -281,12 +315,50 @@ def load(
   tokenizer = tokenizer or vocabulary
   if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
     tokenizer = Tokenizer(tokenizer)
+  bert = qformer_vocabulary(path, config) if qformer_text else None
   engine = Engine(
-    config, params, mesh=mesh, batch_size=batch_size, weights=weights
+    config,
+    params,
+    mesh=mesh,
+    batch_size=batch_size,
+    cache_dir=cache_dir,
+    weights=weights,
   )
   return Predictor(
-    engine, tokenizer, max_input_length=max_input_length, source=str(path)
+    engine,
+    tokenizer,
+    max_input_length=max_input_length,
+    qformer_tokenizer=bert,
+    source=str(path),
   )
+
+
+def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
+  """BERT's word pieces beside a checkpoint.
+
+  Raises UserError if there are none, or the Q-Former has no use for them.
+  """
+  if not config.qformer.instruction:
+    raise UserError(
+      f"{path}: its Q-Former reads no text (BLIP-2's kind): leave out "
+      'qformer_text.'
+    )
+  root = path.parent if path.name.startswith('checkpoint_') else path
+  places = [root / model_dir.QFORMER_VOCABULARY]
+  places.append(root / 'qformer_tokenizer' / 'vocab.txt')
+  found = next((p for p in places if p.is_file()), None)
+  if found is None:
+    raise UserError(
+      f'{places[0]} is missing: put the vocab.txt of bert-base-uncased there, '
+      'or leave out qformer_text.'
+    )
+  tokenizer = BertTokenizer(found)
+  if tokenizer.vocab_size > config.qformer.vocab_size:
+    raise UserError(
+      f'{found}: {tokenizer.vocab_size} word pieces, and the Q-Former has rows '
+      f'for {config.qformer.vocab_size}; leave out qformer_text.'
+    )
+  return tokenizer
 
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:

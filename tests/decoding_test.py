@@ -12,6 +12,7 @@ from mmicl_jax import decoding
 from mmicl_jax.errors import UserError
 from mmicl_jax.options import Options, split
 from mmicl_jax.processors import largest
+from mmicl_jax.stopping import stop_table
 
 LENGTH = 9  # new tokens
 
@@ -104,6 +105,36 @@ def test_same_as_transformers(pair, name):
     np.testing.assert_allclose(got.scores, want_scores, 5e-5, 1e-4)
 
 
+@pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
+def test_stop_strings_as_in_transformers(pair, options):
+  import tokenizers
+  import transformers
+
+  texts = [
+    '',
+    '',
+    *(a + b for a in 'abcdef' for b in ('', 'a', 'b', 'e', 'ad')),
+  ]
+  vocabulary = {text or f'<{i}>': i for i, text in enumerate(texts)}
+  words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, '<0>'))
+  words.decoder = tokenizers.decoders.Fuse()
+  each = tokenizers.Regex('.')
+  words.pre_tokenizer = tokenizers.pre_tokenizers.Split(each, 'isolated')
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=words, unk_token='<0>', eos_token='<1>', pad_token='<0>'
+  )
+  stops = ['ba', 'dd', 'ec']
+  tokens = t5_pair.prompts(6)
+  want, _ = theirs(
+    pair, tokens, stop_strings=stops, tokenizer=tokenizer, **options
+  )
+  table = stop_table(texts, stops, t5_pair.VOCABULARY)
+  got = ours(pair, tokens, stops=table, **options)
+  np.testing.assert_array_equal(got.tokens, want)
+  free = ours(pair, tokens, **options)
+  assert (got.lengths < free.lengths).any() and (got.tokens > 1).any()
+
+
 def test_rows_end_at_different_steps(pair):
   """Else the tests above would not test early ends."""
   got = ours(pair, t5_pair.prompts(6), **GREEDY)
@@ -184,9 +215,8 @@ def test_empty_rows_do_not_prolong_the_loop(pair):
   for options in (GREEDY, BEAMS):
     plan, numbers = split(Options(max_new_tokens=LENGTH, **options), LENGTH)
     encoded = _encode(model, params, tokens)
-    _, state = decoding.begin(
-      model, params, encoded, tokens != 0, None, plan, numbers
-    )
+    prompt = decoding.prefill(model, params, encoded, tokens != 0)
+    state = decoding.begin(model, params, prompt, None, plan, numbers)
     done = state.open if options is BEAMS else ~state.done
     assert done.reshape(2, -1).any(1).tolist() == [True, False]
 

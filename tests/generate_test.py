@@ -1,6 +1,8 @@
 """`mmicl generate`: files of records, interrupted, damaged, and one prompt."""
 
 import json
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -150,7 +152,9 @@ def test_command_line(tmp_path, capsys):
   common = ['generate', '--checkpoint', str(tmp_path), '--max_new_tokens', '4']
   question = ['--prompt', 'image {0} is {image}. what is it?']
   image = ['--image', str(tmp_path / 'a.png')]
-  assert main([*common, *question, *image, '--json']) == 0
+  kept = ['--cache_dir', str(tmp_path / 'visual'), '--mesh', 'data=1']
+  assert main([*common, *question, *image, *kept, '--json']) == 0
+  assert len([p for p in (tmp_path / 'visual').rglob('*') if p.is_file()]) == 1
   answer = json.loads(capsys.readouterr().out)
   out = tmp_path / 'deep' / 'out.jsonl'
   files = ['--input', str(tmp_path / 'in.jsonl'), '--output', str(out)]
@@ -158,6 +162,28 @@ def test_command_line(tmp_path, capsys):
   [line] = read(out)
   assert line['text'] == answer['text'] and line['id'] == 3
   assert line['score'] == pytest.approx(answer['score'], abs=1e-5)
+  capsys.readouterr()
+  assert main([*common, *question, *image, '--stream']) == 0
+  assert capsys.readouterr().out == answer['text'] + '\n'
+
+
+def test_compiled_programs_are_kept(tmp_path):
+  """In a process of its own: the folder is set before anything is compiled."""
+  tiny_dir.make(tmp_path)
+  folder = tmp_path / 'compiled'
+  command = [sys.executable, '-m', 'mmicl_jax', 'generate', '--prompt', 'dog']
+  command += ['--checkpoint', str(tmp_path), '--max_new_tokens', '2']
+  command += ['--compilation_cache', str(folder)]
+
+  def run():
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    names = {p.name for p in folder.iterdir() if p.name.endswith('-cache')}
+    return result.stdout, names
+
+  first = run()
+  assert any(name.startswith('jit_answer') for name in first[1])
+  assert run() == first
 
 
 @pytest.mark.parametrize(
@@ -167,6 +193,8 @@ def test_command_line(tmp_path, capsys):
     (['--prompt', 'a', '--input', 'b'], 'give --prompt'),
     (['--input', 'in.jsonl'], '--input needs --output'),
     (['--prompt', 'a', '--output', 'b'], '--output belongs'),
+    (['--prompt', 'a', '--stream', '--json'], 'leave out --json'),
+    (['--input', 'a', '--output', 'b', '--stream'], '--stream belongs'),
     (['--prompt', 'a', '--image', 'x.png', '--seed', '1'], 'nowhere'),
     (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl: cannot'),
     (['--prompt', 'a {image}'], '1 {image} slots but 0 images'),

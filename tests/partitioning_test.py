@@ -86,3 +86,16 @@ def test_impossible_sizes_are_refused(sizes):
 def test_a_mesh_that_does_not_fit_the_devices_is_refused():
   with pytest.raises(UserError, match='needs 3 devices, but there are 1'):
     partitioning.make_mesh(3, 1, 1, devices=jax.devices()[:1])
+
+
+def test_meshes_in_words():
+  assert dict(partitioning.parse_mesh('data=1,tensor=-1').shape) == {
+    'data': 1,
+    'fsdp': 1,
+    'tensor': len(jax.devices()),
+  }
+  for text in ('rows=2', 'data', 'data=two', ''):
+    with pytest.raises(UserError, match='data=2,tensor=4'):
+      partitioning.parse_mesh(text)
+  with pytest.raises(UserError, match='needs 1024 devices'):
+    partitioning.parse_mesh('data=1024')

@@ -9,7 +9,8 @@ import pytest
 import tiny_dir
 
 import mmicl_jax as mmicl
-from mmicl_jax import model_dir
+from mmicl_jax import engine, model_dir
+from mmicl_jax.options import Options
 
 IMAGES = [np.full((20, 30, 3), 40 * i, np.uint8) for i in range(4)]
 TURN = mmicl.Turn('is image {0} a dog? {image}', IMAGES[:1])
@@ -152,3 +153,54 @@ def test_missing_files(directory, tmp_path):
   (tmp_path / 'checkpoint_7').mkdir()
   with pytest.raises(mmicl.UserError, match='model.json'):
     mmicl.load(tmp_path)
+
+
+def test_the_text_of_the_qformer(tmp_path):
+  """Off by default; on, other words give the same image other tokens."""
+  config = tiny_dir.make(tmp_path, instruction=True)
+  turns = [TURN, mmicl.Turn('a cat? {0} {image}', IMAGES[:1])]
+  plain = mmicl.load(tmp_path)
+  first, second = [plain.prompt(turn) for turn in turns]
+  assert first.instruction is None and first.image_keys == second.image_keys
+  with pytest.raises(mmicl.UserError, match='qformer_vocab.txt is missing'):
+    mmicl.load(tmp_path, qformer_text=True)
+  words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'dog', 'cat', 'a', '?']
+  file = tmp_path / model_dir.QFORMER_VOCABULARY
+  file.write_text('\n'.join(words))
+  model = mmicl.load(tmp_path / 'checkpoint_7', qformer_text=True)
+  prompts = [model.prompt(turn) for turn in turns]
+  for prompt, word in zip(prompts, ('dog', 'cat'), strict=True):
+    assert prompt.instruction[0] == words.index('[CLS]')
+    assert words.index(word) in prompt.instruction
+  # Whatever the text's length, warming up has compiled it.
+  longest = config.qformer.max_positions
+  model.engine.warm_up(Options(max_new_tokens=2), 16, None, longest)
+  before = engine._embed._cache_size()
+  a, b = [model.engine.embed_images([p])[p.image_keys[0]] for p in prompts]
+  assert engine._embed._cache_size() == before
+  [c] = plain.engine.embed_images([first]).values()
+  assert np.abs(a - b).max() > 1e-3 and np.abs(a - c).max() > 1e-3
+  few = [*words, *(f'w{i}' for i in range(config.qformer.vocab_size))]
+  file.write_text('\n'.join(few))
+  with pytest.raises(mmicl.UserError, match='leave out qformer_text'):
+    mmicl.load(tmp_path, qformer_text=True)
+
+
+def test_a_blip2_qformer_reads_no_text(directory):
+  with pytest.raises(mmicl.UserError, match='reads no text'):
+    mmicl.load(directory, qformer_text=True)
+
+
+def test_warm_up_is_by_default_for_the_longest_prompt(model, monkeypatch):
+  asked = []
+
+  def warm_up(*args):
+    asked.append(args)
+    return len(asked)
+
+  monkeypatch.setattr(model.engine, 'warm_up', warm_up)
+  model.warm_up(num_beams=2, stop=['.'])
+  model.warm_up(longest=16)
+  [(options, longest, stops, words), (_, given, none, _)] = asked
+  assert (options.num_beams, longest, given, words) == (2, 1024, 16, 0)
+  assert stops is not None and none is None

@@ -12,7 +12,7 @@ from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 TEXTS = ['image 0 is the red dog. what is it? yes no a cat', 'dog and cat'] * 9
 
 
-def make(directory):
+def make(directory, instruction=False):
   """Writes it and returns its configuration."""
   vocabulary = directory / model_dir.VOCABULARY
   train_sentencepiece(TEXTS, vocabulary, 50)
@@ -20,7 +20,9 @@ def make(directory):
   tiny = configs.TINY
   config = dataclasses.replace(
     tiny,
-    qformer=dataclasses.replace(tiny.qformer, instruction=False),
+    qformer=dataclasses.replace(
+      tiny.qformer, instruction=instruction, vocab_size=128, max_positions=96
+    ),
     t5=dataclasses.replace(tiny.t5, vocab_size=tokenizer.vocab_size + 5),
     image_token=tokenizer.image_id,
   )

@@ -17,13 +17,14 @@ from flax import traverse_util
 
 from mmicl_jax import stages
 from mmicl_jax.convert import rules
-from mmicl_jax.engine import Engine, Prompt
+from mmicl_jax.engine import Engine
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MMICL, splice
 from mmicl_jax.models.qformer import QFormerLayer
 from mmicl_jax.models.t5 import DecoderLayer, EncoderLayer
 from mmicl_jax.models.vit import ViTLayer
 from mmicl_jax.options import Options
+from mmicl_jax.prompts import Prompt
 from mmicl_jax.types import PAD
 
 Arrays = dict[str, np.ndarray]

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from mmicl_jax import partitioning
+
 # How many of a kernel's first axes are contracted, where it is not one.
 CONTRACTED = {'out': 2, 'patch_embedding': 3}
 
@@ -73,3 +75,19 @@ def keep_in_loop(params: Any, changing: Any) -> tuple[Any, Any]:
   if not is_quantized(params):
     return params, changing
   return jax.lax.optimization_barrier((params, changing))
+
+
+def quantized_places(params: Any, places: Any) -> Any:
+  """The places of a tree that may have quantised kernels.
+
+  Their scales, small, go to every device.
+  """
+
+  def one(leaf: Any, place: Any) -> Any:
+    if isinstance(leaf, Quantized):
+      return Quantized(place, partitioning.replicated(place.mesh))
+    return place
+
+  return jax.tree.map(
+    one, params, places, is_leaf=lambda x: isinstance(x, Quantized)
+  )
