@@ -1,6 +1,7 @@
 """Reading gin files: where they are sought, and what is wrong with them."""
 
 import difflib
+import functools
 import importlib.util  # gin reads importlib.util without importing it
 import logging
 import re
@@ -25,14 +26,15 @@ def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   """Parses gin files, then bindings (NAME=VALUE), which win.
 
   Files are sought in the working directory, then among those that come with
-  the package. Raises UserError for a missing file, a name that no file knows,
-  a value that is no gin value or one that is still required, before anything
-  else happens.
+  the package. Raises UserError for a missing file, two stages, a name that no
+  file knows, a value that is no gin value or one that is still required, before
+  anything else happens.
   """
   assert importlib.util
   gin.clear_config()
   for place in PLACES:
     gin.add_config_file_search_path(str(place))
+  check_files(files)
   for name in files:
     _parse(gin.parse_config_file, _found(name), f'the gin file {name}')
   known = set(macros())
@@ -45,22 +47,66 @@ def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
       hint = f'did you mean {close[0]}?' if close else f'known: {sorted(known)}'
       raise UserError(f'no gin file has the name {name} ({hint})')
     _parse(gin.parse_config, f'{name} = {value}', f'--gin.{binding}')
+  check_names()
+  check_required()
+  try:
+    gin.finalize()
+  except ValueError as error:
+    raise explained(error) from error
+
+
+def check_files(files: Sequence[str]) -> None:
+  """Raises UserError for two models, two stages or two meshes."""
+  seen: dict[str, str] = {}
+  for name in files:
+    kind = re.search(r'(?:^|gin_configs/)(models|stages|meshes)/', str(name))
+    if kind is None:
+      continue
+    first = seen.setdefault(kind[1], str(name))
+    if first != str(name):
+      raise UserError(
+        f'{first} and {name} are both of {kind[1]}/: a run has one of them, so '
+        'drop the other'
+      )
+
+
+def check_names() -> None:
+  """Raises UserError for a name that was set, but that nothing reads."""
+  texts = ' '.join(repr(values) for values in gin.config._CONFIG.values())
+  known = set(re.findall(r'%([\w./]+)', texts)) | _shipped_names()
+  for name in sorted(set(macros()) - known):
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f' (did you mean {close[0]}?)' if close else ''
+    raise UserError(f'nothing reads the name {name}{hint}: correct or drop it')
+
+
+def check_required() -> None:
+  """Raises UserError for names that must still be given."""
   missing = [name for name, value in macros().items() if _required(value)]
   if missing:
     raise UserError(
       f'{", ".join(missing)} must be given: add --gin.{missing[0]}=VALUE '
       '(text in quotes of its own: --gin.NAME="\'text\'")'
     )
-  try:
-    gin.finalize()
-  except ValueError as error:
-    name = re.search(r"for '(\w+)/gin\.macro'", str(error))
-    if name is None:
-      raise UserError(str(error).splitlines()[0]) from error
-    raise UserError(
-      f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
-      f'is absent, or add --gin.{name[1]}=VALUE'
-    ) from error
+
+
+def explained(error: Exception) -> UserError:
+  """gin's own error as a sentence."""
+  name = re.search(r"for '(\w+)/gin\.macro'", str(error))
+  if name is None:
+    return UserError(str(error).splitlines()[0])
+  return UserError(
+    f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
+    f'is absent, or add --gin.{name[1]}=VALUE'
+  )
+
+
+@functools.cache
+def _shipped_names() -> set[str]:
+  """What the files of gin_configs set: a run need not read all of them."""
+  files = {path for place in PLACES[1::2] for path in place.rglob('*.gin')}
+  texts = [path.read_text(encoding='utf-8') for path in files]
+  return set(re.findall(r'^(\w+) *=', '\n'.join(texts), re.MULTILINE))
 
 
 def call(function: Callable[..., Any], **arguments: Any) -> Any:

@@ -1,17 +1,19 @@
 """What a person sees of a run: a bar on a terminal, else a line now and then.
 
-And what TensorBoard sees: scalars.
+And what TensorBoard sees: scalars, and sample prompts with their images.
 """
 
 import importlib.util
+import io
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -89,7 +91,7 @@ class ProgressBar:
 
 
 class Summaries:
-  """TensorBoard scalars, one new event file a run.
+  """TensorBoard scalars, texts and images, one new event file a run.
 
   Written with TensorBoard's record writer: the writers of clu, and
   TensorBoard's own event writer, import TensorFlow, which takes many seconds.
@@ -97,7 +99,7 @@ class Summaries:
 
   def __init__(self, directory: str | os.PathLike):
     try:
-      from tensorboard.compat.proto import event_pb2, summary_pb2
+      from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
       from tensorboard.summary.writer import record_writer
     except ImportError as error:
       raise UserError(
@@ -107,6 +109,8 @@ class Summaries:
     # Made by protoc at import: their names are not in the source.
     self._event: Any = vars(event_pb2)['Event']
     self._summary: Any = vars(summary_pb2)['Summary']
+    self._metadata: Any = vars(summary_pb2)['SummaryMetadata']
+    self._tensor: Any = vars(tensor_pb2)['TensorProto']
     name = f'events.out.tfevents.{time.time_ns()}.{socket.gethostname()}'
     self._file = (epath.Path(directory) / name).open('wb')
     self._records = record_writer.RecordWriter(self._file)
@@ -123,8 +127,32 @@ class Summaries:
     ]
     self._add(step=step, summary=self._summary(value=scalars))
 
+  def show(
+    self, step: int, prompts: Sequence[tuple[str, bytes | None]]
+  ) -> None:
+    """Writes prompts: each a text (Markdown) and its images as one PNG."""
+    values = []
+    for i, (text, png) in enumerate(prompts):
+      values.append(self._text(f'prompts/{i}/text', text))
+      if png is not None:
+        width, height = Image.open(io.BytesIO(png)).size
+        image = self._summary.Image(
+          height=height, width=width, colorspace=3, encoded_image_string=png
+        )
+        values.append(
+          self._summary.Value(tag=f'prompts/{i}/image', image=image)
+        )
+    self._add(step=step, summary=self._summary(value=values))
+
   def close(self) -> None:
     self._file.close()
+
+  def _text(self, tag: str, text: str) -> Any:
+    plugin = self._metadata.PluginData(plugin_name='text')
+    string = self._tensor(dtype='DT_STRING', string_val=[text.encode()])
+    return self._summary.Value(
+      tag=tag, metadata=self._metadata(plugin_data=plugin), tensor=string
+    )
 
   def _add(self, **fields: Any) -> None:
     event = self._event(wall_time=time.time(), **fields)

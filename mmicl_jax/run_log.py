@@ -1,12 +1,13 @@
 """Collects the metrics of a run's steps and hands them to who wants them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from mmicl_jax.progress import ProgressBar, Summaries
+from mmicl_jax.utilisation import Meter
 
 
 class RunLog:
@@ -26,6 +27,7 @@ class RunLog:
     self._on_metrics, self._batch_size = on_metrics, batch_size
     self._pending: list[Mapping[str, jax.Array]] = []
     self._since = time.monotonic()
+    self._meter: Meter | None = None
     self.last: dict[str, float] = {}
 
   def __enter__(self):
@@ -38,6 +40,14 @@ class RunLog:
       self._bar.__exit__(*error)
     if self._summaries is not None:
       self._summaries.close()
+
+  def first(
+    self, step: int, meter: Meter, samples: Sequence[tuple[str, bytes | None]]
+  ) -> None:
+    """What only the first batch tells: how to measure, and sample prompts."""
+    self._meter = meter
+    if self._summaries is not None:
+      self._summaries.show(step, samples)
 
   def add(self, metrics: Mapping[str, jax.Array]) -> None:
     # One step may run while the next batch is read, no more: a queue of
@@ -60,6 +70,8 @@ class RunLog:
     }
     rate = len(steps) * self._batch_size / (now - self._since)
     values |= {'examples_per_second': rate, 'skipped': float(skipped)}
+    if self._meter is not None:
+      values |= self._meter(rate)
     self._pending, self._since = [], now
     self.write(step, values)
     self._bar.metrics(values)

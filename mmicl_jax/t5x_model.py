@@ -1,15 +1,15 @@
 """MMICL as the model that T5X trains, evaluates and infers with.
 
 T5X asks for names, not for a base class; this adapter has them and needs T5X
-only for its optimizer wrapper. The numbers are those of train_step: the same
-initialisation, loss, dropout keys, optimizer chain and checkpoint tree.
+only for its optimizer wrapper, SeqIO only for its converter and vocabulary. The
+numbers are those of train_step: the same initialisation, loss, dropout keys,
+optimizer chain and checkpoint tree.
 """
 
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import clu.metrics
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,15 +22,10 @@ from mmicl_jax import decoding, optim, stages, t5x_decoding
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.seqio_data import (
-  FeatureConverter,
-  InstructionFeatureConverter,
-  Vocabulary,
-)
-from mmicl_jax.train_step import LOSS_MEANS, Params, token_sums
+from mmicl_jax.train_step import Params, token_sums
 from mmicl_jax.types import EOS, PAD
 
-Metrics = dict[str, clu.metrics.Metric]
+Metrics = dict[str, Any]  # of clu.metrics.Average
 
 
 class T5XModel:
@@ -56,10 +51,6 @@ class T5XModel:
     qformer_vocabulary: str | None = None,
     decode_fn: Callable[..., Any] = t5x_decoding.decode_fn,
   ):
-    if loss_mean not in LOSS_MEANS:
-      raise UserError(
-        f'LOSS_MEAN is {loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
-      )
     if loss_mean == 'tokens' and num_microbatches > 1:
       raise UserError(
         "T5X shows a loss one microbatch at a time, so LOSS_MEAN='tokens' "
@@ -70,16 +61,35 @@ class T5XModel:
     self.profile = trainable
     self.chain = optimizer(learning_rate or optim.constant(0.0))
     self.module = mmicl.MMICL(config)
-    self.input_vocabulary = self.output_vocabulary = Vocabulary(vocabulary)
-    self._share = num_microbatches
+    self._vocabulary = vocabulary
+    self.num_microbatches, self.loss_mean = num_microbatches, loss_mean
     self._frozen_dtype = frozen_dtype
     self._text = qformer_vocabulary is not None
     self._decode_fn = decode_fn
     self._frozen = stages.split(mmicl.abstract_params(config), trainable)[1]
 
   @property
-  def FEATURE_CONVERTER_CLS(self) -> type[FeatureConverter]:  # noqa: N802
-    return InstructionFeatureConverter if self._text else FeatureConverter
+  def FEATURE_CONVERTER_CLS(self) -> type:  # noqa: N802
+    from mmicl_jax import seqio_data
+
+    if self._text:
+      return seqio_data.InstructionFeatureConverter
+    return seqio_data.FeatureConverter
+
+  @functools.cached_property
+  def input_vocabulary(self) -> Any:
+    from mmicl_jax import seqio_data
+
+    return seqio_data.Vocabulary(self._vocabulary)
+
+  @property
+  def output_vocabulary(self) -> Any:
+    return self.input_vocabulary
+
+  def ledger(self) -> stages.Ledger:
+    """What is trained, and in how many bytes."""
+    params = jax.eval_shape(self._init, jax.random.PRNGKey(0))
+    return stages.ledger(params, self.profile, self.chain)
 
   @functools.cached_property
   def optimizer_def(self) -> Any:
@@ -115,13 +125,17 @@ class T5XModel:
     """
     del input_types
     self._check(input_shapes)
+    axes = params_axes(self.config)
+    return freeze({'params': self._init(rng), 'params_axes': axes})
+
+  def _init(self, rng: jax.Array) -> dict[str, Any]:
     params = mmicl.init_params(self.config, rng)
-    if self._frozen_dtype is not None:
-      trainable, frozen = stages.split(params, self.profile)
-      dtype = jnp.dtype(self._frozen_dtype)
-      frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
-      params = stages.merge(trainable, frozen)
-    return freeze({'params': params, 'params_axes': params_axes(self.config)})
+    if self._frozen_dtype is None:
+      return params
+    trainable, frozen = stages.split(params, self.profile)
+    dtype = jnp.dtype(self._frozen_dtype)
+    frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
+    return stages.merge(trainable, frozen)
 
   def loss_fn(
     self, params: Params, batch: Mapping[str, jax.Array], dropout_rng: Any
@@ -131,7 +145,9 @@ class T5XModel:
     merged = stages.merge(trainable, jax.lax.stop_gradient(frozen))
     key = dropout_rng if self._has_dropout() else None
     sums = token_sums(self._apply, merged, batch, key)
-    loss = sums['loss'] / (jnp.maximum(sums['tokens'], 1) * self._share)
+    loss = sums['loss'] / (
+      jnp.maximum(sums['tokens'], 1) * self.num_microbatches
+    )
     return loss, _metrics(sums)
 
   def eval_fn(
@@ -221,12 +237,6 @@ class T5XModel:
     return c.t5.dropout_rate > 0 or c.qformer.dropout_rate > 0
 
   def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    rows = shapes['encoder_input_tokens'][0]
-    if rows % self._share:
-      raise UserError(
-        f'BATCH_SIZE {rows} does not divide into {self._share} microbatches: '
-        f'use a multiple of {self._share}'
-      )
     size, given = self.config.vit.image_size, shapes['encoder_images'][2:4]
     if given != (size, size):
       raise UserError(
@@ -247,8 +257,10 @@ def params_axes(config: MMICLConfig) -> dict[str, Any]:
 
 
 def _metrics(sums: Mapping[str, jax.Array]) -> Metrics:
+  from clu import metrics
+
   return {
-    name: clu.metrics.Average(total=sums[name], count=sums['tokens'])
+    name: metrics.Average(total=sums[name], count=sums['tokens'])
     for name in ('loss', 'accuracy')
   }
 

@@ -4,23 +4,28 @@ Everything here runs when gin builds the arguments of T5X's `train`, before
 anything is compiled, so mistakes end in one sentence as under `mmicl train`.
 """
 
-import difflib
 import os
-import re
 import sys
-from collections.abc import Mapping
+import traceback
 from typing import Any
 
+import flax.linen as nn
 import gin
 import jax
 import jax.numpy as jnp
-from absl import app
+from absl import app, flags
 from jax.sharding import Mesh
 from t5x import checkpoints as t5x_checkpoints
 from t5x import gin_utils as t5x_gin
 from t5x import utils
 
-from mmicl_jax import checkpoints, gin_utils, model_dir, partitioning, stages
+from mmicl_jax import (
+  checkpoints,
+  gin_utils,
+  model_dir,
+  partitioning,
+  settings,
+)
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import mmicl
 from mmicl_jax.t5x_model import T5XModel
@@ -28,15 +33,29 @@ from mmicl_jax.training_state import Layout
 
 
 class _OneSentence(app.ExceptionHandler):
-  """A UserError ends T5X's commands as it ends `mmicl`: a sentence and 2."""
+  """Mistakes end T5X's commands as they end `mmicl`: a sentence and 2."""
 
   def wants(self, exc: BaseException) -> bool:
-    return isinstance(exc, UserError)
+    return isinstance(exc, UserError) or _from_gin(exc)
 
   def handle(self, exc: BaseException) -> None:
+    if not isinstance(exc, UserError):
+      try:
+        check_names()
+      except UserError as error:
+        exc = error
+      else:
+        exc = gin_utils.explained(exc) if isinstance(exc, ValueError) else exc
     text = str(exc).split('\n  In call to configurable')[0]
     print(f'mmicl: {" ".join(text.split())}', file=sys.stderr, flush=True)
     os._exit(2)  # absl would print the traceback and return 1
+
+
+def _from_gin(error: BaseException) -> bool:
+  """Whether gin itself raised it, reading or evaluating a file."""
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  file = frames[-1].f_code.co_filename if frames else ''
+  return os.path.dirname(file) == os.path.dirname(gin.config.__file__)
 
 
 app.install_exception_handler(_OneSentence())
@@ -81,6 +100,8 @@ def checkpoint_config(
   model: T5XModel,
   model_dir: str,
   mesh: Mesh,
+  batch_size: int,
+  train_steps: int,
   save_every: int = 1000,
   keep: int | None = 3,
   init_from: str | None = None,
@@ -88,9 +109,13 @@ def checkpoint_config(
   """Saves each `save_every` steps; a new run starts with init_from's weights.
 
   Raises UserError if the checkpoint to go on from is of another architecture,
-  trainable set or optimizer, or if a name was given that nothing reads.
+  trainable set or optimizer, if a batch does not divide, or if a name was given
+  that nothing reads.
   """
   check_names()
+  settings.check(
+    batch_size, model.num_microbatches, mesh, model.loss_mean, train_steps
+  )
   layout = Layout.of(model.config, model.profile, model.chain, mesh)
   like = layout.save_tree(layout.state, layout.frozen)
   restore = None
@@ -118,10 +143,17 @@ def checkpoint_config(
   return utils.CheckpointConfig(save=save, restore=restore)
 
 
-def weights(path: str) -> utils.RestoreCheckpointConfig:
-  """The parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint."""
+def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
+  """The parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint.
+
+  Raises UserError if there is none or if it is not this model's.
+  """
   check_names()
   directory, step = checkpoints.locate(path)
+  checkpoints.check(
+    directory / f'{checkpoints.PREFIX}_{step}',
+    {'target': nn.unbox(mmicl.abstract_params(model.config))},
+  )
   return utils.RestoreCheckpointConfig(
     path=os.fspath(directory / f'{checkpoints.PREFIX}_{step}'),
     mode='specific',
@@ -177,22 +209,15 @@ def describe(
 def _describe(directory: str, model: T5XModel, vocabulary: str) -> None:
   model_dir.write_config(directory, model.config)
   model_dir.copy_vocabulary(directory, vocabulary)
-  params = mmicl.abstract_params(model.config)
-  ledger = stages.ledger(params, model.profile, model.chain)
   path = os.path.join(directory, model_dir.LEDGER)
-  model_dir.write_text(path, ledger.to_json() + '\n')
+  model_dir.write_text(path, model.ledger().to_json() + '\n')
 
 
 def check_names() -> None:
-  """Raises UserError for a name in capitals that resembles one that is read.
+  """Raises UserError for gin's files and names as `mmicl train` does.
 
-  T5X itself takes --gin.TRAIN_STEPSS=9 in silence.
+  T5X itself takes two stages, and --gin.TRAIN_STEPSS=9, in silence.
   """
-  known: Mapping[str, Any] = gin_utils.macros()
-  texts = ' '.join(repr(values) for values in gin.config._CONFIG.values())
-  read = set(re.findall(r'%([\w./]+)', texts))
-  for name in sorted(set(known) - read):
-    if close := difflib.get_close_matches(name, read, 1, 0.85):
-      raise UserError(
-        f'no gin file has the name {name} (did you mean {close[0]}?)'
-      )
+  gin_utils.check_files(flags.FLAGS.gin_file or ())
+  gin_utils.check_names()
+  gin_utils.check_required()

@@ -9,7 +9,6 @@ import argparse
 import collections
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -25,21 +24,26 @@ from mmicl_jax import (
   gin_utils,
   optim,
   partitioning,
+  settings,
   stages,
 )
 from mmicl_jax import model_dir as files
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.preemption import Preemption
+from mmicl_jax.profiling import Trace
 from mmicl_jax.progress import ProgressBar, Summaries
 from mmicl_jax.run_log import RunLog
-from mmicl_jax.train_step import LOSS_MEANS, Params, token_sums
+from mmicl_jax.samples import samples
+from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.train_step import Params, token_sums
 from mmicl_jax.training_state import (
   Layout,
   apply_fn,
   compiled_step,
   to_device,
 )
+from mmicl_jax.utilisation import Meter
 
 
 @runtime_checkable
@@ -99,6 +103,7 @@ def train(
   on_metrics: Callable[[int, Mapping[str, float]], None] | None = None,
   name: str = 'training',
   config_text: str | None = None,
+  profile: bool = False,
 ) -> Result:
   """Trains until step `train_steps`, resuming what is in `model_dir`.
 
@@ -111,11 +116,12 @@ def train(
   on_metrics: is given the step and the means since the last call.
   tensorboard: None writes summaries where the package is installed.
   config_text: saved as config.gin.
+  profile: traces five of the first steps for xprof, in model_dir.
   On SIGTERM the run saves and raises SystemExit(0). Raises UserError for
   settings that cannot work, before anything is compiled.
   """
   mesh = mesh or partitioning.make_mesh()
-  _check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
+  settings.check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
   chain = optimizer(learning_rate)
   layout = Layout.of(model, trainable, chain, mesh, frozen_dtype)
   ledger = layout.ledger()
@@ -167,7 +173,8 @@ def train(
       checkpointer.save(step, tree, train_data.get_state())
       saved = step
 
-  with log:
+  trace = Trace(checkpointer.directory, start, profile)
+  with log, trace:
     log.say(ledger.table())
     if resumed is not None:
       log.say(f'resuming at step {start} from {checkpointer.directory}')
@@ -178,7 +185,13 @@ def train(
         log.say(f'stopped by SIGTERM: saved at step {step - 1}')
         raise SystemExit(0)
       batch = _next(stream, batch_size, step)
+      if step == start + 1:
+        kind = jax.devices()[0].device_kind
+        meter = Meter(model, trainable, batch, kind, jax.device_count())
+        log.first(step, meter, _samples(batch, vocabulary))
+      trace.before(step)
       state, metrics = step_fn(state, frozen, to_device(batch, mesh))
+      trace.after(step, metrics)
       log.add(metrics)
       if step % log_every == 0 or step == train_steps:
         log.flush(step, getattr(train_data, 'skipped', 0))
@@ -210,28 +223,15 @@ def _evaluate(sums_fn, mesh, params, data: BatchSource) -> dict[str, float]:
   }
 
 
-def _check(batch_size, num_microbatches, mesh, loss_mean, train_steps) -> None:
-  if min(batch_size, num_microbatches, train_steps) < 1:
-    raise UserError(
-      f'BATCH_SIZE ({batch_size}), NUM_MICROBATCHES ({num_microbatches}) and '
-      f'TRAIN_STEPS ({train_steps}) must be at least 1'
-    )
-  if loss_mean not in LOSS_MEANS:
-    raise UserError(
-      f'LOSS_MEAN is {loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
-    )
-  shards = mesh.shape['data'] * mesh.shape['fsdp']
-  parts = math.lcm(num_microbatches * shards, jax.process_count())
-  if batch_size % parts:
-    raise UserError(
-      f'BATCH_SIZE {batch_size} does not divide into {num_microbatches} '
-      f'microbatches over {shards} shards (data x fsdp) and '
-      f'{jax.process_count()} processes: use a multiple of {parts}'
-    )
-
-
 def _has_dropout(model: MMICLConfig) -> bool:
   return model.t5.dropout_rate > 0 or model.qformer.dropout_rate > 0
+
+
+def _samples(batch, vocabulary) -> list[tuple[str, bytes | None]]:
+  """For a person's eye; without a vocabulary there is no text to show."""
+  if vocabulary is None or not os.path.isfile(vocabulary):
+    return []
+  return samples(batch, Tokenizer(vocabulary))
 
 
 def _writes(tensorboard: bool | None) -> bool:
@@ -280,6 +280,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='NAME=VALUE',
     help='one setting, also written --gin.NAME=VALUE; repeatable',
   )
+  parser.add_argument(
+    '--profile',
+    action='store_true',
+    help='trace five of the first steps into MODEL_DIR, for xprof',
+  )
   parser.epilog = """example:
   mmicl train --gin_file=models/base.gin --gin_file=stages/pretrain.gin \\
     --gin_file=meshes/cpu.gin --gin_file=runs/train.gin \\
@@ -289,5 +294,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   gin_utils.parse(args.gin_file, args.gin_binding)
-  gin_utils.call(train, config_text=gin.config_str())
+  gin_utils.call(train, config_text=gin.config_str(), profile=args.profile)
   return 0

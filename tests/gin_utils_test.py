@@ -73,3 +73,25 @@ def test_a_users_mistake_stays_one_sentence(file):
     gin_utils.call(presets.model)
   assert str(error.value).startswith("unknown model preset 'huge'")
   assert 'configurable' not in str(error.value)
+
+
+def test_a_name_in_a_file_that_nothing_reads(file, tmp_path):
+  more = tmp_path / 'more.gin'
+  more.write_text("PRESET = 'tiny'\nEVAL_STEPS = 3\n")  # T5X reads that one
+  gin_utils.parse([file, str(more)])
+  more.write_text("PRESET = 'tiny'\nTRAIN_STEPSS = 3\n")
+  with pytest.raises(UserError, match='did you mean TRAIN_STEPS'):
+    gin_utils.parse([file, str(more)])
+
+
+@pytest.mark.parametrize(
+  'files',
+  [
+    ['stages/pretrain.gin', 'models/tiny.gin', 'stages/tune.gin'],
+    ['gin_configs/models/xl.gin', '/there/gin_configs/models/xxl.gin'],
+    ['meshes/cpu.gin', 'gin_configs/meshes/gpu8.gin'],
+  ],
+)
+def test_two_files_of_one_concern(files):
+  with pytest.raises(UserError, match='drop the other'):
+    gin_utils.parse(files)

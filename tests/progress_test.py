@@ -1,8 +1,10 @@
 import glob
+import io
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from mmicl_jax.progress import ProgressBar, Summaries
 
@@ -28,6 +30,28 @@ def test_summaries_are_what_tensorboard_reads(tmp_path):
   version, event = loader.EventFileLoader(path).Load()
   assert version.file_version == 'brain.Event:2'
   assert event.step == 5 and event.summary.value[0].tag == 'loss'
+
+
+def test_prompts_are_texts_and_images(tmp_path):
+  accumulator = pytest.importorskip(
+    'tensorboard.backend.event_processing.event_accumulator'
+  )
+  file = io.BytesIO()
+  Image.new('RGB', (6, 4), 'red').save(file, 'PNG')
+  summaries = Summaries(tmp_path)
+  summaries.show(1, [('what is it?', file.getvalue()), ('and this?', None)])
+  summaries.close()
+  events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+  assert events.Tags()['images'] == ['prompts/0/image']
+  (image,) = events.Images('prompts/0/image')
+  assert (image.width, image.height) == (6, 4)
+  assert image.encoded_image_string == file.getvalue()
+  assert events.Tags()['tensors'] == ['prompts/0/text', 'prompts/1/text']
+  (text,) = events.Tensors('prompts/1/text')
+  assert text.tensor_proto.string_val == [b'and this?']
+  assert events.SummaryMetadata('prompts/0/text').plugin_data.plugin_name == (
+    'text'
+  )
 
 
 def test_neither_training_nor_summaries_load_tensorflow(tmp_path):

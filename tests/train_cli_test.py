@@ -60,6 +60,17 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
     assert (tmp_path / name).is_file(), name
   assert 'TRAIN_STEPS = 2' in (tmp_path / 'config.gin').read_text()
   assert model_dir.read_config(tmp_path) != CONFIG
+  reader = pytest.importorskip(
+    'tensorboard.backend.event_processing.event_accumulator'
+  )
+  events = reader.EventAccumulator(str(tmp_path)).Reload()
+  assert set(events.Tags()['images']) == {
+    'prompts/0/image',
+    'prompts/1/image',
+  }
+  wanted = {'loss', 'learning_rate', 'grad_norm', 'model_tflops_per_second'}
+  wanted |= {'grad_norm/projector', 'grad_norm/t5', 'eval/loss'}
+  assert wanted <= set(events.Tags()['scalars'])
   error = capsys.readouterr().err
   assert 'trainable: tune' in error and 'training 2/2 loss' in error
 
@@ -74,6 +85,7 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
     (['--gin.presets.model.image_token=7'], 'vocabulary that belongs'),
     (["--gin.MODEL_DIR='/proc/none'"], 'model directory'),
     (['--gin_file=runs/none.gin'], 'runs/none.gin was not found'),
+    (['--gin_file=stages/pretrain.gin'], 'drop the other'),
   ],
 )
 def test_mistakes_are_one_sentence_and_exit_status_2(
@@ -82,3 +94,23 @@ def test_mistakes_are_one_sentence_and_exit_status_2(
   assert cli.main(arguments(data, tmp_path / 'm', *more)) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert match in line
+
+
+def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
+  stage1 = [
+    name.replace('stages/tune', 'stages/pretrain')
+    for name in arguments(data, tmp_path / 'm', '--gin.EVAL_DATA=None')
+  ]
+  assert cli.main(stage1) == 0
+  capsys.readouterr()
+  assert cli.main(arguments(data, tmp_path / 'm')) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'another trainable set or optimizer' in line
+  for more in (
+    [f'--gin.MODEL_DIR={str(tmp_path / "m")!r}'],
+    [f'--gin.INIT_FROM={str(tmp_path / "m")!r}'],
+  ):
+    wider = ['--gin.presets.model.vocab_size=999', *more]
+    assert cli.main(arguments(data, tmp_path / 'n', *wider)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'of another architecture: the parameter t5/' in line

@@ -1,0 +1,43 @@
+"""A trace of a few steps, for xprof and TensorBoard's profile plugin."""
+
+import os
+from typing import Any
+
+import jax
+
+FIRST, STEPS = 3, 5  # compilation and the first fetches are not of interest
+
+
+class Trace:
+  """Traces steps FIRST to FIRST + STEPS - 1 of a run, if it is `wanted`.
+
+  Writes <directory>/plugins/profile/<time>/*.xplane.pb.
+  """
+
+  def __init__(self, directory: str | os.PathLike, start: int, wanted: bool):
+    self._directory = os.fspath(directory)
+    self._first = start + FIRST if wanted else None
+    self._running = False
+
+  def __enter__(self) -> 'Trace':
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    if self._running:  # the run was shorter, or failed
+      self._stop()
+
+  def before(self, step: int) -> None:
+    """To be called before a step is started."""
+    if step == self._first:
+      jax.profiler.start_trace(self._directory)
+      self._running = True
+
+  def after(self, step: int, result: Any) -> None:
+    """To be called with what the step returned."""
+    if self._running and self._first and step == self._first + STEPS - 1:
+      jax.block_until_ready(result)
+      self._stop()
+
+  def _stop(self) -> None:
+    jax.profiler.stop_trace()
+    self._running = False

@@ -1,0 +1,36 @@
+"""What a run's numbers must satisfy, under either trainer."""
+
+import math
+
+import jax
+from jax.sharding import Mesh
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.train_step import LOSS_MEANS
+
+
+def check(
+  batch_size: int,
+  num_microbatches: int,
+  mesh: Mesh,
+  loss_mean: str,
+  train_steps: int,
+) -> None:
+  """Raises UserError for settings that cannot work, before any compilation."""
+  if min(batch_size, num_microbatches, train_steps) < 1:
+    raise UserError(
+      f'BATCH_SIZE ({batch_size}), NUM_MICROBATCHES ({num_microbatches}) and '
+      f'TRAIN_STEPS ({train_steps}) must be at least 1'
+    )
+  if loss_mean not in LOSS_MEANS:
+    raise UserError(
+      f'LOSS_MEAN is {loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
+    )
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  parts = math.lcm(num_microbatches * shards, jax.process_count())
+  if batch_size % parts:
+    raise UserError(
+      f'BATCH_SIZE {batch_size} does not divide into {num_microbatches} '
+      f'microbatches over {shards} shards (data x fsdp) and '
+      f'{jax.process_count()} processes: use a multiple of {parts}'
+    )

@@ -1,0 +1,186 @@
+"""One gin description, two trainers: the same bits, and each resumes the other.
+
+T5X's commands run as processes of their own, as a user starts them.
+"""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import t5x_commands
+import tiny_records
+from flax import traverse_util
+
+import mmicl_jax
+from mmicl_jax import __main__ as cli
+from mmicl_jax import tokenizer
+from mmicl_jax.data.records import JsonlIndex, example_from_record
+
+# What a user would write once, for both trainers.
+SHARED = """
+include 'gin_configs/models/tiny.gin'
+include 'gin_configs/stages/{stage}.gin'
+include 'gin_configs/meshes/cpu.gin'
+from __gin__ import dynamic_registration
+from mmicl_jax import presets
+
+DATA = '{data}/train.jsonl'
+EVAL_DATA = '{data}/eval.jsonl'
+VOCABULARY = '{data}/spiece.model'
+INPUTS_LENGTH = 48
+TARGETS_LENGTH = 8
+MAX_IMAGES = 1
+TRAIN_STEPS = 20
+SAVE_EVERY = 10
+EVAL_EVERY = 10
+EVAL_STEPS = 1
+BATCH_SIZE = 4
+NUM_MICROBATCHES = 2
+LOSS_MEAN = 'microbatch'
+SHUFFLE = False
+INIT_FROM = {init_from!r}
+presets.model.vocab_size = {vocab_size}
+presets.model.image_token = {image_token}
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  t5x_commands.need()
+  return tiny_records.write(tmp_path_factory.mktemp('both'), 7)
+
+
+def describe(folder, stage, init_from=None):
+  words = tokenizer.Tokenizer(folder / 'spiece.model')
+  path = folder / f'{stage}.gin'
+  path.write_text(
+    SHARED.format(
+      stage=stage,
+      data=folder,
+      init_from=None if init_from is None else str(init_from),
+      vocab_size=words.vocab_size,
+      image_token=words.image_id,
+    )
+  )
+  return path
+
+
+def ours(description, directory):
+  arguments = ['runs/train.gin', description]
+  status = cli.main(
+    ['train', *(f'--gin_file={name}' for name in arguments)]
+    + [f'--gin.MODEL_DIR={str(directory)!r}']
+  )
+  assert status == 0
+
+
+def theirs(description, directory, **bindings):
+  t5x_commands.run(
+    'train', [description], {'MODEL_DIR': str(directory), **bindings}
+  )
+
+
+def saved(directory, step):
+  """All arrays of a checkpoint by name; empty nodes are left out."""
+  path = directory / f'checkpoint_{step}' / 'state'
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    tree = checkpointer.metadata(path).item_metadata.tree
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    tree = checkpointer.restore(
+      path, restore_args=jax.tree.map(lambda _: as_numpy, tree)
+    )
+  flat = traverse_util.flatten_dict(tree, sep='/')
+  return {n: np.asarray(x) for n, x in flat.items() if x is not None}
+
+
+def assert_same_bits(one, other, step=20):
+  one, other = saved(one, step), saved(other, step)
+  assert one.keys() == other.keys()
+  for name in one:
+    assert one[name].dtype == other[name].dtype, name
+    same = one[name].tobytes() == other[name].tobytes()
+    assert same, f'{name}: {one[name]} {other[name]}'
+
+
+@pytest.fixture(scope='module')
+def stage1(folder):
+  """(description, our MODEL_DIR, T5X's) after 20 steps of stage 1."""
+  description = describe(folder, 'pretrain')
+  found = description, folder / 'ours1', folder / 't5x1'
+  ours(description, found[1])
+  theirs(description, found[2])
+  return found
+
+
+@pytest.fixture(scope='module')
+def stage2(folder, stage1):
+  """The same after 20 steps of stage 2, from our weights of stage 1."""
+  description = describe(folder, 'tune', stage1[1])
+  found = description, folder / 'ours2', folder / 't5x2'
+  ours(description, found[1])
+  theirs(description, found[2])
+  return found
+
+
+@pytest.fixture(params=['stage1', 'stage2'])
+def stage(request):
+  return request.getfixturevalue(request.param)
+
+
+def test_twenty_steps_have_the_same_bits(stage):
+  _, one, other = stage
+  names = saved(one, 20)
+  assert any('/mu/' in name for name in names)
+  assert names['state/step'] == 20
+  assert_same_bits(one, other, 10)
+  assert_same_bits(one, other)
+  changed = [n for n, x in saved(one, 10).items() if (x != names[n]).any()]
+  assert any(name.startswith('target/') for name in changed)
+  for name in ('ledger.json', 'model.json', 'spiece.model'):
+    assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_each_goes_on_where_the_other_stopped(stage, tmp_path):
+  description, one, other = stage
+  for start, name in ((one, 'ours'), (other, 't5x')):
+    shutil.copytree(start / 'checkpoint_10', tmp_path / name / 'checkpoint_10')
+  theirs(description, tmp_path / 'ours')
+  ours(description, tmp_path / 't5x')
+  assert_same_bits(tmp_path / 'ours', one)
+  assert_same_bits(tmp_path / 't5x', one)
+
+
+def test_infer_answers_as_the_model_does(stage, folder, tmp_path):
+  description, one, _ = stage
+  settings = {'CHECKPOINT_PATH': str(one), 'SPLIT': 'validation'}
+  settings |= {'BATCH_SIZE': 2}
+  where = {'INFER_OUTPUT_DIR': str(tmp_path)}
+  t5x_commands.run('infer', [description], settings | where)
+  (path,) = tmp_path.glob('*.jsonl-*')
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  records = JsonlIndex(folder / 'eval.jsonl')
+  assert len(lines) == len(records)
+  answers = mmicl_jax.load(one).generate(
+    [example_from_record(record) for record in records], max_new_tokens=8
+  )
+  for line, record, answer in zip(lines, records, answers, strict=True):
+    # texts alone: no pixels where inference prints
+    assert line['inputs'].keys() == {
+      'inputs_pretokenized',
+      'targets_pretokenized',
+    }
+    assert line['inputs']['targets_pretokenized'] == record.targets
+    assert line['prediction'] == answer.text
+
+
+def test_eval_writes_metrics(stage, tmp_path):
+  description, one, _ = stage
+  settings = {'CHECKPOINT_PATH': str(one), 'SPLIT': 'validation'}
+  settings |= {'BATCH_SIZE': 2, 'EVAL_OUTPUT_DIR': str(tmp_path)}
+  t5x_commands.run('eval', [description], settings)
+  (path,) = tmp_path.rglob('*-metrics.jsonl')
+  values = json.loads(path.read_text().splitlines()[0])
+  assert 0 <= values['exact_match'] <= 100
