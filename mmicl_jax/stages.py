@@ -179,7 +179,7 @@ def ledger(
   entries = []
   for module in sorted({_module(p) for half in halves for p in _paths(half)}):
     for trainable, half in zip((True, False), halves, strict=True):
-      flat = traverse_util.flatten_dict(half, sep='/')
+      flat: dict[str, Any] = traverse_util.flatten_dict(half, sep='/')
       leaves = {p: x for p, x in flat.items() if _module(p) == module}
       if not leaves:
         continue

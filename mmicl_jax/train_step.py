@@ -100,10 +100,9 @@ def gradients(
     key = None if rng is None else jax.random.split(rng)[1]
 
     def body(sums, i):
-      microbatch = {
-        name: jax.lax.dynamic_slice_in_dim(x, i * size, size)
-        for name, x in batch.items()
-      }
+      microbatch = jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size), batch
+      )
       if batch_sharding is not None:
         microbatch = jax.lax.with_sharding_constraint(
           microbatch, batch_sharding
@@ -140,7 +139,7 @@ def train_step(
   key = None if rng is None else jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(apply, state.params, frozen, batch, key, **options)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  params: Any = optax.apply_updates(state.params, updates)
   metrics['learning_rate'] = jnp.asarray(learning_rate(state.step), jnp.float32)
   metrics |= norms('grad_norm', grads) | norms('param_norm', params)
   return TrainState(state.step + 1, params, opt_state), metrics

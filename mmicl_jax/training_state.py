@@ -16,6 +16,7 @@ from mmicl_jax import checkpoints, partitioning, stages
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.train_step import Apply, Params, TrainState, train_step
+from mmicl_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def apply_fn(model: MMICLConfig, mesh: Mesh) -> Apply:
   """
   module = mmicl.MMICL(model)
 
-  def apply(params, batch, rng):
+  def apply(params: Params, batch: Batch, rng: jax.Array | None) -> Any:
     rngs = {} if rng is None else {'dropout': rng}
     # The mesh for activations: jax.set_mesh is not allowed inside jit.
     with (

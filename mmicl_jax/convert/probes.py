@@ -137,7 +137,7 @@ def _gradients(config, params, batch, trainable):
   @jax.jit
   @jax.value_and_grad
   def loss(part, frozen):
-    logits = model.apply({'params': stages.merge(part, frozen)}, batch)
+    logits: Any = model.apply({'params': stages.merge(part, frozen)}, batch)
     logs = jax.nn.log_softmax(logits)
     target = batch['decoder_target_tokens'][..., None]
     picked = jnp.take_along_axis(logs, target, -1)[..., 0]

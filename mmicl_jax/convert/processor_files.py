@@ -108,7 +108,8 @@ def tokenizer_json(path: str | os.PathLike) -> dict[str, Any]:
   """The file of a fast T5 tokenizer with MIC's tokens, from spiece.model."""
   from sentencepiece import sentencepiece_model_pb2 as protos
 
-  proto = protos.ModelProto.FromString(Path(path).read_bytes())
+  # Made by protoc at import: its names are not in the source.
+  proto = vars(protos)['ModelProto'].FromString(Path(path).read_bytes())
   tokenizer = Tokenizer(path)
   charsmap = proto.normalizer_spec.precompiled_charsmap
   normalizers: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ claimed exactly once; the reader makes sure of the same for every tensor.
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -276,7 +277,8 @@ def place(config: MMICLConfig, path: str, i: int) -> tuple[str, int | None]:
 def shapes(config: MMICLConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """All parameters by path, as `models.mmicl` declares them."""
   tree = nn.unbox(abstract_params(config))
-  return traverse_util.flatten_dict(tree, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(tree, sep='/')
+  return flat
 
 
 def bind(config: MMICLConfig) -> list[Slot]:

@@ -47,7 +47,7 @@ def save_pretrained(
   with MIC's image tokens. qformer_vocab: BERT's vocab.txt for InstructBLIP's
   Q-Former. Raises UserError.
   """
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep='/')
   write_pretrained(
     config,
     {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in flat.items()},

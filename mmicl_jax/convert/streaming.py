@@ -116,7 +116,9 @@ class CheckpointReader:
     self._handler = ocp.PyTreeCheckpointHandler()
     try:
       tree = self._handler.metadata(self.path).tree
-      saved = traverse_util.flatten_dict(tree['target'], sep='/')
+      saved: dict[str, Any] = traverse_util.flatten_dict(
+        tree['target'], sep='/'
+      )
     except Exception as error:  # whatever a damaged file provokes
       raise self._damaged(error) from error
     self.shapes = {

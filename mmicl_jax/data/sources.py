@@ -72,7 +72,7 @@ class ArrayRecordIndex(Sequence):
     self.root = os.fspath(data_dir or os.path.dirname(self.path))
     self._need_answer = need_answer
     try:
-      self._file = grain.sources.ArrayRecordDataSource(self.path)
+      self._file: Any = grain.sources.ArrayRecordDataSource(self.path)
     except Exception as error:  # whatever its C++ reader raises
       raise UserError(
         f'{self.path} is no ArrayRecord file ({str(error).splitlines()[0]}): '
