@@ -69,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it makes
+  # Orbax tells of every file it makes, and shows a traceback of each error in
+  # its threads before it raises it here, where it becomes one sentence.
+  logging.set_verbosity(logging.FATAL)
   return {'to-jax': _to_jax, 'to-pytorch': _to_pytorch, 'check': _check}[
     args.action
   ](args)

@@ -1,6 +1,10 @@
 """Every damage is named in one sentence, and leaves no output behind."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -152,8 +156,6 @@ DAMAGES = {
 def test_damage_is_named_and_nothing_is_written(
   damage, source, tmp_path, capsys
 ):
-  import re
-
   damage(source)
   out = tmp_path / 'out'
   command = ['convert', 'to-jax', '--source', str(source), '--out', str(out)]
@@ -161,6 +163,21 @@ def test_damage_is_named_and_nothing_is_written(
   message = capsys.readouterr().err
   assert re.search(DAMAGES[damage], message)
   assert message.count('\n') == 1
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['hf']
+
+
+def test_an_error_while_writing_is_one_line_in_a_terminal(source, tmp_path):
+  """Orbax's threads log what they raise, which only a process shows."""
+  poison(source)
+  command = [sys.executable, '-m', 'mmicl_jax', 'convert', 'to-jax']
+  run = subprocess.run(
+    [*command, '--source', str(source), '--out', str(tmp_path / 'out')],
+    capture_output=True,
+    text=True,
+    cwd=Path(__file__).parents[2],
+  )
+  assert run.returncode == 2 and run.stdout == ''
+  assert 'holds NaN' in run.stderr and run.stderr.count('\n') == 1
   assert sorted(p.name for p in tmp_path.iterdir()) == ['hf']
 
 

@@ -35,7 +35,7 @@ def former(*arguments):
   script = Path(__file__).with_name('transformers4.py')
   environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
   run = subprocess.run(
-    [PYTHON, str(script), *map(str, arguments)],
+    [str(PYTHON), str(script), *map(str, arguments)],
     capture_output=True,
     text=True,
     env=environment,
