@@ -115,7 +115,7 @@ def mesh_sizes() -> dict[str, int]:
 def lines(report: Report) -> list[str]:
   """A report for people."""
 
-  def gib(x: float | None) -> str:
+  def gib(x: float | int | None) -> str:
     return 'unknown' if x is None else f'{x / GIB:.2f} GiB'
 
   mesh = ', '.join(f'{axis} {size}' for axis, size in report.mesh.items())
@@ -134,7 +134,11 @@ def lines(report: Report) -> list[str]:
     f'peak {gib(report.peak_bytes)}',
     f'model FLOPs a step: {report.model_flops / 1e12:.2f} T',
   ]
-  if report.step_seconds is None or report.mfu is None:
+  if (
+    report.compiled_flops is None
+    or report.step_seconds is None
+    or report.mfu is None
+  ):
     return found
   found.append(
     f'compiled FLOPs: {report.compiled_flops / 1e12:.2f} T a chip, '

@@ -58,7 +58,7 @@ def analyse(text: str) -> Cost:
   """Reads the text of an optimised HLO module (`compiled.as_text()`)."""
   computations, entry = parse(text)
   flops = moved = 0.0
-  sent: collections.Counter = collections.Counter()
+  sent: dict[str, float] = collections.defaultdict(float)
   counts: collections.Counter = collections.Counter()
   for name, times, fused in _reached(computations, entry):
     body = computations[name]
@@ -169,7 +169,9 @@ def _shapes(type_: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _bytes(type_: str) -> float:
-  return sum(math.prod(dims) * _bits(kind) / 8 for kind, dims in _shapes(type_))
+  return sum(
+    (math.prod(dims) * _bits(kind) / 8 for kind, dims in _shapes(type_)), 0.0
+  )
 
 
 def _bits(kind: str) -> int:
@@ -188,10 +190,10 @@ def _product_flops(each: Instruction, body: Mapping[str, Instruction]) -> float:
       r'lhs_contracting_dims=\{([\d,]*)\}', each.attributes
     )
     dims = [int(d) for d in contracted[1].split(',') if d] if contracted else []
-    return 2 * math.prod(output) * math.prod(left[d] for d in dims)
+    return 2.0 * math.prod(output) * math.prod(left[d] for d in dims)
   labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', each.attributes)
   if labels is None:
-    return 0
+    return 0.0
   ins, kernel, outs = labels.groups()
   total = 2.0 * right[kernel.index('i')]
   total *= output[outs.index('b')] * output[outs.index('f')]
@@ -238,20 +240,28 @@ def _positions(
 
 def _sent(kind: str, each: Instruction, body) -> float:
   """Bytes a chip sends in a ring of the group's size."""
-  members = re.search(r'replica_groups=\{\{([\d,]*)\}', each.attributes)
-  listed = re.search(r'replica_groups=\[\d+,(\d+)\]', each.attributes)
-  size = 2
-  if listed:
-    size = int(listed[1])
-  elif members:
-    size = len(members[1].split(','))
-  operands = sum(_bytes(body[name].type) for name in each.operands)
+  size = _group_size(each.attributes)
+  operands = sum((_bytes(body[name].type) for name in each.operands), 0.0)
   share = (size - 1) / size
   if kind == 'all-gather':
     return operands * (size - 1)
   if kind == 'all-reduce':
     return 2 * operands * share
   return operands * share if kind != 'collective-permute' else operands
+
+
+def _group_size(attributes: str) -> int:
+  """Chips that exchange: a list, a table, or axes of a mesh are written."""
+  if found := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
+    return len(found[1].split(','))
+  if found := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
+    return int(found[1])
+  if found := re.search(r'replica_groups=mesh\[(.*?)\] *\{(.*?)\}', attributes):
+    sizes = dict(re.findall(r"'([^']*)'=(\d+)", found[1]))
+    # 'axis', or a part of it: 'axis':(what is before)size.
+    axes = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", found[2])
+    return math.prod(int(part or sizes[axis]) for axis, part in axes)
+  return 2
 
 
 def _moved(each: Instruction, body, computations) -> float:
@@ -270,7 +280,10 @@ def _moved(each: Instruction, body, computations) -> float:
     uses = [x for x in inner.values() if parameter.name in x.operands]
     if not uses or i >= len(read):
       continue
-    if all(x.opcode == 'dynamic-slice' for x in uses):
+    if all(
+      x.opcode == 'dynamic-slice' and x.operands[0] == parameter.name
+      for x in uses
+    ):
       read[i] = sum(_bytes(x.type) for x in uses)
     elif all(
       x.opcode == 'dynamic-update-slice' and x.operands[0] == parameter.name

@@ -53,7 +53,7 @@ class Job:
   def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
     """Shapes of a batch, placed on the mesh."""
     rows, size = self.batch_size, self.model.vit.image_size
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
       'encoder_input_tokens': (rows, self.inputs_length),
       'decoder_input_tokens': (rows, self.targets_length),
       'decoder_target_tokens': (rows, self.targets_length),

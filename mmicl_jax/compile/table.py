@@ -107,7 +107,7 @@ def page(done: list[tuple[Row, Report]]) -> str:
 
 
 def _line(row: Row, report: Report) -> str:
-  def gib(x: float | None) -> str:
+  def gib(x: float | int | None) -> str:
     return '' if x is None else f'{x / GIB:.2f}'
 
   ratio, seconds, mfu = report.flops_ratio, report.step_seconds, report.mfu

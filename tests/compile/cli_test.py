@@ -1,0 +1,87 @@
+"""`mmicl compile`: the compiler's figures with libtpu, else the shardings'."""
+
+import importlib.util
+import json
+
+import pytest
+
+from mmicl_jax import __main__ as command
+from mmicl_jax.compile import cli, table
+from mmicl_jax.compile.chips import topology
+
+TINY = ['models/tiny.gin', 'stages/tune.gin']
+BINDINGS = [
+  *('INPUTS_LENGTH=16', 'TARGETS_LENGTH=4', 'MAX_IMAGES=1', 'BATCH_SIZE=4'),
+  'presets.model.vocab_size=256',
+]
+
+
+def test_one_small_topology():
+  report = cli.run(TINY, BINDINGS, 'v5e:2x2')
+  assert report.mesh == {'data': 1, 'fsdp': 4, 'tensor': 1} and report.fits
+  assert report.compiled == (importlib.util.find_spec('libtpu') is not None)
+  if report.compiled:
+    assert report.peak_bytes and report.collectives and report.mfu
+    assert report.flops_ratio and 0.5 < report.flops_ratio < 2
+
+
+def test_shardings_divide_the_state():
+  """What is held falls with the chips; what does not fit is named."""
+  files = ['models/xxl.gin', 'stages/tune.gin']
+  one, eight = (
+    cli.run(files, ['BATCH_SIZE=8'], where, shardings_only=True)
+    for where in ('v5e:1x1', 'v5e:2x4')
+  )
+  assert not one.fits and eight.fits
+  # 2 bytes a frozen parameter, 12 of 2.42 billion that train, in 8 pieces.
+  assert one.argument_bytes / 2**30 == pytest.approx(45.3, rel=0.02)
+  assert eight.argument_bytes == pytest.approx(one.argument_bytes / 8, rel=0.01)
+
+
+def test_the_command_says_that_it_did_not_compile(capsys):
+  arguments = [f'--gin_file={file}' for file in TINY]
+  arguments += [f'--gin.{binding}' for binding in BINDINGS]
+  more = ['--topology', 'v5e:2x2', '--abstract']
+  assert command.main(['compile', *arguments, *more]) == 0
+  assert 'not compiled' in capsys.readouterr().out
+  assert command.main(['compile', *arguments, *more, '--json']) == 0
+  report = json.loads(capsys.readouterr().out)
+  assert report['compiled'] is False and report['peak_bytes'] is None
+
+
+@pytest.mark.parametrize(
+  'arguments, match',
+  [
+    ([], 'nothing to compile'),
+    (['--topology', 'v9:2x2'], 'known generations are v4'),
+    (['--topology', 'v5e'], 'GENERATION:SHAPE'),
+    (['--gin.BATCH_SIZE=6', '--topology', 'v5e:2x2'], 'use a multiple of 4'),
+    (['--gin_file=meshes/v5e-16.gin'], 'needs 16 devices, but there are 8'),
+    (['--table', 'x.md', '--only', 'nothing'], 'no row of the table'),
+  ],
+)
+def test_mistakes_are_one_sentence(capsys, arguments, match):
+  files = [f'--gin_file={file}' for file in TINY]
+  bindings = [f'--gin.{binding}' for binding in BINDINGS]
+  if arguments and '--table' not in arguments:
+    arguments = [*files, *bindings, *arguments]
+  assert command.main(['compile', *arguments]) == 2
+  assert match in capsys.readouterr().err
+
+
+def test_the_table_is_written_row_by_row(tmp_path):
+  path = tmp_path / 'scaling.md'
+
+  def run(files, bindings, where):
+
+    return cli.run(files, bindings, where, shardings_only=True)
+
+  table.write(str(path), 'XXL stage 2 v5e', run)
+  (line,) = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
+  assert '| v5e:2x4 | 1, 8, 1 | 8 | full | yes |' in line
+
+
+def test_every_row_divides_its_slice():
+  for row in table.rows():
+    assert topology(row.topology).chips
+    assert row.mesh or row.topology == 'v5e:2x2'

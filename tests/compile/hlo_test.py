@@ -1,0 +1,85 @@
+"""The reader of HLO text, on programs compiled here and on hand-made lines."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mmicl_jax.compile import hlo
+
+# As the TPU compiler writes it: a loop whose fused body multiplies a slice of
+# stacked weights, a product as a convolution, an asynchronous collective.
+TEXT = Path(__file__).with_name('step.hlo').read_text()
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+  cost = hlo.analyse(TEXT)
+  assert cost.flops == 3 * 2 * 4 * 8 * 16
+  # A ring of four: each chip sends 2 x 3/4 of the sum's bytes.
+  assert cost.collectives == {'all-reduce': 3 * 2 * 3 / 4 * 4 * 16 * 2}
+  assert cost.collective_counts == {'all-reduce': 3}
+
+
+def test_a_fusion_reads_only_its_slice_of_stacked_weights():
+  computations, _ = hlo.parse(TEXT)
+  body = computations['body']
+  slice_, scalar, x, y = 8 * 16 * 2, 4, 4 * 8 * 2, 4 * 16 * 2
+  moved = hlo._moved(body['f'], body, computations)
+  assert moved == slice_ + scalar + x + y
+
+
+def test_the_trip_count_that_the_compiler_noted_wins():
+  noted = TEXT.replace(
+    'body=%body',
+    'body=%body, backend_config={"known_trip_count":{"n":"5"}}',
+  )
+  assert hlo.analyse(noted).flops == 5 * 2 * 4 * 8 * 16
+
+
+@pytest.mark.parametrize(
+  'size, kernel, output, window, expected',
+  [
+    (5, 3, 3, {}, 9),
+    (5, 3, 5, {'pad': (1, 1)}, 13),
+    (4, 1, 2, {'stride': (2,)}, 2),
+    # How a batch dimension is written as a window: one place each.
+    (8, 8, 8, {'stride': (7,), 'lhs_dilate': (8,), 'pad': (0, 0)}, 8),
+  ],
+)
+def test_padding_is_not_counted(size, kernel, output, window, expected):
+  assert hlo._positions(size, kernel, output, window) == expected
+
+
+@pytest.mark.parametrize(
+  'groups, size',
+  [
+    ('{{0,1,2},{3,4,5}}', 3),
+    ('[2,4]<=[8]', 4),
+    ("mesh['a'=2,'b'=4] {'a','b'}", 8),
+    ("mesh['a'=8] {'a':(2)4}", 4),
+  ],
+)
+def test_the_size_of_a_group(groups, size):
+  assert hlo._group_size(f'channel_id=1, replica_groups={groups}, x=1') == size
+
+
+def test_a_program_compiled_here():
+  def f(ws, x):
+    return jax.lax.scan(lambda x, w: (x @ w, None), x, ws)[0]
+
+  shapes = jnp.zeros((5, 16, 16)), jnp.zeros((8, 16))
+  text = jax.jit(f).lower(*shapes).compile().as_text()
+  assert hlo.analyse(text).flops == 5 * 2 * 8 * 16 * 16
+
+
+@pytest.mark.devices(4)
+def test_collectives_of_a_program_compiled_here():
+  mesh = jax.make_mesh((4,), ('x',), axis_types=(jax.sharding.AxisType.Auto,))
+  split = NamedSharding(mesh, PartitionSpec('x'))
+  whole = NamedSharding(mesh, PartitionSpec())
+  place = jax.ShapeDtypeStruct((64,), jnp.float32, sharding=split)
+  gather = jax.jit(lambda x: x + 1, out_shardings=whole)
+  cost = hlo.analyse(gather.lower(place).compile().as_text())
+  assert cost.collectives == {'all-gather': 3 * 16 * 4}
