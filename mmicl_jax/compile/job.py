@@ -13,7 +13,7 @@ from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax import flops, partitioning, stages
-from mmicl_jax.compile import hlo
+from mmicl_jax.compile import cost as costs
 from mmicl_jax.compile.chips import GIB, Topology
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
@@ -200,7 +200,7 @@ def compile_step(
 def _read(
   compiled: Any, before: Report, topology: Topology, seconds: float
 ) -> Report:
-  memory, cost = compiled.memory_analysis(), hlo.analyse(compiled.as_text())
+  memory, cost = compiled.memory_analysis(), costs.analyse(compiled.as_text())
   chip = topology.chip
   peak = getattr(memory, 'peak_memory_in_bytes', 0) or (
     memory.argument_size_in_bytes

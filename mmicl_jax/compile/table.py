@@ -162,8 +162,9 @@ on. Sizes in GiB a chip.
   the like, in rings of their groups' sizes.
 * **roofline step**: the largest of products / peak, traffic / HBM bandwidth and
   sent / interconnect bandwidth, as if the three overlapped perfectly. The
-  traffic counts every operand of every fusion, also those that stay in on-chip
-  memory: where it is the bound, the estimate is pessimistic. The peaks are the
-  vendor's published figures (`mmicl_jax/compile/chips.py`).
+  traffic is what the optimised program's instructions read from HBM and write
+  to it. The peaks are the vendor's published figures
+  (`mmicl_jax/compile/chips.py`), all links of a chip together: a slice whose
+  torus is not closed has fewer.
 * **MFU**: model TFLOP / (roofline step x chips x peak). A real run lies below.
 """

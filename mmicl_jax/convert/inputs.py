@@ -23,7 +23,7 @@ def random_inputs(
   counts: Sequence[int] = (2, 0, 3),
   *,
   words: int = 0,
-  targets: int = 6,
+  targets: int = 20,  # beyond the distances that T5's buckets give exactly
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
   """A batch with counts[b] images in row b; words: of Q-Former text."""

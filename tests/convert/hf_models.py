@@ -98,9 +98,10 @@ def batch(counts, seed=0, instruction=0, length=32, queries=4, size=28):
     ids += [*rng.integers(2, 80, rng.integers(1, 4)), 1]
     tokens[b, : len(ids)] = ids
     images[b, :count] = rng.normal(size=(count, size, size, 3))
-  targets = rng.integers(2, 80, (rows, 6)).astype(np.int32)
-  weights = np.ones((rows, 6), np.int32)
-  targets[0, 4:], weights[0, 4:] = 0, 0
+  # Longer than the distances for which T5's relative buckets are exact (16).
+  targets = rng.integers(2, 80, (rows, 20)).astype(np.int32)
+  weights = np.ones((rows, 20), np.int32)
+  targets[0, 14:], weights[0, 14:] = 0, 0
   inputs = np.roll(targets, 1, 1)
   inputs[:, 0] = 0
   out = {

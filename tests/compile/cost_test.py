@@ -7,27 +7,38 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mmicl_jax.compile import hlo
+from mmicl_jax.compile import cost, hlo, traffic
 
 # As the TPU compiler writes it: a loop whose fused body multiplies a slice of
 # stacked weights, a product as a convolution, an asynchronous collective.
 TEXT = Path(__file__).with_name('step.hlo').read_text()
+# As it hides an all-gather behind a computation, and prefetches its operand.
+CHAIN = Path(__file__).with_name('chain.hlo').read_text()
 
 
 def test_a_loop_counts_as_often_as_it_runs():
-  cost = hlo.analyse(TEXT)
-  assert cost.flops == 3 * 2 * 4 * 8 * 16
+  found = cost.analyse(TEXT)
+  assert found.flops == 3 * 2 * 4 * 8 * 16
   # A ring of four: each chip sends 2 x 3/4 of the sum's bytes.
-  assert cost.collectives == {'all-reduce': 3 * 2 * 3 / 4 * 4 * 16 * 2}
-  assert cost.collective_counts == {'all-reduce': 3}
+  assert found.collectives == {'all-reduce': 3 * 2 * 3 / 4 * 4 * 16 * 2}
+  assert found.collective_counts == {'all-reduce': 3}
 
 
 def test_a_fusion_reads_only_its_slice_of_stacked_weights():
   computations, _ = hlo.parse(TEXT)
   body = computations['body']
   slice_, scalar, x, y = 8 * 16 * 2, 4, 4 * 8 * 2, 4 * 16 * 2
-  moved = hlo._moved(body['f'], body, computations)
+  moved = traffic.moved(body['f'], body, computations)
   assert moved == slice_ + scalar + x + y
+
+
+def test_a_collective_behind_several_fusions_counts_once():
+  """Its buffers are written once; what is on the chip (S(1)) is not HBM."""
+  found = cost.analyse(CHAIN)
+  shard, whole, x = 8 * 16 * 2, 32 * 16 * 2, 4 * 8 * 2
+  assert found.collectives == {'all-gather': 3 * shard}
+  assert found.collective_counts == {'all-gather': 1}
+  assert found.hbm_bytes == shard + whole + 2 * x
 
 
 def test_the_trip_count_that_the_compiler_noted_wins():
@@ -35,7 +46,7 @@ def test_the_trip_count_that_the_compiler_noted_wins():
     'body=%body',
     'body=%body, backend_config={"known_trip_count":{"n":"5"}}',
   )
-  assert hlo.analyse(noted).flops == 5 * 2 * 4 * 8 * 16
+  assert cost.analyse(noted).flops == 5 * 2 * 4 * 8 * 16
 
 
 @pytest.mark.parametrize(
@@ -49,7 +60,7 @@ def test_the_trip_count_that_the_compiler_noted_wins():
   ],
 )
 def test_padding_is_not_counted(size, kernel, output, window, expected):
-  assert hlo._positions(size, kernel, output, window) == expected
+  assert cost._positions(size, kernel, output, window) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,7 @@ def test_padding_is_not_counted(size, kernel, output, window, expected):
   ],
 )
 def test_the_size_of_a_group(groups, size):
-  assert hlo._group_size(f'channel_id=1, replica_groups={groups}, x=1') == size
+  assert cost._group_size(f'channel_id=1, replica_groups={groups}, x=1') == size
 
 
 def test_a_program_compiled_here():
@@ -71,7 +82,7 @@ def test_a_program_compiled_here():
 
   shapes = jnp.zeros((5, 16, 16)), jnp.zeros((8, 16))
   text = jax.jit(f).lower(*shapes).compile().as_text()
-  assert hlo.analyse(text).flops == 5 * 2 * 8 * 16 * 16
+  assert cost.analyse(text).flops == 5 * 2 * 8 * 16 * 16
 
 
 @pytest.mark.devices(4)
@@ -81,5 +92,5 @@ def test_collectives_of_a_program_compiled_here():
   whole = NamedSharding(mesh, PartitionSpec())
   place = jax.ShapeDtypeStruct((64,), jnp.float32, sharding=split)
   gather = jax.jit(lambda x: x + 1, out_shardings=whole)
-  cost = hlo.analyse(gather.lower(place).compile().as_text())
-  assert cost.collectives == {'all-gather': 3 * 16 * 4}
+  found = cost.analyse(gather.lower(place).compile().as_text())
+  assert found.collectives == {'all-gather': 3 * 16 * 4}
