@@ -15,6 +15,7 @@ import gin
 from mmicl_jax import gin_utils, partitioning
 from mmicl_jax.compile import chips, table
 from mmicl_jax.compile.chips import GIB
+from mmicl_jax.compile.generation import reports
 from mmicl_jax.compile.job import (
   Job,
   Report,
@@ -45,12 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--topology', default='v5e:2x4', help='generation and shape (%(default)s)'
   )
   add('--abstract', action='store_true', help='shardings only, in seconds')
+  add(
+    '--generate',
+    action='store_true',
+    help='the prefill of a batch of prompts, and a step of decoding',
+  )
+  add('--num_beams', type=int, default=1, help='--generate: of the search')
   add('--table', metavar='FILE', help='write the scaling table as Markdown')
   add('--only', default='', help='--table: rows that contain this text')
   add('--json', action='store_true', help='print JSON')
   parser.epilog = """examples:
   mmicl compile --gin_file=models/xxl.gin --gin_file=stages/tune.gin \\
     --gin_file=meshes/v5e-8.gin --topology v5e:2x4 --gin.BATCH_SIZE=8
+  mmicl compile --generate --num_beams 4 --gin_file=models/xl.gin \\
+    --gin_file=stages/tune.gin --topology v5e:2x2 --gin.BATCH_SIZE=4
   mmicl compile --table docs/scaling.md"""
 
 
@@ -63,11 +72,21 @@ def main(args: argparse.Namespace) -> int:
       'nothing to compile: give --gin_file for the model and the stage, or '
       '--table FILE'
     )
-  report = run(args.gin_file, args.gin_binding, args.topology, args.abstract)
-  if args.json:
-    fields = dataclasses.asdict(report) | {'flops_ratio': report.flops_ratio}
-    print(json.dumps(fields, indent=2))
+  settings = args.gin_file, args.gin_binding, args.topology, args.abstract
+  if args.generate:
+    found = generation(*settings, num_beams=args.num_beams)
   else:
+    found = {'step': run(*settings)}
+  if args.json:
+    fields = {
+      name: dataclasses.asdict(x) | {'flops_ratio': x.flops_ratio}
+      for name, x in found.items()
+    }
+    print(json.dumps(fields if args.generate else fields['step'], indent=2))
+    return 0
+  for name, report in found.items():
+    if args.generate:
+      print(f'{name}:')
     print('\n'.join(lines(report)))
   return 0
 
@@ -79,6 +98,29 @@ def run(
   shardings_only: bool = False,
 ) -> Report:
   """Compiles what the gin files describe; without libtpu: abstractly."""
+  job, where, sizes = _parse(files, bindings, topology)
+  found = None if shardings_only else devices(where)
+  if found is None:
+    return abstract(job, where, sizes)
+  return compile_step(job, where, sizes, found)
+
+
+def generation(
+  files: Sequence[str],
+  bindings: Sequence[str],
+  topology: str,
+  shardings_only: bool = False,
+  num_beams: int = 1,
+) -> dict[str, Report]:
+  """As `run`, of the model's generation: 'prefill' and, compiled, 'step'."""
+  job, where, sizes = _parse(files, bindings, topology)
+  found = None if shardings_only else devices(where)
+  return dict(reports(job, where, sizes, found, num_beams))
+
+
+def _parse(
+  files: Sequence[str], bindings: Sequence[str], topology: str
+) -> tuple[Job, chips.Topology, dict[str, int]]:
   where = chips.topology(topology)
   gin_utils.parse(
     # The number of steps changes nothing that is compiled.
@@ -95,10 +137,7 @@ def run(
       f'{job.num_microbatches} microbatches over {whole[0] * whole[1]} shards '
       f'(data x fsdp): use a multiple of {shards}'
     )
-  found = None if shardings_only else devices(where)
-  if found is None:
-    return abstract(job, where, sizes)
-  return compile_step(job, where, sizes, found)
+  return job, where, sizes
 
 
 def mesh_sizes() -> dict[str, int]:
@@ -132,7 +171,7 @@ def lines(report: Report) -> list[str]:
     f'HBM a chip: arguments {gib(report.argument_bytes)}, '
     f'temporaries {gib(report.temporary_bytes)}, '
     f'peak {gib(report.peak_bytes)}',
-    f'model FLOPs a step: {report.model_flops / 1e12:.2f} T',
+    f'model FLOPs: {report.model_flops / 1e12:.2f} T',
   ]
   if (
     report.compiled_flops is None
@@ -146,9 +185,9 @@ def lines(report: Report) -> list[str]:
   )
   for kind, sent in sorted(report.collectives.items()):
     count = report.collective_counts[kind]
-    found.append(f'{kind}: {count} a step, {gib(sent)} sent a chip')
+    found.append(f'{kind}: {count}, {gib(sent)} sent a chip')
   found.append(
-    f'at the roofline: {report.step_seconds * 1e3:.1f} ms a step, bound by '
+    f'at the roofline: {report.step_seconds * 1e3:.1f} ms, bound by '
     f'{report.bound}, MFU {report.mfu:.0%} (compiled in '
     f'{report.compile_seconds:.0f} s; estimates from vendor peaks, not '
     'measurements)'

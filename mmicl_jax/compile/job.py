@@ -141,22 +141,39 @@ def abstract(job: Job, topology: Topology, sizes: Mapping[str, int]) -> Report:
   whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
   mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
   layout = job.layout(mesh)
+  held = (layout.state, layout.frozen, job.batch(mesh))
+  return shardings_report(
+    topology, mesh, job.batch_size, held, _model_flops(job)
+  )
+
+
+def shardings_report(
+  topology: Topology,
+  mesh: Mesh | AbstractMesh,
+  batch_size: int,
+  arguments: Any,
+  model_flops: float,
+) -> Report:
+  """A report of what is known before a program of these arguments is compiled.
+
+  arguments: a tree of ShapeDtypeStructs with shardings.
+  """
   held = sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-    for x in jax.tree.leaves((layout.state, layout.frozen, job.batch(mesh)))
+    for x in jax.tree.leaves(arguments)
   )
   fits = held < topology.chip.hbm_bytes
   return Report(
     topology=str(topology),
     mesh=dict(mesh.shape),
-    batch_size=job.batch_size,
+    batch_size=batch_size,
     compiled=False,
     fits=fits,
     reason='state and batch alone; activations are not known'
     if fits
     else 'the state alone is larger than the memory',
     argument_bytes=held,
-    model_flops=_model_flops(job),
+    model_flops=model_flops,
   )
 
 
@@ -169,7 +186,7 @@ def compile_step(
   """Compiles the step for these chips and reads what XLA says of it."""
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   before = abstract(job, topology, dict(mesh.shape))
-  layout, start = job.layout(mesh), time.monotonic()
+  layout = job.layout(mesh)
   dropout = max(job.model.t5.dropout_rate, job.model.qformer.dropout_rate)
   step = compiled_step(
     layout,
@@ -181,20 +198,32 @@ def compile_step(
     loss_mean=job.loss_mean,
   )
   lowered = step.lower(layout.state, layout.frozen, job.batch(mesh))
+  return compiled_report(lowered, before, topology)[0]
+
+
+def compiled_report(
+  lowered: jax.stages.Lowered, before: Report, topology: Topology
+) -> tuple[Report, jax.stages.Compiled | None]:
+  """Compiles; `before` with the compiler's figures, and the program.
+
+  None in its place if it is larger than the memory.
+  """
+  start = time.monotonic()
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    return dataclasses.replace(
+    refused = dataclasses.replace(
       before,
       compiled=True,
       fits=False,
       reason=_first_sentence(str(error)),
       compile_seconds=time.monotonic() - start,
     )
+    return refused, None
   seconds = time.monotonic() - start
-  return _read(compiled, before, topology, seconds)
+  return _read(compiled, before, topology, seconds), compiled
 
 
 def _read(

@@ -25,6 +25,24 @@ def test_one_small_topology():
     assert report.flops_ratio and 0.5 < report.flops_ratio < 2
 
 
+@pytest.mark.parametrize('num_beams', [1, 3])
+def test_generation_on_a_small_topology(num_beams):
+  found = cli.generation(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
+  if not found['prefill'].compiled:
+    pytest.skip('needs libtpu')
+  step = found['step']
+  assert step.fits and step.flops_ratio and 0.5 < step.flops_ratio < 3
+  assert step.model_flops < found['prefill'].model_flops
+
+
+def test_weights_of_generation_are_in_two_bytes():
+  files = ['models/xxl.gin', 'stages/tune.gin']
+  found = cli.generation(files, ['BATCH_SIZE=8'], 'v5e:2x4', True)
+  # 12.3 billion parameters of two bytes in 8 pieces.
+  assert found['prefill'].argument_bytes == pytest.approx(3.08e9, rel=0.02)
+  assert found['prefill'].fits and not found['prefill'].compiled
+
+
 def test_shardings_divide_the_state():
   """What is held falls with the chips; what does not fit is named."""
   files = ['models/xxl.gin', 'stages/tune.gin']
@@ -77,7 +95,7 @@ def test_the_table_is_written_row_by_row(tmp_path):
     return cli.run(files, bindings, where, shardings_only=True)
 
   table.write(str(path), 'XXL stage 2 v5e', run)
-  (line,) = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
+  line, _ = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
   assert '| v5e:2x4 | 1, 8, 1 | 8 | full | yes |' in line
 
 

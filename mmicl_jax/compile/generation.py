@@ -1,0 +1,156 @@
+"""Generation ahead of time: the prefill of a batch, then one more token.
+
+The prefill is all that happens up to the first token (images, encoder, the
+prompts' keys and values); a step is one run of the decoder with its choice of
+tokens, in the shardings that the prefill's results have.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from mmicl_jax import beam, decoding, flops, partitioning, sampling
+from mmicl_jax.compile.chips import Topology
+from mmicl_jax.compile.job import Job, Report, compiled_report, shardings_report
+from mmicl_jax.models.configs import MMICLConfig, with_execution
+from mmicl_jax.models.mmicl import MMICL, abstract_params
+from mmicl_jax.options import Options, split
+from mmicl_jax.types import PAD
+
+
+class _Phase(NamedTuple):
+  name: str
+  function: Callable[..., Any]
+  arguments: tuple[Any, ...]
+  donated: tuple[int, ...]
+  model_flops: float
+
+
+def reports(
+  job: Job,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  chips: list[jax.Device] | None,
+  num_beams: int = 1,
+) -> Iterator[tuple[str, Report]]:
+  """('prefill', its report), then ('step', its report).
+
+  chips: of the topology; None for what the shardings alone say, which is the
+  memory of weights and prompts. The weights are held in the job's frozen dtype.
+  """
+  model = _served(job)
+  if chips is None:
+    whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
+    mesh = jax.sharding.AbstractMesh(tuple(whole), partitioning.MESH_AXES)
+    held = (_params(model, mesh), _prompts(job, mesh))
+    needed = _prefill_flops(job, model)
+    yield (
+      'prefill',
+      shardings_report(topology, mesh, job.batch_size, held, needed),
+    )
+    return
+  mesh = partitioning.make_mesh(**sizes, devices=chips)
+  options = Options(num_beams=num_beams, max_new_tokens=job.targets_length)
+  plan, numbers = split(options)
+  scanned = model.execution.scan_layers
+  plan = dataclasses.replace(plan, cache_axis=int(scanned))
+  module, params = MMICL(model), _params(model, mesh)
+
+  def prefill(params, batch):
+    variables = {'params': params}
+    encoded = module.apply(variables, batch, method='encode')
+    is_token = batch['encoder_input_tokens'] != PAD
+    return decoding.begin(
+      module, params, encoded, is_token, None, plan, numbers
+    )
+
+  def step(params, prompt, state):
+    strategy = beam if num_beams > 1 else sampling
+    tokens = strategy.last_tokens(state)
+    run = decoding.model_step(module, params, prompt)
+    logits, cache = run(tokens[:, None], state.cache, state.index - 1)
+    state = state._replace(cache=cache)
+    return strategy.update(state, logits, plan, numbers, None)
+
+  first = _Phase(
+    'prefill',
+    prefill,
+    (params, _prompts(job, mesh)),
+    (),
+    _prefill_flops(job, model),
+  )
+  report, results = _compile(first, job, topology, mesh)
+  yield first.name, report
+  if results is None:
+    return
+  each = _step_flops(job, model, num_beams)
+  second = _Phase('step', step, (params, *results), (2,), each)
+  yield second.name, _compile(second, job, topology, mesh)[0]
+
+
+def _served(job: Job) -> MMICLConfig:
+  weights = job.frozen_dtype or job.model.execution.param_dtype
+  return with_execution(job.model, param_dtype=weights, remat='none')
+
+
+def _params(model: MMICLConfig, mesh: Any) -> Any:
+  boxed = abstract_params(model)
+  places = partitioning.shardings(boxed, mesh)
+  return jax.tree.map(_placed, nn.unbox(boxed), places)
+
+
+def _prompts(job: Job, mesh: Any) -> dict[str, Any]:
+  batch = job.batch(mesh)
+  return {n: x for n, x in batch.items() if not n.startswith('decoder')}
+
+
+def _placed(x: Any, place: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+
+def _compile(
+  phase: _Phase, job: Job, topology: Topology, mesh: Mesh
+) -> tuple[Report, Any]:
+  """The report, and shapes and places of the results (None: does not fit)."""
+
+  def placed(*arguments):
+    # The mesh for activations: jax.set_mesh is not allowed inside jit.
+    with (
+      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+      nn.logical_axis_rules(partitioning.activation_rules()),
+    ):
+      return phase.function(*arguments)
+
+  before = shardings_report(
+    topology, mesh, job.batch_size, phase.arguments, phase.model_flops
+  )
+  lowered = jax.jit(placed, donate_argnums=phase.donated).lower(
+    *phase.arguments
+  )
+  report, compiled = compiled_report(lowered, before, topology)
+  if compiled is None:
+    return report, None
+  places = compiled.output_shardings
+  return report, jax.tree.map(_placed, lowered.out_info, places)
+
+
+def _prefill_flops(job: Job, model: MMICLConfig) -> float:
+  return float(job.batch_size * _forward(job, model, 1))
+
+
+def _step_flops(job: Job, model: MMICLConfig, beams: int) -> float:
+  """The mean of the steps to the full length."""
+  last = max(job.targets_length, 2)
+  more = _forward(job, model, last) - _forward(job, model, 1)
+  return float(job.batch_size * beams * more / (last - 1))
+
+
+def _forward(job: Job, model: MMICLConfig, targets: int) -> int:
+  lengths = flops.Lengths(
+    job.inputs_length, targets, job.max_images, job.instruction_length
+  )
+  return sum(flops.forward(model, lengths).values())
