@@ -3,14 +3,13 @@
 MODEL_DIR/checkpoint_<step>/state holds {'target': parameters, 'state':
 {'step', 'param_states'}} with T5X's names for the optimizer state, so that
 either trainer resumes the other's run; beside it `dataset` holds the position
-of the data iterator. What else a MODEL_DIR needs to be usable alone is in
-model_dir.py.
+of the data iterator and `sums` the arrays' checksums (checkpointer.py writes
+both). What else a MODEL_DIR needs to be usable alone is in model_dir.py.
 """
 
-import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,13 +19,7 @@ from etils import epath
 from flax import serialization, traverse_util
 
 from mmicl_jax.errors import UserError
-from mmicl_jax.iterator_state import (
-  IteratorStateHandler,
-  IteratorStateRestore,
-  IteratorStateSave,
-)
-
-log = logging.getLogger(__name__)
+from mmicl_jax.iterator_state import IteratorStateHandler
 
 Tree = Mapping[str, Any]
 PREFIX = 'checkpoint'
@@ -56,148 +49,54 @@ def opt_state_of(tree: Tree, like: Any) -> Any:
   return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
 
 
-class Checkpointer:
-  """The checkpoints of one MODEL_DIR.
-
-  Saving is asynchronous: `save` returns once the arrays are copied to host
-  memory. Raises UserError if the directory cannot be written.
-  """
-
-  def __init__(self, model_dir: str | os.PathLike, *, keep: int | None = None):
-    self.directory = epath.Path(model_dir).absolute()
-    try:
-      self.directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(
-        f'cannot make the model directory {self.directory}: {error.strerror}; '
-        'choose another MODEL_DIR'
-      ) from error
-    if not os.access(self.directory, os.W_OK):
-      raise UserError(
-        f'the model directory {self.directory} is not writable; change its '
-        'permissions or choose another MODEL_DIR'
-      )
-    for path in self.directory.glob(f'{PREFIX}_*tmp*'):
-      log.warning('%s is of a save that was interrupted: ignored', path)
-    self._manager = _manager(self.directory, keep)
-
-  def steps(self) -> list[int]:
-    """The steps of all complete checkpoints, in order."""
-    return sorted(self._manager.all_steps())
-
-  def save(self, step: int, tree: Tree, iterator_state: Any = None) -> None:
-    """Saves a `state_tree` and the data iterator's state (JSON values)."""
-    items = {'state': ocp.args.PyTreeSave(dict(tree))}
-    if iterator_state is not None:
-      items['dataset'] = IteratorStateSave(iterator_state)
-    try:
-      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-    except (OSError, ValueError) as error:
-      raise _not_written(self.directory, step, error) from error
-
-  def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
-    """Reads (state tree, iterator state or None) into the form of `like`.
-
-    like: a `state_tree` of jax.ShapeDtypeStruct; arrays are read straight
-    into the shardings and dtypes it names. Raises UserError if the checkpoint
-    is of another architecture or another trainable set.
-    """
-    path = _path(self.directory, step)
-    _check_same(path, self._metadata(step), like)
-    items = {'state': _restore_args(like)}
-    if IteratorStateHandler.exists(path / 'dataset'):
-      items['dataset'] = IteratorStateRestore()
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-    return restored['state'], restored.get('dataset')
-
-  def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
-    """(step, state tree, iterator state) of the newest readable checkpoint.
-
-    A checkpoint that cannot be read is moved aside under a name that says so,
-    and the one before is taken. None if there is no checkpoint; raises
-    UserError if there are some, but none is readable.
-    """
-    steps = self.steps()
-    for step in reversed(steps):
-      try:
-        return step, *self.restore(step, like)
-      except UserError:
-        raise
-      except Exception as error:  # whatever a damaged file provokes
-        self._set_aside(step, error)
-    if steps:
-      raise UserError(
-        f'none of the checkpoints {steps} in {self.directory} can be read; '
-        'they were renamed to torn_*: start in a new MODEL_DIR'
-      )
-    return None
-
-  def wait(self) -> None:
-    """Returns when the last save is complete on disk."""
-    try:
-      self._manager.wait_until_finished()
-    except (OSError, ValueError) as error:
-      raise _not_written(self.directory, None, error) from error
-
-  def close(self) -> None:
-    self.wait()
-    self._manager.close()
-
-  def _metadata(self, step: int) -> Tree:
-    return self._manager.item_metadata(step)['state'].tree
-
-  def _set_aside(self, step: int, error: Exception) -> None:
-    path = _path(self.directory, step)
-    aside = path.parent / f'torn_{path.name}'
-    reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
-    log.warning(
-      'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
-      path,
-      reason,
-      aside.name,
-    )
-    if jax.process_index() == 0:
-      if aside.exists():
-        aside.rmtree()
-      path.rename(aside)
-    if jax.process_count() > 1:
-      jax.experimental.multihost_utils.sync_global_devices(f'torn_{step}')
-    self._manager.reload()
-
-
 def save_weights(
   model_dir: str | os.PathLike, params: Tree, step: int = 0
 ) -> None:
   """Writes checkpoint_<step> with parameters alone, as converters do."""
-  checkpointer = Checkpointer(model_dir)
-  checkpointer.save(step, state_tree(params, np.int32(step)))
-  checkpointer.close()
+  tree = state_tree(params, np.int32(step))
+  directory = epath.Path(model_dir).absolute()
+  try:
+    with manager(directory) as opened:
+      args = ocp.args.Composite(state=ocp.args.PyTreeSave(tree))
+      opened.save(step, args=args, force=True)
+  except (OSError, ValueError) as error:
+    raise not_written(directory, step, error) from error
 
 
-def load_weights(path: str | os.PathLike, like: Tree | None = None) -> dict:
+def load_weights(
+  path: str | os.PathLike,
+  like: Tree | None = None,
+  modules: Sequence[str] | None = None,
+) -> dict:
   """Parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint_<step>.
 
   like: a parameter tree of jax.ShapeDtypeStruct, whose dtypes and shardings
-  are used; without it arrays come as they were saved. Raises UserError if
-  there is no checkpoint or it is of another architecture.
+  are used; without it arrays come as they were saved. modules: only these, by
+  their names at the top. Raises UserError if there is no checkpoint or it is of
+  another architecture.
   """
   directory, step = locate(path)
-  with _manager(directory, read_only=True) as manager:
+  with manager(directory, read_only=True) as opened:
     try:
-      saved = manager.item_metadata(step)['state'].tree
+      saved = opened.item_metadata(step)['state'].tree
+      theirs = {
+        name: x
+        for name, x in saved['target'].items()
+        if modules is None or name in modules
+      }
       if like is None:
         like = jax.tree.map(
-          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), saved['target']
+          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
         )
       target = {'target': dict(like)}
-      _check_same(_path(directory, step), {'target': saved['target']}, target)
-      args = ocp.args.Composite(state=_restore_args(target))
-      return manager.restore(step, args=args)['state']['target']
+      check_same(step_path(directory, step), {'target': theirs}, target)
+      args = ocp.args.Composite(state=restore_args(target))
+      return opened.restore(step, args=args)['state']['target']
     except UserError:
       raise
     except Exception as error:
       raise UserError(
-        f'the checkpoint {_path(directory, step)} is damaged or incomplete '
+        f'the checkpoint {step_path(directory, step)} is damaged or incomplete '
         f'({str(error).splitlines()[0][:200]}); name another checkpoint_<step>'
       ) from error
 
@@ -217,18 +116,18 @@ def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
   step = latest_step(model_dir)
   if step is None:
     return False
-  check(_path(epath.Path(model_dir).absolute(), step), like)
+  check(step_path(epath.Path(model_dir).absolute(), step), like)
   return True
 
 
 def check(path: str | os.PathLike, like: Tree) -> None:
   """Raises UserError if a checkpoint_<step> has another tree than `like`."""
   directory, step = locate(path)
-  with _manager(directory, read_only=True) as manager:
-    saved = manager.item_metadata(step)['state'].tree
+  with manager(directory, read_only=True) as opened:
+    saved = opened.item_metadata(step)['state'].tree
   if 'state' not in like:
     saved = {'target': saved['target']}
-  _check_same(_path(directory, step), saved, like)
+  check_same(step_path(directory, step), saved, like)
 
 
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
@@ -256,30 +155,32 @@ def _steps(directory: epath.Path) -> list[int]:
   ]
 
 
-def _manager(
-  directory: epath.Path, keep: int | None = None, read_only: bool = False
+def manager(
+  directory: epath.Path, read_only: bool = False, **options: Any
 ) -> ocp.CheckpointManager:
+  """Orbax's manager of a MODEL_DIR; options: of what it keeps."""
   return ocp.CheckpointManager(
     directory,
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=keep,
       step_prefix=PREFIX,
       # A reader must not sweep away what a training run is writing.
       cleanup_tmp_directories=not read_only,
       read_only=read_only,
+      **options,
     ),
     item_handlers={
       'state': ocp.PyTreeCheckpointHandler(use_ocdbt=True),
       'dataset': IteratorStateHandler(),
+      'sums': ocp.JsonCheckpointHandler(),
     },
   )
 
 
-def _path(directory: epath.Path, step: int) -> epath.Path:
+def step_path(directory: epath.Path, step: int) -> epath.Path:
   return directory / f'{PREFIX}_{step}'
 
 
-def _restore_args(like: Tree) -> ocp.args.PyTreeRestore:
+def restore_args(like: Tree) -> ocp.args.PyTreeRestore:
   # A T5X checkpoint also holds empty nodes: partial_restore passes over them.
   return ocp.args.PyTreeRestore(
     like,
@@ -297,7 +198,7 @@ def _local() -> jax.sharding.Sharding:
   return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def _check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
+def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
   """Raises UserError naming the first parameter that differs, both shapes."""
   ours = _shapes(like['target'])
   theirs = _shapes(saved['target'])
@@ -330,7 +231,7 @@ def _without_empty(tree: Tree) -> dict:
   return traverse_util.unflatten_dict(traverse_util.flatten_dict(tree))
 
 
-def _not_written(directory, step, error) -> UserError:
+def not_written(directory, step, error) -> UserError:
   name = 'the last checkpoint' if step is None else f'{PREFIX}_{step}'
   return UserError(
     f'{name} could not be written to {directory} '

@@ -113,7 +113,7 @@ def call(function: Callable[..., Any], **arguments: Any) -> Any:
   """Calls a function with what gin bound to its other parameters."""
   try:
     return gin.get_configurable(function)(**arguments)
-  except UserError as error:
+  except (UserError, OSError) as error:
     # gin appends in which configurable it was: of no use to who runs it.
     sentence = str(error).split('\n  In call to configurable')[0]
     raise UserError(sentence) from error

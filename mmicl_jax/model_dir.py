@@ -5,6 +5,7 @@ qformer_vocab.txt (BERT's, where an InstructBLIP Q-Former has one),
 config.gin (the operative configuration of the run), ledger.json.
 """
 
+import filecmp
 import json
 import os
 import shutil
@@ -57,7 +58,7 @@ def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
   target = Path(directory) / VOCABULARY
   if not Path(source).is_file():
     raise UserError(f'the vocabulary file {source} does not exist')
-  if Path(source).resolve() == target.resolve():
+  if target.is_file() and filecmp.cmp(source, target, shallow=False):
     return
   temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
   shutil.copyfile(source, temporary)

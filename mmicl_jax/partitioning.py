@@ -63,7 +63,8 @@ def mesh_sizes(
       'give positive sizes, and -1 to at most one axis.'
     )
   known = math.prod(size for size in sizes if size != -1)
-  sizes = [count // known if size == -1 else size for size in sizes]
+  left = max(count // known, 1)
+  sizes = [left if size == -1 else size for size in sizes]
   if math.prod(sizes) != count:
     shape = ', '.join(
       f'{axis}={size}' for axis, size in zip(MESH_AXES, sizes, strict=True)
@@ -99,8 +100,8 @@ def spec(
 ) -> PartitionSpec:
   """Mesh axes of an array whose axes have logical names.
 
-  Raises UserError for a name that the table lacks, and ValueError when two
-  axes of one array would take the same mesh axis.
+  Raises UserError for a name that the table lacks, and when two axes of one
+  array would take the same mesh axis.
   """
   table, taken, entries = dict(RULES), set(), []
   for name, size in zip(names, shape, strict=True):
@@ -114,7 +115,11 @@ def spec(
     if size % math.prod(mesh.shape[axis] for axis in axes):
       axes = ()
     if taken & set(axes):
-      raise ValueError(f'{tuple(names)} puts {axes} on two axes of one array')
+      raise UserError(
+        f'an array with the axes {", ".join(map(str, names))} would be split '
+        f'twice over the mesh axis {(taken & set(axes)).pop()}: give one of '
+        'the two another rule in partitioning.RULES'
+      )
     taken |= set(axes)
     entries.append(axes[0] if len(axes) == 1 else axes or None)
   return PartitionSpec(*entries)

@@ -26,6 +26,7 @@ def model(
   vit_layer_norm_eps: float | None = None,
   vocab_size: int | None = None,
   image_token: int | None = None,
+  lora: configs.LoRA | None = None,
 ) -> configs.MMICLConfig:
   """A preset run in a given way; None keeps the preset's value.
 
@@ -41,6 +42,7 @@ def model(
     param_dtype=param_dtype,
     remat=remat,
     scan_layers=scan_layers,
+    lora=lora,
   )
   replace = dataclasses.replace
   if dropout_rate is not None:

@@ -1,8 +1,5 @@
 """What a run's numbers must satisfy, under either trainer."""
 
-import math
-
-import jax
 from jax.sharding import Mesh
 
 from mmicl_jax.errors import UserError
@@ -27,10 +24,10 @@ def check(
       f'LOSS_MEAN is {loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
     )
   shards = mesh.shape['data'] * mesh.shape['fsdp']
-  parts = math.lcm(num_microbatches * shards, jax.process_count())
+  parts = num_microbatches * shards
   if batch_size % parts:
     raise UserError(
       f'BATCH_SIZE {batch_size} does not divide into {num_microbatches} '
-      f'microbatches over {shards} shards (data x fsdp) and '
-      f'{jax.process_count()} processes: use a multiple of {parts}'
+      f'microbatches over {shards} shards (data x fsdp): use a multiple of '
+      f'{parts}'
     )

@@ -45,6 +45,8 @@ PROFILES: dict[str, tuple[str, ...]] = {
     f'{_T5_SELF}/(query|key)/',
     f'{_T5_CROSS}/(query|key)/',
   ),
+  # Adapters in the place of stage 2's kernels; see lora.py.
+  'lora': ('^projector/', '/lora_[ab]$'),
   'all': ('',),
 }
 

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from mmicl_jax import checkpoints, partitioning, stages
+from mmicl_jax import checkpoints, lora, partitioning, stages
+from mmicl_jax.checkpointer import Checkpointer
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.train_step import Apply, Params, TrainState, train_step
@@ -84,9 +85,21 @@ class Layout:
       key
     )
 
-  def with_weights(self, path: str) -> tuple[TrainState, Params]:
-    """Step 0 with the weights of a checkpoint: step and optimizer are new."""
-    params = checkpoints.load_weights(path, self.params)
+  def with_weights(
+    self, path: str, key: jax.Array
+  ) -> tuple[TrainState, Params]:
+    """Step 0 with the weights of a checkpoint: step and optimizer are new.
+
+    Adapters, which it has none of, are random.
+    """
+    wanted, adapters = lora.split(self.params)
+    params = checkpoints.load_weights(path, wanted)
+    if adapters:
+      fresh = jax.jit(
+        lambda key: lora.split(mmicl.init_params(self.config, key))[1],
+        out_shardings=shardings_of(adapters),
+      )
+      params = stages.merge(fresh(key), params)
     trainable, frozen = stages.split(params, self.profile)
     start = jax.jit(self._start, out_shardings=shardings_of(self.state))
     return start(trainable), frozen
@@ -97,7 +110,7 @@ class Layout:
     return checkpoints.state_tree(params, state.step, state.opt_state)
 
   def resume(
-    self, checkpointer: checkpoints.Checkpointer
+    self, checkpointer: Checkpointer
   ) -> tuple[TrainState, Params, Any] | None:
     """The newest readable checkpoint and its iterator state, if any."""
     like = self.save_tree(self.state, self.frozen)
@@ -166,7 +179,10 @@ def compiled_step(layout: Layout, **options: Any):
 def to_device(
   batch: Mapping[str, np.ndarray], mesh: Mesh
 ) -> dict[str, jax.Array]:
-  """This process's rows as part of a batch over the whole mesh."""
+  """This process's rows as part of a batch over the whole mesh.
+
+  Which rows those are, multihost.batch_share tells.
+  """
   sharding = partitioning.batch_sharding(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, np.asarray(x))

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import serialization, traverse_util
 
-from mmicl_jax import checkpoints, optim, stages
+from mmicl_jax import checkpointer, checkpoints, optim, stages
 from mmicl_jax.errors import UserError
 from mmicl_jax.model_dir import (
   copy_vocabulary,
@@ -44,7 +44,7 @@ def like(t):
 
 
 def save(directory, *steps, keep=None):
-  c = checkpoints.Checkpointer(directory, keep=keep)
+  c = checkpointer.Checkpointer(directory, keep=keep)
   for step in steps:
     c.save(step, tree(step, scale=step), {'position': step})
   c.close()
@@ -99,7 +99,7 @@ def test_optimizer_state_is_named_as_t5x_names_it():
 
 def test_restores_what_was_saved(tmp_path):
   save(tmp_path, 5)
-  step, state, position = checkpoints.Checkpointer(tmp_path).restore_latest(
+  step, state, position = checkpointer.Checkpointer(tmp_path).restore_latest(
     like(tree(0))
   )
   assert step == 5 and position == {'position': 5}
@@ -111,12 +111,12 @@ def test_restores_what_was_saved(tmp_path):
 
 
 def test_empty_directory_has_no_checkpoint(tmp_path):
-  assert checkpoints.Checkpointer(tmp_path).restore_latest({}) is None
+  assert checkpointer.Checkpointer(tmp_path).restore_latest({}) is None
 
 
 def test_keeps_the_newest(tmp_path):
   save(tmp_path, 1, 2, 3, keep=2)
-  assert checkpoints.Checkpointer(tmp_path).steps() == [2, 3]
+  assert checkpointer.Checkpointer(tmp_path).steps() == [2, 3]
 
 
 def test_a_save_is_not_disturbed_by_donation(tmp_path):
@@ -126,7 +126,7 @@ def test_a_save_is_not_disturbed_by_donation(tmp_path):
 
   step = jax.jit(lambda t: {'a': t['a'] + 1}, donate_argnums=0)
   state = init()
-  c = checkpoints.Checkpointer(tmp_path)
+  c = checkpointer.Checkpointer(tmp_path)
   for i in range(4):
     c.save(i, checkpoints.state_tree(state, jnp.int32(i)))
     for _ in range(5):
@@ -149,7 +149,7 @@ def test_a_truncated_checkpoint_is_named_and_skipped(tmp_path, caplog):
   for path in (tmp_path / 'checkpoint_10/state').rglob('*'):
     if path.is_file() and path.parent.name == 'd':
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  c = checkpoints.Checkpointer(tmp_path)
+  c = checkpointer.Checkpointer(tmp_path)
   with caplog.at_level(logging.WARNING):
     step, state, _ = c.restore_latest(like(tree(0)))
   assert step == 5
@@ -172,7 +172,7 @@ def test_a_missing_file_is_a_torn_checkpoint(tmp_path, name):
     shutil.rmtree(path)
   else:
     path.unlink()
-  step, *_ = checkpoints.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  step, *_ = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
   assert step == 5
 
 
@@ -182,7 +182,7 @@ def test_an_interrupted_save_is_named_and_ignored(tmp_path, caplog):
     tmp_path / 'checkpoint_5',
     tmp_path / 'checkpoint_10.orbax-checkpoint-tmp-1',
   )
-  c = checkpoints.Checkpointer(tmp_path)
+  c = checkpointer.Checkpointer(tmp_path)
   assert 'checkpoint_10' in caplog.text and 'interrupted' in caplog.text
   assert c.restore_latest(like(tree(0)))[0] == 5
 
@@ -190,14 +190,14 @@ def test_an_interrupted_save_is_named_and_ignored(tmp_path, caplog):
 def test_nothing_readable_is_an_error(tmp_path):
   save(tmp_path, 5)
   (tmp_path / 'checkpoint_5/state/_METADATA').unlink()
-  c = checkpoints.Checkpointer(tmp_path)
+  c = checkpointer.Checkpointer(tmp_path)
   with pytest.raises(UserError, match='none of the checkpoints'):
     c.restore_latest(like(tree(0)))
 
 
 def test_another_architecture_is_named(tmp_path):
   save(tmp_path, 5)
-  c = checkpoints.Checkpointer(tmp_path)
+  c = checkpointer.Checkpointer(tmp_path)
   match = r'projector/kernel has shape \(2, 3\) there and \(2, 4\)'
   with pytest.raises(UserError, match=match):
     c.restore_latest(like(tree(0, width=4)))
@@ -210,7 +210,7 @@ def test_another_stage_is_named(tmp_path):
   save(tmp_path, 5)
   other = like(tree(0, profile=('^projector/',)))
   with pytest.raises(UserError, match='another trainable set'):
-    checkpoints.Checkpointer(tmp_path).restore_latest(other)
+    checkpointer.Checkpointer(tmp_path).restore_latest(other)
 
 
 def test_weights_take_the_dtype_and_sharding_asked_for(tmp_path):
@@ -242,7 +242,7 @@ def test_no_checkpoint_is_an_error(tmp_path):
 def test_a_directory_that_cannot_be_made(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match='model directory'):
-    checkpoints.Checkpointer(tmp_path / 'file' / 'model')
+    checkpointer.Checkpointer(tmp_path / 'file' / 'model')
 
 
 def test_model_json_round_trip(tmp_path):
@@ -262,3 +262,84 @@ def test_vocabulary_is_copied(tmp_path):
   copy_vocabulary(tmp_path, tmp_path / 'spiece.model')
   with pytest.raises(UserError, match='does not exist'):
     copy_vocabulary(tmp_path, tmp_path / 'b.model')
+
+
+def test_a_flipped_bit_is_found(tmp_path, caplog):
+  """Where no checksum of the file format looks."""
+  c = checkpointer.Checkpointer(tmp_path)
+  for step in (5, 10):
+    c.save(step, tree(step, scale=step), {'position': step})
+  c.close()
+  sums = tmp_path / 'checkpoint_10/sums/metadata'
+  values = json.loads(sums.read_text())
+  values['target/t5/key/kernel'] ^= 1
+  sums.write_text(json.dumps(values))
+  c = checkpointer.Checkpointer(tmp_path)
+  with caplog.at_level(logging.WARNING):
+    step, state, _ = c.restore_latest(like(tree(0)))
+  assert step == 5
+  assert_equal(state, tree(5, scale=5))
+  assert 'target/t5/key/kernel has other bits' in caplog.text
+  assert (tmp_path / 'torn_checkpoint_10').is_dir()
+
+
+def test_flipped_bytes_of_the_files_cost_one_checkpoint(tmp_path):
+  """Whatever byte it is: it is found, or it means nothing."""
+  save(tmp_path, 5, 10)
+  folder = tmp_path / 'checkpoint_10/state'
+  data = max(folder.rglob('d/*'), key=lambda p: p.stat().st_size)
+  whole = data.read_bytes()
+  found = 0
+  for place in range(0, len(whole), len(whole) // 6):
+    torn = bytearray(whole)
+    torn[place] ^= 0xFF
+    data.write_bytes(torn)
+    copy = tmp_path / str(place)
+    for step in (5, 10):
+      name = f'checkpoint_{step}'
+      shutil.copytree(tmp_path / name, copy / name)
+    step, state, _ = checkpointer.Checkpointer(copy).restore_latest(
+      like(tree(0))
+    )
+    assert_equal(state, tree(step, scale=step))
+    found += step == 5
+  assert found
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path):
+  resource = pytest.importorskip('resource')
+  save(tmp_path, 5)
+  big = {'a': jax.random.normal(jax.random.key(0), (512, 512))}
+  c = checkpointer.Checkpointer(tmp_path)
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+  try:
+    with pytest.raises(UserError) as error:
+      c.save(10, checkpoints.state_tree(big, jnp.int32(10)))
+      c.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert 'earlier checkpoints are intact: make room' in str(error.value)
+  assert len(str(error.value).splitlines()) == 1
+  c = checkpointer.Checkpointer(tmp_path)
+  assert c.steps() == [5]
+  assert c.restore_latest(like(tree(0)))[0] == 5
+
+
+def test_the_best_stays_beside_the_newest(tmp_path):
+  c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/loss')
+  for step, loss in enumerate((3.0, 1.0, float('nan'), 2.0), 1):
+    c.save(step, tree(step), None, {'eval/loss': loss})
+    c.wait()
+  assert c.steps() == [2, 4] and c.best() == 2
+  c.close()
+  # A resumed run knows what the former one found.
+  c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/loss')
+  c.save(5, tree(5), None, {'eval/loss': 1.5})
+  c.wait()
+  assert c.steps() == [2, 5] and c.best() == 2
+  c.save(6, tree(6))  # between evaluations
+  c.wait()
+  assert c.steps() == [2, 6]
+  with pytest.raises(UserError, match="BEST_BY is 'loss': choose eval/loss or"):
+    checkpointer.Checkpointer(tmp_path, best_by='loss')

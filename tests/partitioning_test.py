@@ -35,7 +35,7 @@ def test_mesh_axes_of_one_device_are_left_out():
 
 
 def test_two_axes_of_an_array_cannot_share_devices():
-  with pytest.raises(ValueError, match='two axes of one array'):
+  with pytest.raises(UserError, match='split twice over the mesh axis tensor'):
     partitioning.spec(('heads', 'mlp'), (4, 8), MESH)
 
 

@@ -23,6 +23,8 @@ RINGS = {
       'optim',
       'train_step',
       'flops',
+      'checksums',
+      'multihost',
     ),
     *('decoding', 'beam', 'sampling', 'processors', 'options'),
   ],

@@ -11,6 +11,7 @@ import pytest
 from flax import traverse_util
 
 from mmicl_jax import (
+  checkpointer,
   checkpoints,
   model_dir,
   optim,
@@ -180,7 +181,7 @@ def test_sigterm_saves_and_exits_with_0(whole, tmp_path):
   with pytest.raises(SystemExit) as exit:
     run(tmp_path, on_metrics=stop, save_every=100)
   assert exit.value.code == 0
-  assert checkpoints.Checkpointer(tmp_path).steps() == [2]
+  assert checkpointer.Checkpointer(tmp_path).steps() == [2]
   assert_bits_equal(run(tmp_path).params, result.params)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmicl_jax import model_dir
+from mmicl_jax import lora, model_dir
 from mmicl_jax.convert.atomic import new_directory
 from mmicl_jax.convert.loading import find, open_checkpoint, vocabulary
 from mmicl_jax.convert.memory import return_large_buffers
@@ -77,25 +77,28 @@ def to_pytorch(
 ) -> list[str]:
   """Writes a Hugging Face directory from a MODEL_DIR or checkpoint_<step>.
 
-  The vocabularies are those of the MODEL_DIR where no path is given. Raises
-  UserError; then nothing is left at out_dir.
+  Adapters are folded into their kernels. The vocabularies are those of the
+  MODEL_DIR where no path is given. Raises UserError; then nothing is left at
+  out_dir.
   """
   return_large_buffers()
   reader = CheckpointReader(checkpoint)
   directory = Path(reader.directory)
-  config = model_dir.read_config(directory)
+  config, shapes, read = lora.folded(
+    model_dir.read_config(directory), reader.shapes, reader.read
+  )
   tokenizer = tokenizer_path or vocabulary(directory)
   bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
   write_pretrained(
     config,
-    reader.shapes,
-    reader.read,
+    shapes,
+    read,
     out_dir,
     tokenizer,
     qformer_vocab=bert,
     shard_bytes=shard_bytes,
-    done=Progress(reader.shapes.values()),
+    done=Progress(shapes.values()),
   )
   notes = []
   if tokenizer is None:

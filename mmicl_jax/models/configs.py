@@ -69,6 +69,18 @@ class T5Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoRA:
+  """Low-rank adapters on the Dense modules whose path matches `on`.
+
+  They add alpha / rank times what their two factors give; see lora.py.
+  """
+
+  rank: int = 16
+  alpha: float = 16.0
+  on: str = '^t5/.*attention/(query|value)$'
+
+
+@dataclasses.dataclass(frozen=True)
 class Execution:
   """How the same mathematics runs.
 
@@ -76,12 +88,14 @@ class Execution:
   remat: 'none', 'minimal' (matrix products are kept) or 'full'.
   scan_layers: one traced layer under `lax.scan` with stacked parameters, or
     a Python loop with one parameter tree a layer (faster steps of decoding).
+  lora: adapters that stand beside the kernels; folding them in ends them.
   """
 
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   remat: str = 'none'
   scan_layers: bool = True
+  lora: LoRA | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +116,9 @@ def to_dict(config: MMICLConfig) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> MMICLConfig:
   """The inverse of `to_dict`; raises TypeError or KeyError on other keys."""
+  values = dict(values)
+  if lora := values['execution'].get('lora'):
+    values['execution'] = values['execution'] | {'lora': LoRA(**lora)}
   parts = {
     'vit': ViTConfig,
     'qformer': QFormerConfig,

@@ -5,6 +5,7 @@ softmax and norms in float32. Dropout is on exactly when the caller gives
 `rngs={'dropout': key}`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from flax.linen import spmd
 from jaxtyping import Array, Bool, Float
 
-from mmicl_jax.models.configs import Execution
+from mmicl_jax.models.configs import Execution, LoRA
 
 fan_in = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
@@ -73,6 +74,9 @@ class Dense(nn.Module):
     init = kernel_init(contracted, self.init_scale)
     kernel = param(self, 'kernel', init, shape, self.axes, self.execution)
     y = jnp.tensordot(x.astype(dtype), kernel.astype(dtype), contracted)
+    lora = self.execution.lora
+    if lora is not None and re.search(lora.on, '/'.join(self.path)):
+      y += self._low_rank(x.astype(dtype), contracted, lora)
     if self.use_bias:
       bias = param(
         self,
@@ -84,6 +88,27 @@ class Dense(nn.Module):
       )
       y += bias.astype(dtype)
     return y
+
+  def _low_rank(
+    self, x: Float[Array, '...'], contracted: int, lora: LoRA
+  ) -> Float[Array, '...']:
+    """Starts at zero: the second factor does."""
+    partitioned, init = nn.with_logical_partitioning, kernel_init(contracted)
+    dtype = jnp.dtype(self.execution.param_dtype)
+    a = self.param(
+      'lora_a',
+      partitioned(init, (*self.axes[:contracted], None)),
+      (*x.shape[-contracted:], lora.rank),
+      dtype,
+    )
+    b = self.param(
+      'lora_b',
+      partitioned(nn.initializers.zeros, (None, *self.axes[contracted:])),
+      (lora.rank, *self.features),
+      dtype,
+    )
+    low = jnp.tensordot(x, a.astype(x.dtype), contracted)
+    return jnp.tensordot(low, b.astype(x.dtype), 1) * (lora.alpha / lora.rank)
 
 
 class LayerNorm(nn.Module):
