@@ -7,18 +7,17 @@ minima, and how many of the answers' tokens agree.
 
 import argparse
 import json
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from mmicl_jax import report
-from mmicl_jax.bench_workers import Case, serve
+from mmicl_jax.bench_sides import Asked, Sides, save_random
+from mmicl_jax.bench_workers import Case
 from mmicl_jax.errors import UserError
-from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.presets import PRESETS
 
 TARGETS = {
@@ -31,9 +30,12 @@ TARGETS = {
 }
 
 
+WHAT = ('generate', 'train', 'features', 'quality', 'demo')
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
-  add('what', choices=['generate', 'quality', 'demo'], help='what to measure')
+  add('what', choices=WHAT, help='what to measure')
   add('--checkpoint', metavar='DIR', help='quality: of this model')
   add('--input', metavar='FILE', help='quality: on these records')
   add('--limit', type=int, default=64, help='quality: on so many')
@@ -50,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--json', action='store_true', help='print JSON')
   parser.epilog = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
+  mmicl bench train --sizes small --images 1
+  mmicl bench features --sizes small --images 4
   mmicl bench demo
   mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
 
@@ -61,6 +65,10 @@ def main(args: argparse.Namespace) -> int:
     rows = demo_bench.measure(args.rounds)
     print(json.dumps(rows, indent=2) if args.json else report.table(rows))
     return 0
+  if args.what in ('train', 'features'):
+    from mmicl_jax import bench_train
+
+    return bench_train.main(args)
   if args.what == 'quality':
     if args.checkpoint is None or args.input is None:
       raise UserError('bench quality needs --checkpoint DIR and --input FILE.')
@@ -114,61 +122,6 @@ def run(
     save_random(PRESETS[size], directory)
     with Sides(sides, directory, args.threads) as workers:
       return [measure(size, case, workers, args.rounds) for case in chosen]
-
-
-@runtime_checkable
-class Asked(Protocol):
-  """What can be measured: sides by name that run a case."""
-
-  names: Sequence[str]
-
-  def ask(self, name: str, case: Case) -> tuple[float, np.ndarray]: ...
-
-
-class Sides:
-  """The worker processes; `ask` runs a case on one of them."""
-
-  def __init__(self, sides: dict, directory: str, threads: int):
-    context = multiprocessing.get_context('spawn')
-    self.names: Sequence[str] = list(sides)
-    self._pipes, self._processes = {}, []
-    for name, (side, dtype) in sides.items():
-      ours, theirs = context.Pipe()
-      process = context.Process(
-        target=serve, args=(theirs, side, directory, dtype, threads)
-      )
-      process.start()
-      theirs.close()
-      self._pipes[name] = ours
-      self._processes.append(process)
-      self._receive(name)
-
-  def ask(self, name: str, case: Case) -> tuple[float, np.ndarray]:
-    self._pipes[name].send(case)
-    return self._receive(name)
-
-  def _receive(self, name: str) -> Any:
-    try:
-      return self._pipes[name].recv()
-    except EOFError as error:
-      raise UserError(
-        f'the process of {name} ended: see its message above, or measure a '
-        'smaller size.'
-      ) from error
-
-  def __enter__(self) -> 'Sides':
-    return self
-
-  def __exit__(self, *_) -> None:
-    for pipe in self._pipes.values():
-      try:
-        pipe.send(None)
-      except OSError:
-        pass  # that process has ended
-    for process in self._processes:
-      process.join(10)
-      if process.is_alive():
-        process.terminate()
 
 
 def measure(
@@ -233,63 +186,3 @@ def table(results: Sequence[dict[str, Any]]) -> list[str]:
       cells.append(f'within {result["difference"]:.1g}')
     lines.append(' | '.join(cells))
   return [f'| {line} |' for line in lines]
-
-
-def save_random(config: MMICLConfig, directory: str) -> None:
-  """A random BLIP-2 of this size as transformers saves it."""
-  try:
-    import torch
-    import transformers
-  except ImportError as error:
-    raise UserError(
-      'the benchmark compares with transformers: install torch and transformers'
-    ) from error
-  transformers.utils.logging.disable_progress_bar()
-  vit, qformer, t5 = config.vit, config.qformer, config.t5
-  theirs: Any = transformers.Blip2Config(
-    vision_config={
-      'hidden_size': vit.hidden_size,
-      'num_hidden_layers': vit.num_layers,
-      'num_attention_heads': vit.num_heads,
-      'intermediate_size': vit.mlp_dim,
-      'image_size': vit.image_size,
-      'patch_size': vit.patch_size,
-    },
-    qformer_config={
-      'hidden_size': qformer.hidden_size,
-      'num_hidden_layers': qformer.num_layers,
-      'num_attention_heads': qformer.num_heads,
-      'intermediate_size': qformer.mlp_dim,
-      'encoder_hidden_size': vit.hidden_size,
-    },
-    text_config={
-      'model_type': 't5',
-      'd_model': t5.hidden_size,
-      'd_kv': t5.head_dim,
-      'd_ff': t5.mlp_dim,
-      'num_layers': t5.num_encoder_layers,
-      'num_decoder_layers': t5.num_decoder_layers,
-      'num_heads': t5.num_heads,
-      'vocab_size': t5.vocab_size,
-      'feed_forward_proj': 'gated-gelu',
-      'dense_act_fn': t5.activation,
-      'tie_word_embeddings': False,
-      'decoder_start_token_id': 0,
-    },
-    num_query_tokens=qformer.num_queries,
-    image_token_index=config.image_token,
-  )
-  theirs.image_token_index = config.image_token
-  theirs.tie_word_embeddings = False
-  torch.manual_seed(0)
-  model = transformers.Blip2ForConditionalGeneration(theirs)
-  with torch.no_grad():
-    for name, parameter in model.named_parameters():
-      if parameter.ndim > 1:
-        # Of the size of trained weights, so that answers are not all alike.
-        parameter.normal_(0, parameter[0].numel() ** -0.5)
-      elif 'norm' in name:
-        parameter.fill_(float(name.endswith('weight')))
-    head = model.language_model.lm_head
-    head.weight = torch.nn.Parameter(torch.randn_like(head.weight) * 0.05)
-  model.save_pretrained(directory)

@@ -194,14 +194,19 @@ class Theirs:
 
 
 def serve(
-  pipe: Connection, side: str, directory: str, dtype: str, threads: int
+  pipe: Connection, side: Any, directory: str, dtype: str, threads: int
 ) -> None:
-  """A process: (case) -> (seconds, output), until None."""
+  """A process: (case) -> (seconds, output), until None.
+
+  side: 'ours', 'theirs', or what makes one of (directory, dtype, threads).
+  """
   if hasattr(os, 'sched_setaffinity'):
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
-  made: Side
-  if side == 'ours':
+  made: Any
+  if callable(side):
+    made = side(directory, dtype, threads)
+  elif side == 'ours':
     made = Ours(directory, dtype)
   else:
     made = Theirs(directory, dtype, threads)

@@ -63,6 +63,18 @@ def load_image(
     return _resize(image, size, name)
 
 
+def content(source: Source, root: str | os.PathLike[str] = '') -> bytes:
+  """What identifies an image: its file's bytes, or its shape and pixels.
+
+  Raises UserError, naming the file, if it cannot be read.
+  """
+  if isinstance(source, Image.Image):
+    source = np.asarray(_to_rgb(source))
+  if isinstance(source, np.ndarray):
+    return repr(source.shape).encode() + np.ascontiguousarray(source).tobytes()
+  return _read(source, Path(root))[0]
+
+
 def _resize(
   image: Image.Image, size: int, name: str
 ) -> UInt8[np.ndarray, 'size size 3']:

@@ -30,7 +30,8 @@ def samples(
         batch['decoder_target_tokens'][i],
       )
     )
-    images = [x for x in np.asarray(batch['encoder_images'][i]) if x.any()]
+    pixels = batch.get('encoder_images', {i: ()})[i]  # absent: cached
+    images = [x for x in np.asarray(pixels) if x.any()]
     text = f'{collapse(prompt)}\n\n**{answer}**'
     found.append((text, _png(images) if images else None))
   return found

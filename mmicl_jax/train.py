@@ -20,15 +20,17 @@ import optax
 from jax.sharding import Mesh
 
 from mmicl_jax import (
-  checkpoints,
   gin_utils,
+  multihost,
   optim,
   partitioning,
   settings,
   stages,
 )
 from mmicl_jax import model_dir as files
+from mmicl_jax.checkpointer import Checkpointer
 from mmicl_jax.errors import UserError
+from mmicl_jax.feature_cache import check as check_features
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.preemption import Preemption
 from mmicl_jax.profiling import Trace
@@ -95,9 +97,11 @@ def train(
   seed: int = 0,
   save_every: int = 1000,
   keep: int | None = 3,
+  best_by: str | None = None,
   log_every: int = 10,
   eval_data: BatchSource | None = None,
   eval_every: int | None = None,
+  feature_cache: str | os.PathLike | None = None,
   vocabulary: str | os.PathLike | None = None,
   tensorboard: bool | None = False,
   on_metrics: Callable[[int, Mapping[str, float]], None] | None = None,
@@ -113,6 +117,9 @@ def train(
   loss_mean: 'tokens' or 'microbatch', see train_step.gradients.
   init_from: a checkpoint whose weights a new run starts with (stage 1 to
     stage 2, or converted weights); a run being resumed does not read it.
+  keep, best_by: see Checkpointer; with best_by each evaluation saves.
+  feature_cache: where the features in train_data come from; its fingerprint
+    must be that of the weights.
   on_metrics: is given the step and the means since the last call.
   tensorboard: None writes summaries where the package is installed.
   config_text: saved as config.gin.
@@ -122,10 +129,15 @@ def train(
   """
   mesh = mesh or partitioning.make_mesh()
   settings.check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
+  if best_by is not None and (eval_data is None or not eval_every):
+    raise UserError(
+      f'BEST_BY={best_by!r} needs an evaluation: give EVAL_DATA and EVAL_EVERY'
+    )
+  _, parts = multihost.batch_share(mesh)
   chain = optimizer(learning_rate)
   layout = Layout.of(model, trainable, chain, mesh, frozen_dtype)
   ledger = layout.ledger()
-  checkpointer = checkpoints.Checkpointer(model_dir, keep=keep)
+  checkpointer = Checkpointer(model_dir, keep=keep, best_by=best_by)
   if jax.process_index() == 0:
     _describe(checkpointer.directory, model, vocabulary, ledger, config_text)
 
@@ -139,10 +151,13 @@ def train(
     elif seek := getattr(train_data, 'seek', None):
       seek(int(state.step))  # T5X saves no place that we can read
   elif init_from is not None:
-    state, frozen = layout.with_weights(os.fspath(init_from))
+    state, frozen = layout.with_weights(os.fspath(init_from), init_key)
   else:
     state, frozen = layout.random(init_key)
 
+  if feature_cache is not None:
+    params = stages.merge(state.params, frozen)
+    check_features(feature_cache, model, state.params, params)
   apply = apply_fn(model, mesh)
   step_fn = compiled_step(
     layout,
@@ -166,11 +181,11 @@ def train(
   )
   saved = start if resumed is not None else None
 
-  def save(step: int) -> None:
+  def save(step: int, metrics: Mapping[str, float] | None = None) -> None:
     nonlocal saved
     if step != saved:
       tree = layout.save_tree(state, frozen)
-      checkpointer.save(step, tree, train_data.get_state())
+      checkpointer.save(step, tree, train_data.get_state(), metrics)
       saved = step
 
   trace = Trace(checkpointer.directory, start, profile)
@@ -184,7 +199,7 @@ def train(
         checkpointer.close()
         log.say(f'stopped by SIGTERM: saved at step {step - 1}')
         raise SystemExit(0)
-      batch = _next(stream, batch_size, step)
+      batch = _next(stream, batch_size, parts, step)
       if step == start + 1:
         kind = jax.devices()[0].device_kind
         meter = Meter(model, trainable, batch, kind, jax.device_count())
@@ -198,11 +213,16 @@ def train(
       log.show(step)
       if eval_data is not None and eval_every and step % eval_every == 0:
         params = stages.merge(state.params, frozen)
-        log.write(step, evaluate(params, eval_data))
+        evaluated = evaluate(params, eval_data)
+        log.write(step, evaluated)
+        if best_by is not None:
+          save(step, evaluated)
       if step % save_every == 0:
         save(step)
     save(int(state.step))
     checkpointer.close()
+    if best_by is not None:
+      log.say(f'best by {best_by}: checkpoint_{checkpointer.best()}')
   params = stages.merge(state.params, frozen)
   return Result(params, int(state.step), log.last, ledger)
 
@@ -248,7 +268,7 @@ def _describe(directory, model, vocabulary, ledger, config_text) -> None:
     files.write_text(directory / files.GIN, config_text)
 
 
-def _next(stream: Iterator, batch_size: int, step: int):
+def _next(stream: Iterator, batch_size: int, parts: int, step: int):
   try:
     batch, _ = next(stream)
   except StopIteration:
@@ -257,10 +277,10 @@ def _next(stream: Iterator, batch_size: int, step: int):
       'TRAIN_STEPS'
     ) from None
   rows = len(next(iter(batch.values())))
-  if rows * jax.process_count() != batch_size:
+  if rows * parts != batch_size:
     raise UserError(
-      f'the data gives {rows} rows a batch in each of {jax.process_count()} '
-      f'processes, but BATCH_SIZE is {batch_size}: make them agree'
+      f'the data gives {rows} rows a batch in each of {parts} processes, but '
+      f'BATCH_SIZE is {batch_size}: make them agree'
     )
   return batch
 
@@ -285,6 +305,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='trace five of the first steps into MODEL_DIR, for xprof',
   )
+  multihost.add_arguments(parser)
   parser.epilog = """example:
   mmicl train --gin_file=models/base.gin --gin_file=stages/pretrain.gin \\
     --gin_file=meshes/cpu.gin --gin_file=runs/train.gin \\
@@ -294,5 +315,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   gin_utils.parse(args.gin_file, args.gin_binding)
+  multihost.start(args)
   gin_utils.call(train, config_text=gin.config_str(), profile=args.profile)
   return 0

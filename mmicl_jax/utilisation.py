@@ -48,10 +48,11 @@ class Meter:
     kind: of each device, as JAX has it.
     """
     words = batch.get('qformer_input_tokens')
+    images = batch.get('encoder_images')  # none: cached, no tower runs
     lengths = flops.Lengths(
       inputs=batch['encoder_input_tokens'].shape[1],
       targets=batch['decoder_target_tokens'].shape[1],
-      images=batch['encoder_images'].shape[1],
+      images=0 if images is None else images.shape[1],
       instruction=0 if words is None else words.shape[1],
     )
     self._flops = flops.train_step(model, trainable, lengths)

@@ -68,3 +68,18 @@ def test_quality_of_eight_bits(tmp_path, capsys):
   assert int8['megabytes'] < 0.6 * float32['megabytes']
   assert 0 < int8['logit_error'] < 0.1 and 0 < bfloat16['logit_error'] < 0.1
   assert main(['bench', 'quality']) == 2
+
+
+def test_training_runs_on_both_sides(capsys):
+  pytest.importorskip('transformers')
+  arguments = ['bench', 'train', '--sizes', 'tiny', '--images', '2', '--json']
+  assert main([*arguments, '--rounds', '2']) == 0
+  (result,) = json.loads(capsys.readouterr().out)
+  assert result['losses_within'] < 1e-4  # three steps from equal weights
+  assert {len(x) for x in result['seconds'].values()} == {2}
+
+
+def test_features_take_the_place_of_images(capsys):
+  arguments = ['bench', 'features', '--sizes', 'tiny', '--images', '2']
+  assert main([*arguments, '--rounds', '1']) == 0
+  assert '| tiny | stage-2 step, batch 4, 2 images |' in capsys.readouterr().out

@@ -80,6 +80,10 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
   [
     (['--gin.TRAIN_STEPSS=1'], 'did you mean TRAIN_STEPS'),
     (["--gin.DATA='none.jsonl'"], 'none.jsonl does not exist'),
+    (['--gin.partitioning.make_mesh.fsdp=3'], 'needs 3 devices'),
+    (["--gin.FEATURE_CACHE='none'"], 'none holds no features'),
+    (["--gin.BEST_BY='loss'"], "BEST_BY is 'loss'"),
+    (['--process_count=2'], 'belong together'),
     (['--gin.NUM_MICROBATCHES=4'], 'BATCH_SIZE 2 does not divide'),
     (["--gin.TRAINABLE='stage2'"], "unknown profile 'stage2'"),
     (['--gin.presets.model.image_token=7'], 'vocabulary that belongs'),
@@ -114,3 +118,21 @@ def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
     assert cli.main(arguments(data, tmp_path / 'n', *wider)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert 'of another architecture: the parameter t5/' in line
+
+
+def test_a_full_disk_loses_nothing(data, tmp_path, capsys):
+  resource = pytest.importorskip('resource')
+  more = ['--gin.EVAL_DATA=None', '--gin.TENSORBOARD=False']
+  assert cli.main(arguments(data, tmp_path, *more)) == 0
+  more += ['--gin.TRAIN_STEPS=3']
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+  capsys.readouterr()
+  try:
+    assert cli.main(arguments(data, tmp_path, *more)) == 2
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert line.startswith('mmicl: ') and 'checkpoints are intact' in line
+  assert cli.main(arguments(data, tmp_path, *more)) == 0
+  assert 'resuming at step 2' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`mmicl data check | stats | show`: is a MIC file sound, and what is in it?"""
+"""`mmicl data check | stats | show | cache-features`: all about MIC files."""
 
 import argparse
 import collections
@@ -64,12 +64,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='how many records, spread over the file (default 20)',
   )
 
+  cache = _action(
+    actions,
+    'cache-features',
+    'compute what frozen towers see in the images, once, for stage 2',
+    'mmicl data cache-features train.jsonl --checkpoint runs/one --out cache',
+  )
+  cache.add_argument(
+    '--checkpoint', required=True, help='MODEL_DIR or checkpoint_<step>'
+  )
+  cache.add_argument('--out', required=True, help='the folder to write or fill')
+  cache.add_argument(
+    '--dtype',
+    choices=('bfloat16', 'float32'),
+    default='bfloat16',
+    help='of the computation and of the features (default %(default)s)',
+  )
+  cache.add_argument(
+    '--batch_size', type=int, default=16, help='images at once (%(default)s)'
+  )
+  _json(cache)
+
 
 def main(args: argparse.Namespace) -> int:
   if args.action == 'check':
     return _check(args)
   if args.action == 'stats':
     return _stats(args)
+  if args.action == 'cache-features':
+    return _cache(args)
   return _show(args)
 
 
@@ -170,6 +193,24 @@ def _stats(args: argparse.Namespace) -> int:
   )
   for rows in tables:
     print('\n' + report.table(rows))
+  return 0
+
+
+def _cache(args: argparse.Namespace) -> int:
+  from mmicl_jax import feature_cache  # JAX: the other actions need none
+
+  images, added = feature_cache.write(
+    [args.file],
+    args.checkpoint,
+    args.out,
+    data_dir=args.data_dir,
+    dtype=args.dtype,
+    batch_size=args.batch_size,
+  )
+  if args.json:
+    print(json.dumps({'out': args.out, 'images': images, 'added': added}))
+  else:
+    print(f'{args.out}: {images:,} images, {added:,} of them new')
   return 0
 
 

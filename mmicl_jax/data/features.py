@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mmicl_jax.context import IMAGE, Example, collapse, spans
+from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.errors import UserError
 from mmicl_jax.images import load_image
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
@@ -66,12 +67,14 @@ def featurize(
   *,
   qformer_tokenizer: BertTokenizer | None = None,
   on_truncation: Callable[[Truncation], None] = _warn,
+  features_of: FeatureStore | None = None,
 ) -> Features:
   """Returns the row of a Batch that holds the example, padded with 0.
 
   encoder_input_tokens i32[T] (end token included), encoder_images u8[N,H,W,3],
   decoder_input_tokens, decoder_target_tokens, decoder_loss_weights i32[U] and,
-  if spec.qformer_length is set, qformer_input_tokens i32[S].
+  if spec.qformer_length is set, qformer_input_tokens i32[S]. With
+  `features_of`, encoder_features [N,Q,E] take the place of encoder_images.
 
   Raises UserError, naming the example, if images and 图 do not match, an image
   cannot be read, or images and declarations alone exceed the lengths.
@@ -92,9 +95,7 @@ def featurize(
     'encoder_input_tokens': _padded(
       [*ids, tokenizer.eos_id], spec.inputs_length
     ),
-    'encoder_images': pad_images(
-      _load(fitted, spec.image_size, name), spec.max_images, spec.image_size
-    ),
+    **_vision(fitted, spec, name, features_of),
     'decoder_input_tokens': np.concatenate(
       [np.zeros(1, np.int32), target_tokens[:-1]]
     ),
@@ -112,13 +113,15 @@ def featurize(
   return features
 
 
-def empty(spec: FeatureSpec) -> Features:
+def empty(
+  spec: FeatureSpec, features_of: FeatureStore | None = None
+) -> Features:
   """A row without text, images and loss: the padding of a last batch."""
   inputs = np.zeros(spec.inputs_length, np.int32)
   targets = np.zeros(spec.targets_length, np.int32)
   features = {
     'encoder_input_tokens': inputs,
-    'encoder_images': pad_images([], spec.max_images, spec.image_size),
+    **_vision(None, spec, '', features_of),
     'decoder_input_tokens': targets,
     'decoder_target_tokens': targets,
     'decoder_loss_weights': targets,
@@ -223,6 +226,26 @@ def _without_words(inputs: str, count: int) -> str:
       count -= min(count, found)
     parts.append(text)
   return ''.join(parts)
+
+
+def _vision(
+  example: Example | None,
+  spec: FeatureSpec,
+  name: str,
+  features_of: FeatureStore | None,
+) -> Features:
+  """A row's images (of no example: none), or their features, padded."""
+  if features_of is None:
+    loaded = _load(example, spec.image_size, name) if example else []
+    padded = pad_images(loaded, spec.max_images, spec.image_size)
+    return {'encoder_images': padded}
+  rows = np.zeros((spec.max_images, *features_of.shape), features_of.dtype)
+  for i, image in enumerate(example.images if example else ()):
+    try:
+      rows[i] = features_of.lookup(image)
+    except UserError as error:
+      raise UserError(f'{name}: {error}') from error
+  return {'encoder_features': rows}
 
 
 def _load(

@@ -19,6 +19,7 @@ import grain
 import numpy as np
 
 from mmicl_jax.context import Example
+from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import (
   Features,
   FeatureSpec,
@@ -163,6 +164,7 @@ def make_loader(
   workers: int = 0,
   skip_bad_records: bool = False,
   qformer_tokenizer: BertTokenizer | None = None,
+  features_of: FeatureStore | None = None,
 ) -> Loader:
   """A loader of `batch_size` rows per process and step.
 
@@ -174,7 +176,8 @@ def make_loader(
 
   A bad record raises UserError, naming file and line, when its turn comes; with
   `skip_bad_records` its row is left empty and counted. `workers` > 0 decodes in
-  so many processes: call it under `if __name__ == '__main__'`.
+  so many processes: call it under `if __name__ == '__main__'`. `features_of`:
+  gives features in the place of images.
   """
   sources = [sources] if isinstance(sources, Source) else list(sources)
   if empty_one := [source.name for source in sources if not len(source.data)]:
@@ -217,6 +220,7 @@ def make_loader(
     qformer_tokenizer,
     global_batch,
     range(process_index * batch_size, (process_index + 1) * batch_size),
+    features_of,
   )
   num_steps = None if size is None else math.ceil(size / global_batch)
   return Loader(rows, num_steps, fingerprint, workers, skip_bad_records)
@@ -311,13 +315,14 @@ class _Rows:
   qformer_tokenizer: BertTokenizer | None
   global_batch: int
   offsets: range
+  features_of: FeatureStore | None = None
 
   def __call__(self, step: int) -> tuple[Features, BatchInfo]:
     step = int(step)
     rows, ids, skipped, truncated = [], [], [], []
     for offset in self.offsets:
       position = step * self.global_batch + offset
-      row, name = empty(self.spec), ''
+      row, name = empty(self.spec, self.features_of), ''
       if self.size is None or position < self.size:
         source, index = self.stream[position]
         try:
@@ -328,6 +333,7 @@ class _Rows:
             self.spec,
             qformer_tokenizer=self.qformer_tokenizer,
             on_truncation=truncated.append,
+            features_of=self.features_of,
           )
         except UserError as error:
           skipped.append(str(error))

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import jax
+from jax.sharding import Mesh
 
+from mmicl_jax import multihost
+from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.loader import Loader, make_loader
 from mmicl_jax.data.sources import sources
@@ -30,21 +32,31 @@ def loader(
   num_epochs: int | None = None,
   workers: int = 0,
   skip_bad_records: bool = False,
+  mesh: Mesh | None = None,
+  feature_cache: str | None = None,
 ) -> Loader:
   """Reads record files, mixed by their sizes, in the shapes of a model.
 
-  batch_size: over all processes. templates: see data.sources. num_epochs: None
-  repeats for ever, if `shuffle` in a new order each time; a number is for
-  evaluation, which is never shuffled.
+  batch_size: over all processes; mesh: says which rows a process reads, see
+  multihost.batch_share. templates: see data.sources. num_epochs: None repeats
+  for ever, if `shuffle` in a new order each time; a number is for evaluation,
+  which is never shuffled.
   qformer_vocabulary: BERT's vocab.txt; without it the Q-Former reads no text,
-  as in all published scripts. Raises UserError for a missing file or a
-  vocabulary that is not the model's.
+  as in all published scripts. feature_cache: a folder of `mmicl data
+  cache-features` whose features take the images' place. Raises UserError for a
+  missing file or a vocabulary that is not the model's.
   """
+  if feature_cache is not None and qformer_vocabulary is not None:
+    raise UserError(
+      'FEATURE_CACHE holds what the Q-Former sees without text: unset it or '
+      'QFORMER_VOCABULARY'
+    )
   tokenizer = Tokenizer(vocabulary)
   check_vocabulary(tokenizer, model, vocabulary)
   bert = (
     None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
   )
+  index, count = multihost.batch_share(mesh)
   return make_loader(
     sources(data, data_dir, templates, seed),
     spec(
@@ -55,15 +67,16 @@ def loader(
       None if bert is None else qformer_length,
     ),
     tokenizer,
-    batch_size // jax.process_count(),
+    batch_size // count,
     seed=seed,
     shuffle=shuffle and num_epochs is None,
     num_epochs=num_epochs,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=index,
+    process_count=count,
     workers=workers,
     skip_bad_records=skip_bad_records,
     qformer_tokenizer=bert,
+    features_of=None if feature_cache is None else FeatureStore(feature_cache),
   )
 
 

@@ -71,8 +71,11 @@ class MMICL(nn.Module):
     tokens = batch['encoder_input_tokens']
     x = self.t5.embed(tokens)
     images = batch.get('encoder_images')
-    if images is not None and images.shape[1]:
-      visual = self.embed_images(images, batch.get('qformer_input_tokens'))
+    features = batch.get('encoder_features')
+    if features is None and images is not None and images.shape[1]:
+      features = self.read_images(images, batch.get('qformer_input_tokens'))
+    if features is not None:
+      visual = self.projector(features)
       visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
       x = splice(x, visual, tokens == self.config.image_token)
     return self.t5.encode(x, tokens != PAD)
@@ -83,6 +86,14 @@ class MMICL(nn.Module):
     instruction: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q D']:
     """Visual tokens in T5's space; a row's images share its instruction."""
+    return self.projector(self.read_images(images, instruction))
+
+  def read_images(
+    self,
+    images: Images,
+    instruction: Int[Array, 'B S'] | None = None,
+  ) -> Float[Array, 'B N Q E']:
+    """What the Q-Former sees in images: the input of the projector."""
     batch, count = images.shape[:2]
     pixels = normalise(images).reshape(-1, *images.shape[2:])
     features = self.vit(pixels.astype(self.config.execution.dtype))
@@ -92,8 +103,8 @@ class MMICL(nn.Module):
     )
     if instruction is not None:
       instruction = jnp.repeat(instruction, count, axis=0)
-    visual = self.projector(self.qformer(queries, features, instruction))
-    return visual.reshape(batch, count, *visual.shape[1:])
+    read = self.qformer(queries, features, instruction)
+    return read.reshape(batch, count, *read.shape[1:])
 
   def decode(
     self,

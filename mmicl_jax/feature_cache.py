@@ -1,0 +1,161 @@
+"""Features of images, computed once: what the frozen towers of stage 2 give.
+
+The Q-Former's output, without instruction text and dropout, is a function of
+the image and of the weights of ViT, Q-Former and query tokens. The fingerprint
+of the latter two stands in the store; training refuses another one.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Float, UInt8
+
+from mmicl_jax import checkpoints, checksums, images, model_dir
+from mmicl_jax.data import feature_store
+from mmicl_jax.data.loader import Source
+from mmicl_jax.data.sources import example, sources
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs, mmicl
+from mmicl_jax.progress import ProgressBar
+
+TOWERS = ('vit', 'qformer', 'query_tokens')
+PER_SHARD = 4096  # images; 200 MB of 32 x 768 bfloat16
+
+
+def fingerprint(config: configs.MMICLConfig, params: Mapping[str, Any]) -> str:
+  """Of the towers' sizes and weights, these rounded to bfloat16."""
+  towers = {
+    name: x.astype(jnp.bfloat16)
+    for name, x in traverse_util.flatten_dict(
+      {name: params[name] for name in TOWERS}, sep='/'
+    ).items()
+  }
+  sizes = configs.to_dict(config)
+  described = {
+    'vit': sizes['vit'],
+    # Neither dropout nor the room for words plays a part.
+    'qformer': {
+      name: x
+      for name, x in sizes['qformer'].items()
+      if name not in ('dropout_rate', 'vocab_size', 'max_positions')
+    },
+    'weights': checksums.of(towers),
+  }
+  text = json.dumps(described, sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def check(
+  directory: str | os.PathLike,
+  config: configs.MMICLConfig,
+  trainable: Mapping[str, Any],
+  params: Mapping[str, Any],
+) -> None:
+  """Raises UserError unless a run may read a store instead of its towers."""
+  if trained := sorted(set(trainable) & set(TOWERS)):
+    raise UserError(
+      f'FEATURE_CACHE stands for frozen towers, but this stage trains '
+      f'{", ".join(trained)}: unset FEATURE_CACHE'
+    )
+  index = feature_store.read_index(Path(directory))
+  if index['fingerprint'] != fingerprint(config, params):
+    raise UserError(
+      f'the features in {directory} are those of another model: write them '
+      'anew, by mmicl data cache-features with the weights of this run'
+    )
+
+
+def write(
+  files: Iterable[str],
+  checkpoint: str,
+  out: str | os.PathLike,
+  *,
+  data_dir: str | None = None,
+  dtype: str = 'bfloat16',
+  batch_size: int = 16,
+) -> tuple[int, int]:
+  """Adds the images of record files; (how many, of them new).
+
+  dtype: of the computation and of what is stored. Goes on where a former call
+  ended. Raises UserError for another model's store, a bad record or image.
+  """
+  directory, _ = checkpoints.locate(checkpoint)
+  config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
+  params = checkpoints.load_weights(checkpoint, modules=TOWERS)
+  store = Path(out)
+  feature_store.write_index(
+    store,
+    {
+      'fingerprint': fingerprint(config, params),
+      'queries': config.qformer.num_queries,
+      'width': config.qformer.hidden_size,
+      'dtype': dtype,
+    },
+  )
+  reader = feature_store.FeatureStore(store)
+  embed = embedder(config, params)
+  seen: set[bytes] = set()
+
+  parts = [p for file in files for p in sources(file, data_dir, None, 0, False)]
+  with ProgressBar('records', sum(len(part.data) for part in parts)) as bar:
+    new = _unseen(parts, seen, reader, config.vit.image_size, bar)
+    added = 0
+    while shard := list(itertools.islice(new, PER_SHARD)):
+      keys, pixels = zip(*shard, strict=True)
+      rows = [
+        embed(np.stack(pixels[i : i + batch_size]), batch_size)
+        for i in range(0, len(pixels), batch_size)
+      ]
+      feature_store.write_shard(store, keys, np.concatenate(rows))
+      added += len(keys)
+  return len(seen), added
+
+
+def _unseen(
+  parts: Sequence[Source],
+  seen: set[bytes],
+  known: feature_store.FeatureStore,
+  size: int,
+  bar: ProgressBar,
+) -> Iterator[tuple[bytes, UInt8[np.ndarray, 'size size 3']]]:
+  """Keys and pixels of the records' images, each once; fills `seen`."""
+  done = 0
+  for part in parts:
+    for i in range(len(part.data)):
+      for source in example(part.data[i], i)[0].images:
+        key = feature_store.key_of(source)
+        if key not in seen and key not in known:
+          yield key, images.load_image(source, size)
+        seen.add(key)
+      done += 1
+      bar.step(done)
+
+
+def embedder(config: configs.MMICLConfig, params: Mapping[str, Any]):
+  """(images, rows) -> features; fewer images than rows are padded."""
+  module = mmicl.MMICL(config)
+
+  @jax.jit
+  def run(params, pixels):
+    read = module.apply(
+      {'params': params}, pixels[:, None], method=module.read_images
+    )
+    return read[:, 0]
+
+  def embed(
+    pixels: UInt8[np.ndarray, 'N H W 3'], rows: int
+  ) -> Float[np.ndarray, 'N Q E']:
+    padded = np.zeros((rows, *pixels.shape[1:]), np.uint8)
+    padded[: len(pixels)] = pixels
+    return np.asarray(run(params, padded))[: len(pixels)]
+
+  return embed
