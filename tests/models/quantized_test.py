@@ -1,12 +1,18 @@
 """Eight-bit kernels: close to the original, and opened only where used."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmicl_jax.models import configs
-from mmicl_jax.models.mmicl import MMICL, example_batch, init_params
+from mmicl_jax.models.mmicl import (
+  MMICL,
+  abstract_params,
+  example_batch,
+  init_params,
+)
 from mmicl_jax.models.quantized import (
   Quantized,
   keep_in_loop,
@@ -68,3 +74,16 @@ def test_boxes_are_not_opened_before_the_loop():
   text = jax.jit(run).lower(box, jnp.ones((1, 64))).compile().as_text()
   [loop] = [line for line in text.splitlines() if ' while(' in line]
   assert 's8[64,64]' in loop and 'f32[64,64]' not in loop
+
+
+def test_xxl_in_eight_bits_fits_a_chip_of_16_gib():
+  config = configs.with_execution(
+    configs.XXL, scan_layers=False, dtype='bfloat16', param_dtype='bfloat16'
+  )
+  plain = nn.unbox(abstract_params(config))
+  eight = jax.eval_shape(quantize, plain)
+  before, after = (
+    sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) / 2**30
+    for tree in (plain, eight)
+  )
+  assert before > 22 and after < 12
