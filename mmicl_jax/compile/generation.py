@@ -55,27 +55,8 @@ def reports(
     return
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   options = Options(num_beams=num_beams, max_new_tokens=job.targets_length)
-  plan, numbers = split(options)
-  scanned = model.execution.scan_layers
-  plan = dataclasses.replace(plan, cache_axis=int(scanned))
-  module, params = MMICL(model), _params(model, mesh)
-
-  def prefill(params, batch):
-    variables = {'params': params}
-    encoded = module.apply(variables, batch, method='encode')
-    is_token = batch['encoder_input_tokens'] != PAD
-    return decoding.begin(
-      module, params, encoded, is_token, None, plan, numbers
-    )
-
-  def step(params, prompt, state):
-    strategy = beam if num_beams > 1 else sampling
-    tokens = strategy.last_tokens(state)
-    run = decoding.model_step(module, params, prompt)
-    logits, cache = run(tokens[:, None], state.cache, state.index - 1)
-    state = state._replace(cache=cache)
-    return strategy.update(state, logits, plan, numbers, None)
-
+  prefill, step = programs(model, options)
+  params = _params(model, mesh)
   first = _Phase(
     'prefill',
     prefill,
@@ -90,6 +71,33 @@ def reports(
   each = _step_flops(job, model, num_beams)
   second = _Phase('step', step, (params, *results), (2,), each)
   yield second.name, _compile(second, job, topology, mesh)[0]
+
+
+def programs(
+  model: MMICLConfig, options: Options
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """prefill(params, batch) -> (prompt, state); step(params, prompt, state)."""
+  plan, numbers = split(options)
+  scanned = model.execution.scan_layers
+  plan = dataclasses.replace(plan, cache_axis=int(scanned))
+  module = MMICL(model)
+  strategy = beam if plan.num_beams > 1 else sampling
+
+  def prefill(params, batch):
+    encoded = module.apply({'params': params}, batch, method='encode')
+    is_token = batch['encoder_input_tokens'] != PAD
+    prompt = decoding.prefill(module, params, encoded, is_token)
+    state = decoding.begin(module, params, prompt, None, plan, numbers)
+    return prompt, state
+
+  def step(params, prompt, state):
+    tokens = strategy.last_tokens(state)
+    run = decoding.model_step(module, params, prompt)
+    logits, cache = run(tokens[:, None], state.cache, state.index - 1)
+    state = state._replace(cache=cache)
+    return strategy.update(state, logits, plan, numbers, None)
+
+  return prefill, step
 
 
 def _served(job: Job) -> MMICLConfig:

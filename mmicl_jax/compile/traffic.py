@@ -63,18 +63,43 @@ def _fusion(
         written, read[i] = max(0.0, written - read[i]), 0.0
   for parameter in (p for p in inner.values() if p.opcode == 'parameter'):
     i = int(parameter.literal)
-    uses = [x for x in inner.values() if parameter.name in x.operands]
-    if not uses or i >= len(read) or not read[i]:
-      continue
-    first = all(x.operands[0] == parameter.name for x in uses)
-    if first and all(x.opcode == 'dynamic-slice' for x in uses):
-      read[i] = sum(nbytes(x.type) for x in uses)
-    elif first and all(x.opcode == 'dynamic-update-slice' for x in uses):
-      # Written in place: only the slice moves.
-      update = sum(nbytes(inner[x.operands[1]].type) for x in uses)
-      written -= min(read[i], written) - update
-      read[i] = 0
+    if i < len(read) and read[i]:
+      part, update = _parts(parameter.name, inner, computations)
+      if update:  # written in place: only the slice moves
+        written -= min(read[i], written) - update
+      read[i] = min(read[i], part)
   return written + sum(read)
+
+
+def _parts(
+  name: str, inner: Computation, computations: Mapping[str, Computation]
+) -> tuple[float, float]:
+  """Bytes that a fusion reads of a value, and those it writes into its place.
+
+  Stacked weights and activations are read by the slice, also where fusions
+  are nested.
+  """
+  read = update = 0.0
+  for use in (x for x in inner.values() if name in x.operands):
+    at = use.operands.index(name)
+    if use.opcode == 'dynamic-slice' and not at:
+      read += nbytes(use.type)
+    elif use.opcode == 'dynamic-update-slice' and not at:
+      update += nbytes(inner[use.operands[1]].type)
+    elif use.opcode in ('bitcast', 'fusion'):
+      body, below = inner, use.name
+      if use.opcode == 'fusion':
+        body = computations[called(use.attributes, 'calls')[0]]
+        below = next(
+          x.name
+          for x in body.values()
+          if x.opcode == 'parameter' and int(x.literal) == at
+        )
+      more = _parts(below, body, computations)
+      read, update = read + more[0], update + more[1]
+    else:
+      read += nbytes(inner[name].type)
+  return read, update
 
 
 def _handed_on(each: Instruction) -> list[int]:

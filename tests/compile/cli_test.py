@@ -3,11 +3,18 @@
 import importlib.util
 import json
 
+import flax.linen as nn
+import jax
 import pytest
 
 from mmicl_jax import __main__ as command
 from mmicl_jax.compile import cli, table
 from mmicl_jax.compile.chips import topology
+from mmicl_jax.compile.generation import programs
+from mmicl_jax.models.configs import TINY as TINY_MODEL
+from mmicl_jax.models.configs import with_execution
+from mmicl_jax.models.mmicl import abstract_params, example_batch
+from mmicl_jax.options import Options
 
 TINY = ['models/tiny.gin', 'stages/tune.gin']
 BINDINGS = [
@@ -33,6 +40,18 @@ def test_generation_on_a_small_topology(num_beams):
   step = found['step']
   assert step.fits and step.flops_ratio and 0.5 < step.flops_ratio < 3
   assert step.model_flops < found['prefill'].model_flops
+
+
+@pytest.mark.parametrize('num_beams', [1, 3])
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_a_step_of_generation_keeps_the_state(num_beams, scan_layers):
+  model = with_execution(TINY_MODEL, scan_layers=scan_layers)
+  options = Options(num_beams=num_beams, max_new_tokens=4)
+  prefill, step = programs(model, options)
+  params = nn.unbox(abstract_params(model))
+  batch = jax.eval_shape(lambda: example_batch(model))
+  prompt, state = jax.eval_shape(prefill, params, batch)
+  assert jax.eval_shape(step, params, prompt, state) == state
 
 
 def test_weights_of_generation_are_in_two_bytes():

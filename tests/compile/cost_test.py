@@ -32,6 +32,29 @@ def test_a_fusion_reads_only_its_slice_of_stacked_weights():
   assert moved == slice_ + scalar + x + y
 
 
+def test_slices_are_found_in_nested_fusions():
+  nested = TEXT.replace(
+    '  %w = bf16[8,16]{1,0:T(8,128)(2,1)} bitcast(%one)\n', ''
+  ).replace(
+    '  %one = bf16[1,8,16]{2,1,0:T(8,128)(2,1)} dynamic-slice('
+    '%p.0, %p.1, %zero, %zero), dynamic_slice_sizes={1,8,16}\n',
+    '  %w = bf16[8,16]{1,0} fusion(%p.0, %p.1), kind=kLoop, calls=%inner\n',
+  )
+  assert nested.count('\n') == TEXT.count('\n') - 1
+  inner = """%inner (q.0: bf16[3,8,16], q.1: s32[]) -> bf16[8,16] {
+  %q.0 = bf16[3,8,16]{2,1,0} parameter(0)
+  %b = bf16[3,8,16]{2,1,0} bitcast(%q.0)
+  %q.1 = s32[] parameter(1)
+  %z = s32[] constant(0)
+  %one = bf16[1,8,16]{2,1,0} dynamic-slice(%b, %q.1, %z, %z)
+  ROOT %w = bf16[8,16]{1,0} bitcast(%one)
+}
+
+"""
+  nested = nested.replace('%fused (', inner + '%fused (')
+  assert cost.analyse(nested) == cost.analyse(TEXT)
+
+
 def test_a_collective_behind_several_fusions_counts_once():
   """Its buffers are written once; what is on the chip (S(1)) is not HBM."""
   found = cost.analyse(CHAIN)
