@@ -160,6 +160,17 @@ def test_two_processes_train_as_one_device_does(data):
   )
 
 
+def test_four_processes_two_and_two_read_the_same_rows(data):
+  codes, said = train(data, 'single', 6)
+  assert codes == [0], said
+  mesh = '--gin.partitioning.make_mesh.'
+  shape = [f'{mesh}data=1', f'{mesh}fsdp=2', f'{mesh}tensor=4']
+  codes, said = train(data, 'four', 6, 4, 2, *shape)
+  assert codes == [0] * 4, said
+  one, four = read(data, 'single'), read(data, 'four')
+  np.testing.assert_allclose([*four.values()], [*one.values()], rtol=1e-5)
+
+
 def test_processes_share_rows_where_the_mesh_says_so():
   # Four devices in two processes: rows apart, or the same rows.
   assert multihost.share([[0], [0], [1], [1]], 1) == (1, 2)
