@@ -229,21 +229,14 @@ def compiled_report(
 def _read(
   compiled: Any, before: Report, topology: Topology, seconds: float
 ) -> Report:
-  memory, cost = compiled.memory_analysis(), costs.analyse(compiled.as_text())
-  chip = topology.chip
+  memory, chip = compiled.memory_analysis(), topology.chip
   peak = getattr(memory, 'peak_memory_in_bytes', 0) or (
     memory.argument_size_in_bytes
     + memory.output_size_in_bytes
     - memory.alias_size_in_bytes
     + memory.temp_size_in_bytes
   )
-  times = {
-    'compute': cost.flops / chip.flops,
-    'memory': cost.hbm_bytes / chip.hbm_bandwidth,
-    'network': sum(cost.collectives.values()) / chip.ici_bandwidth,
-  }
-  bound = max(times, key=lambda name: times[name])
-  return dataclasses.replace(
+  found = dataclasses.replace(
     before,
     compiled=True,
     fits=peak <= chip.hbm_bytes,
@@ -251,6 +244,24 @@ def _read(
     argument_bytes=memory.argument_size_in_bytes,
     temporary_bytes=memory.temp_size_in_bytes,
     peak_bytes=peak,
+    compile_seconds=seconds,
+  )
+  try:
+    text = compiled.as_text()
+  except jax.errors.JaxRuntimeError as error:
+    # libtpu may be newer than jaxlib, which then cannot read its programs.
+    line = str(error).splitlines()[0][:150]
+    reason = f'{found.reason}; the program cannot be read: {line}'
+    return dataclasses.replace(found, reason=reason)
+  cost = costs.analyse(text)
+  times = {
+    'compute': cost.flops / chip.flops,
+    'memory': cost.hbm_bytes / chip.hbm_bandwidth,
+    'network': sum(cost.collectives.values()) / chip.ici_bandwidth,
+  }
+  bound = max(times, key=lambda name: times[name])
+  return dataclasses.replace(
+    found,
     compiled_flops=cost.flops,
     hbm_traffic=cost.hbm_bytes,
     collectives=cost.collectives,
@@ -258,7 +269,6 @@ def _read(
     step_seconds=times[bound],
     bound=bound,
     mfu=before.model_flops / topology.chips / chip.flops / times[bound],
-    compile_seconds=seconds,
   )
 
 

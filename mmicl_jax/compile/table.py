@@ -75,12 +75,13 @@ def page(done: list[tuple[Row, Report]]) -> str:
   versions = ', '.join(
     f'{name} {_version(name)}' for name in ('jax', 'libtpu', 'flax')
   )
-  compiled = all(report.compiled for _, report in done)
-  how = (
-    "compiled by XLA's TPU compiler without a TPU"
-    if compiled
-    else 'libtpu was absent: some rows follow from shardings alone'
-  )
+  compiled = [report.compiled for _, report in done]
+  how = "compiled by XLA's TPU compiler without a TPU"
+  if not all(compiled):
+    how = (
+      f'the rows with a compile time were {how},\nthe others follow from '
+      'shardings alone (libtpu was absent, or --abstract was given)'
+    )
   header = (
     '| model, stage | topology | mesh (data, fsdp, tensor) | batch | remat '
     '| fits | arguments | temporaries | peak | model TFLOP | compiled / model '

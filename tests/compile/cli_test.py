@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import types
 
 import flax.linen as nn
 import jax
 import pytest
 
 from mmicl_jax import __main__ as command
-from mmicl_jax.compile import cli, table
+from mmicl_jax.compile import cli, job, table
 from mmicl_jax.compile.chips import topology
 from mmicl_jax.compile.generation import programs
 from mmicl_jax.models.configs import TINY as TINY_MODEL
@@ -73,6 +74,23 @@ def test_shardings_divide_the_state():
   # 2 bytes a frozen parameter, 12 of 2.42 billion that train, in 8 pieces.
   assert one.argument_bytes / 2**30 == pytest.approx(45.3, rel=0.02)
   assert eight.argument_bytes == pytest.approx(one.argument_bytes / 8, rel=0.01)
+
+
+def test_a_program_that_cannot_be_read_still_tells_its_memory():
+  class Unreadable:
+    def memory_analysis(self):
+      sizes = {'argument': 3, 'output': 2, 'alias': 1, 'temp': 4}
+      fields = {f'{name}_size_in_bytes': x for name, x in sizes.items()}
+      return types.SimpleNamespace(**fields)
+
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError('INTERNAL: another version')
+
+  before = cli.run(TINY, BINDINGS, 'v5e:2x2', True)
+  found = job._read(Unreadable(), before, topology('v5e:2x2'), 1.0)
+  assert found.compiled and found.fits and found.peak_bytes == 8
+  assert 'cannot be read: INTERNAL' in found.reason and found.mfu is None
+  assert found.reason in cli.lines(found)[0]
 
 
 def test_the_command_says_that_it_did_not_compile(capsys):
