@@ -34,7 +34,8 @@ class T5XModel:
   trainable, optimizer, learning_rate, num_microbatches, loss_mean and
   frozen_dtype mean what they mean to train.train. T5X gives a loss its
   microbatch alone, so 'tokens' works with one microbatch only. decode_fn: ours
-  or one of t5x.decoding. Raises UserError for settings that cannot work.
+  or one of t5x.decoding; num_decodes: how many it finds a row. Raises UserError
+  for settings that cannot work.
   """
 
   def __init__(
@@ -50,6 +51,7 @@ class T5XModel:
     frozen_dtype: str | None = None,
     qformer_vocabulary: str | None = None,
     decode_fn: Callable[..., Any] = t5x_decoding.decode_fn,
+    num_decodes: int = 1,
   ):
     if loss_mean == 'tokens' and num_microbatches > 1:
       raise UserError(
@@ -65,7 +67,7 @@ class T5XModel:
     self.num_microbatches, self.loss_mean = num_microbatches, loss_mean
     self._frozen_dtype = frozen_dtype
     self._text = qformer_vocabulary is not None
-    self._decode_fn = decode_fn
+    self._decode_fn, self._num_decodes = decode_fn, num_decodes
     self._frozen = stages.split(mmicl.abstract_params(config), trainable)[1]
 
   @property
@@ -172,7 +174,7 @@ class T5XModel:
     params: Params,
     batch: Mapping[str, jax.Array],
     rng: jax.Array | None = None,
-    num_decodes: int = 1,
+    num_decodes: int | None = None,
     return_all_decodes: bool = False,
     **options: Any,
   ) -> tuple[Int[Array, 'B U'] | Int[Array, 'B K U'], dict[str, Any]]:
@@ -199,7 +201,7 @@ class T5XModel:
       cache=_named(leaves),
       tokens_to_logits=tokens_to_logits,
       eos_id=EOS,
-      num_decodes=num_decodes,
+      num_decodes=num_decodes or self._num_decodes,
       decode_rng=rng,
       cache_offset=1 if self.config.execution.scan_layers else 0,
       **options,

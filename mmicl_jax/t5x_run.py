@@ -78,6 +78,11 @@ class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
     return state.replace_params(params)
 
 
+def absolute(path: str) -> str:
+  """T5X writes to no other path; a URL is one already."""
+  return path if '://' in path else os.path.abspath(path)
+
+
 def num_partitions(mesh: Mesh) -> int:
   """The size of T5X's model axis: that of our `tensor` axis."""
   return mesh.shape['tensor']

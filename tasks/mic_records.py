@@ -7,8 +7,7 @@ one is for commands without gin:
       --module_import=tasks.mic_records --tasks=mic_records \\
       --output_cache_dir=cache
 
-where my_data.gin includes 'gin_configs/data/mic_records.gin' and sets DATA and
-VOCABULARY.
+where my_data.gin sets DATA, VOCABULARY and the lengths.
 """
 
 import os
@@ -28,7 +27,7 @@ def register() -> str:
       f'set {VARIABLE} to the gin files of a model and of your data, with a '
       'comma between them'
     )
-  gin_utils.parse([*files, RUN])
+  gin_utils.parse([RUN, *files])  # what is the user's wins
   return gin_utils.call(seqio_data.mic_records)
 
 

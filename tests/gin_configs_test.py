@@ -2,9 +2,12 @@
 
 import functools
 import math
+import re
 from pathlib import Path
 
 import gin
+import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -92,6 +95,36 @@ def test_every_mesh_asks_for_its_chips(mesh):
     for axis in partitioning.MESH_AXES
   ]
   assert math.prod(s for s in sizes if s != -1) == SIZES[mesh]
+
+
+@pytest.mark.parametrize('decoding', names('decoding'))
+def test_every_decoding(decoding):
+  files = [
+    'models/tiny.gin',
+    'data/mic_records.gin',
+    f'decoding/{decoding}.gin',
+  ]
+  gin_utils.parse(files, [*BINDINGS[1:], 't5x_model.T5XModel.config = %MODEL'])
+  number = gin.query_parameter('t5x_model.T5XModel.num_decodes')
+  function = gin.query_parameter('t5x_model.T5XModel.decode_fn')
+  tokens, scores = function.scoped_configurable_fn(
+    inputs=jnp.zeros((2, 3), jnp.int32),
+    cache={},
+    tokens_to_logits=lambda s: (jnp.zeros((len(s.cur_token), 9)), {}),
+    num_decodes=number,
+    decode_rng=jax.random.key(0),
+  )
+  assert tokens.shape == (2, number, 3) and scores.shape == (2, number)
+
+
+def test_every_stage_and_mesh_of_the_readme_is_there():
+  text = (ROOT.parent / 'README.md').read_text()
+  files = set(
+    re.findall(r'(?:models|stages|meshes|runs|t5x)/[\w-]+\.gin', text)
+  )
+  assert len(files) > 8
+  for file in files:
+    assert (ROOT / file).is_file(), file
 
 
 def test_the_order_of_the_files_does_not_matter():

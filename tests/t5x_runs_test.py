@@ -4,6 +4,7 @@ T5X's commands run as processes of their own, as a user starts them.
 """
 
 import json
+import os
 import shutil
 
 import jax
@@ -79,7 +80,9 @@ def ours(description, directory):
 
 def theirs(description, directory, **bindings):
   t5x_commands.run(
-    'train', [description], {'MODEL_DIR': str(directory), **bindings}
+    'train',
+    [description],
+    {'MODEL_DIR': os.path.relpath(directory, t5x_commands.ROOT), **bindings},
   )
 
 
