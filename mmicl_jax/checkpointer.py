@@ -9,9 +9,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from etils import epath
-from flax import traverse_util
 
-from mmicl_jax import checksums, multihost
+from mmicl_jax import checksums, multihost, trees
 from mmicl_jax.checkpoints import (
   PREFIX,
   Tree,
@@ -189,10 +188,7 @@ class Checkpointer:
     if not path.exists():  # saved by T5X
       return None
     saved = self._manager.item_metadata(step)['state'].tree
-    dtypes = {
-      name: x.dtype
-      for name, x in traverse_util.flatten_dict(dict(saved), sep='/').items()
-    }
+    dtypes = {name: x.dtype for name, x in trees.flatten(saved).items()}
     names = checksums.changed(state, json.loads(path.read_text()), dtypes)
     if not names:
       return None

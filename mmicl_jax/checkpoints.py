@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import serialization, traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.errors import UserError
 from mmicl_jax.iterator_state import IteratorStateHandler
 
@@ -84,11 +85,10 @@ def load_weights(
         for name, x in saved['target'].items()
         if modules is None or name in modules
       }
-      if like is None:
-        like = jax.tree.map(
-          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
-        )
-      target = {'target': dict(like)}
+      shapes = like or jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
+      )
+      target = {'target': dict(shapes)}
       check_same(step_path(directory, step), {'target': theirs}, target)
       args = ocp.args.Composite(state=restore_args(target))
       return opened.restore(step, args=args)['state']['target']
@@ -223,7 +223,7 @@ def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
 
 
 def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-  flat = traverse_util.flatten_dict(dict(tree), sep='/')
+  flat = trees.flatten(tree)
   return {name: tuple(x.shape) for name, x in flat.items()}
 
 

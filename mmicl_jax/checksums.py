@@ -10,15 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 from jaxtyping import Array, Shaped, UInt32
+
+from mmicl_jax import trees
 
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def of(tree: Mapping[str, Any]) -> dict[str, int]:
   """The sum of each array, by its '/'-joined path."""
-  flat = traverse_util.flatten_dict(dict(tree), sep='/')
+  flat = trees.flatten(tree)
   return {name: int(x) for name, x in jax.device_get(_sums(flat)).items()}
 
 
@@ -30,7 +31,7 @@ def changed(
   saved: of `of`. dtypes: as saved; an array read in another dtype is not
   comparable and passes.
   """
-  flat = traverse_util.flatten_dict(dict(tree), sep='/')
+  flat = trees.flatten(tree)
   same = {
     name: x
     for name, x in flat.items()

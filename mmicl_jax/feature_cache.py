@@ -16,10 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Float, UInt8
 
-from mmicl_jax import checkpoints, checksums, images, model_dir
+from mmicl_jax import checkpoints, checksums, images, model_dir, trees
 from mmicl_jax.data import feature_store
 from mmicl_jax.data.loader import Source
 from mmicl_jax.data.sources import example, sources
@@ -35,9 +34,7 @@ def fingerprint(config: configs.MMICLConfig, params: Mapping[str, Any]) -> str:
   """Of the towers' sizes and weights, these rounded to bfloat16."""
   towers = {
     name: x.astype(jnp.bfloat16)
-    for name, x in traverse_util.flatten_dict(
-      {name: params[name] for name in TOWERS}, sep='/'
-    ).items()
+    for name, x in trees.flatten({n: params[n] for n in TOWERS}).items()
   }
   sizes = configs.to_dict(config)
   described = {
@@ -146,7 +143,7 @@ def embedder(config: configs.MMICLConfig, params: Mapping[str, Any]):
 
   @jax.jit
   def run(params, pixels):
-    read = module.apply(
+    read: Any = module.apply(
       {'params': params}, pixels[:, None], method=module.read_images
     )
     return read[:, 0]

@@ -13,9 +13,8 @@ import math
 import re
 
 import flax.linen as nn
-from flax import traverse_util
 
-from mmicl_jax import stages
+from mmicl_jax import stages, trees
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.configs import MMICLConfig
 
@@ -32,7 +31,9 @@ class Lengths:
 
 def forward(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
   """FLOPs of one example's forward pass: vit, qformer, projector, t5."""
-  total = dict.fromkeys(('vit', 'qformer', 'projector', 't5'), 0)
+  total: dict[str, int] = dict.fromkeys(
+    ('vit', 'qformer', 'projector', 't5'), 0
+  )
   for path, size in _kernels(config).items():
     total[path.split('/')[0]] += 2 * size * _rows(path, config, lengths)
   for tower, products in _attention(config, lengths).items():
@@ -50,7 +51,7 @@ def train_step(
   """
   parts = forward(config, lengths)
   trainable, _ = stages.split(mmicl.abstract_params(config), profile)
-  paths = set(traverse_util.flatten_dict(trainable, sep='/'))
+  paths = set(trees.flatten(trainable))
   tops = {path.split('/')[0] for path in paths}
   crossed = ['t5']  # from the loss back to the first layer
   if tops & {'vit', 'qformer', 'query_tokens'}:
@@ -89,7 +90,7 @@ def decode_bytes(
 def _kernels(config: MMICLConfig) -> dict[str, int]:
   """Sizes of all kernels, scanned layers together, by path."""
   params = nn.unbox(mmicl.abstract_params(config))
-  flat = traverse_util.flatten_dict(params, sep='/')
+  flat = trees.flatten(params)
   return {
     path: math.prod(x.shape)
     for path, x in flat.items()

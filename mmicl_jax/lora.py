@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.models import configs
 
 _LEAF = re.compile(r'/lora_[ab]$')
@@ -21,13 +21,13 @@ _LEAF = re.compile(r'/lora_[ab]$')
 
 def split(params: Mapping[str, Any]) -> tuple[dict, dict]:
   """(all but the adapters, the adapters), pruned nested dicts."""
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
+  flat = trees.flatten(params)
   rest, adapters = {}, {}
   for path, x in flat.items():
     (adapters if _LEAF.search(path) else rest)[path] = x
   return (
-    traverse_util.unflatten_dict(rest, sep='/'),
-    traverse_util.unflatten_dict(adapters, sep='/'),
+    trees.unflatten(rest),
+    trees.unflatten(adapters),
   )
 
 
@@ -35,13 +35,13 @@ def fold(
   config: configs.MMICLConfig, params: Mapping[str, Any]
 ) -> tuple[configs.MMICLConfig, dict[str, Any]]:
   """The same model without adapters: parameters on the host."""
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
+  flat = trees.flatten(params)
   shapes = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()
   }
   plain, shapes, read = folded(config, shapes, lambda path: flat[path])
   merged = {path: read(path) for path in shapes}
-  return plain, traverse_util.unflatten_dict(merged, sep='/')
+  return plain, trees.unflatten(merged)
 
 
 def folded(

@@ -36,7 +36,7 @@ def make_mesh(
   data: int = -1,
   fsdp: int = 1,
   tensor: int = 1,
-  devices: Sequence[jax.Device] | None = None,
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
   """A mesh over all devices; one axis may be -1: whatever is left.
 
@@ -82,7 +82,7 @@ def parse_mesh(text: str) -> Mesh:
   Raises UserError for other axes, values that are no numbers, and sizes that
   do not multiply to the number of devices.
   """
-  sizes = dict.fromkeys(MESH_AXES, 1)
+  sizes: dict[str, int] = dict.fromkeys(MESH_AXES, 1)
   for part in text.split(','):
     axis, _, size = part.strip().partition('=')
     try:

@@ -15,8 +15,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import optax
-from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.errors import UserError
 
 Tree = Mapping[str, Any]
@@ -79,7 +79,7 @@ def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
   Leaves may be arrays, shapes or flax's boxes; they are passed on untouched.
   Raises UserError if an expression of the profile matches no parameter.
   """
-  flat = traverse_util.flatten_dict(dict(params), sep='/')
+  flat = trees.flatten(params)
   chosen: set[str] = set()
   for pattern in patterns(profile):
     hits = {path for path in flat if re.search(pattern, path)}
@@ -99,13 +99,13 @@ def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
 
 def merge(trainable: Tree, frozen: Tree) -> dict:
   """The inverse of split."""
-  flat = traverse_util.flatten_dict(dict(frozen), sep='/')
-  flat |= traverse_util.flatten_dict(dict(trainable), sep='/')
+  flat = trees.flatten(frozen)
+  flat |= trees.flatten(trainable)
   return _unflatten(flat)
 
 
 def _unflatten(flat: Mapping[str, Any]) -> dict:
-  return traverse_util.unflatten_dict(flat, sep='/')
+  return trees.unflatten(flat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +181,7 @@ def ledger(
   entries = []
   for module in sorted({_module(p) for half in halves for p in _paths(half)}):
     for trainable, half in zip((True, False), halves, strict=True):
-      flat: dict[str, Any] = traverse_util.flatten_dict(half, sep='/')
+      flat = trees.flatten(half)
       leaves = {p: x for p, x in flat.items() if _module(p) == module}
       if not leaves:
         continue
@@ -203,7 +203,7 @@ def ledger(
 
 
 def _paths(tree: Tree) -> list[str]:
-  return list(traverse_util.flatten_dict(dict(tree), sep='/'))
+  return list(trees.flatten(tree))
 
 
 def _module(path: str) -> str:

@@ -21,6 +21,7 @@ RINGS = {
       'partitioning',
       'stages',
       'optim',
+      'trees',
       'train_step',
       'flops',
       'checksums',

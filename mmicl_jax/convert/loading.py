@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.convert.source import Source, open_source
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
@@ -70,7 +70,7 @@ def to_devices(
   places: dict[str, Any] = {}
   if mesh is not None:
     tree = shardings(abstract_params(source.config), mesh)
-    places = traverse_util.flatten_dict(tree, sep='/')
+    places = trees.flatten(tree)
   params = {}
   for path in source.shapes:
     array = source.read(path)
@@ -78,7 +78,7 @@ def to_devices(
     # device_put returns before the copy is made: wait, or copies pile up.
     jax.block_until_ready(params[path])
     del array
-  return traverse_util.unflatten_dict(params, sep='/')
+  return trees.unflatten(params)
 
 
 def vocabulary(directory: str | os.PathLike) -> Path | None:

@@ -13,9 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from mmicl_jax import stages
+from mmicl_jax import stages, trees
 from mmicl_jax.convert import rules
 from mmicl_jax.engine import Engine
 from mmicl_jax.models.configs import MMICLConfig
@@ -69,9 +68,9 @@ def trace(
 def trainable_names(config: MMICLConfig, profile: stages.Profile) -> set[str]:
   """The PyTorch names of the parameters that a stage trains."""
   slots = rules.bind(config)
-  tree = traverse_util.unflatten_dict({s.path: 0 for s in slots}, sep='/')
+  tree = trees.unflatten({s.path: 0 for s in slots})
   chosen, _ = stages.split(tree, profile)
-  paths = traverse_util.flatten_dict(chosen, sep='/')
+  paths = trees.flatten(chosen)
   return {slot.torch for slot in slots if slot.path in paths}
 
 
@@ -144,7 +143,7 @@ def _gradients(config, params, batch, trainable):
     return -(picked * weights).sum() / weights.sum()
 
   value, tree = loss(chosen, frozen)
-  flat = traverse_util.flatten_dict(tree, sep='/')
+  flat = trees.flatten(tree)
   gradients = {
     slot.torch: slot.layout.to_torch(
       np.asarray(flat[slot.path]), slot.torch_shape

@@ -9,12 +9,11 @@ claimed exactly once; the reader makes sure of the same for every tensor.
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import flax.linen as nn
 import jax
-from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.convert.layouts import (
   CONVOLUTION,
   FLAT,
@@ -277,7 +276,7 @@ def place(config: MMICLConfig, path: str, i: int) -> tuple[str, int | None]:
 def shapes(config: MMICLConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """All parameters by path, as `models.mmicl` declares them."""
   tree = nn.unbox(abstract_params(config))
-  flat: dict[str, Any] = traverse_util.flatten_dict(tree, sep='/')
+  flat = trees.flatten(tree)
   return flat
 
 

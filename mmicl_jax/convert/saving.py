@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.convert import rules
 from mmicl_jax.convert.atomic import new_directory
 from mmicl_jax.convert.hf_config import to_hf
@@ -47,7 +47,7 @@ def save_pretrained(
   with MIC's image tokens. qformer_vocab: BERT's vocab.txt for InstructBLIP's
   Q-Former. Raises UserError.
   """
-  flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep='/')
+  flat = trees.flatten(params)
   write_pretrained(
     config,
     {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in flat.items()},

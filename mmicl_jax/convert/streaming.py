@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from mmicl_jax import trees
 from mmicl_jax.checkpoints import PREFIX, locate
 from mmicl_jax.errors import UserError
 
@@ -81,7 +82,7 @@ def write_checkpoint(
   )
   target = {path: leaf(path) for path in shapes}
   tree = {
-    'target': traverse_util.unflatten_dict(target, sep='/'),
+    'target': trees.unflatten(target),
     'state': {'step': np.array(0, np.int32)},
   }
   # Chunks: else a stacked kernel of gigabytes is compressed as one piece.
@@ -116,9 +117,7 @@ class CheckpointReader:
     self._handler = ocp.PyTreeCheckpointHandler()
     try:
       tree = self._handler.metadata(self.path).tree
-      saved: dict[str, Any] = traverse_util.flatten_dict(
-        tree['target'], sep='/'
-      )
+      saved = trees.flatten(tree['target'])
     except Exception as error:  # whatever a damaged file provokes
       raise self._damaged(error) from error
     self.shapes = {

@@ -93,19 +93,21 @@ class Dense(nn.Module):
     self, x: Float[Array, '...'], contracted: int, lora: LoRA
   ) -> Float[Array, '...']:
     """Starts at zero: the second factor does."""
-    partitioned, init = nn.with_logical_partitioning, kernel_init(contracted)
-    dtype = jnp.dtype(self.execution.param_dtype)
-    a = self.param(
+    a = param(
+      self,
       'lora_a',
-      partitioned(init, (*self.axes[:contracted], None)),
+      kernel_init(contracted),
       (*x.shape[-contracted:], lora.rank),
-      dtype,
+      (*self.axes[:contracted], None),
+      self.execution,
     )
-    b = self.param(
+    b = param(
+      self,
       'lora_b',
-      partitioned(nn.initializers.zeros, (None, *self.axes[contracted:])),
+      nn.initializers.zeros,
       (lora.rank, *self.features),
-      dtype,
+      (None, *self.axes[contracted:]),
+      self.execution,
     )
     low = jnp.tensordot(x, a.astype(x.dtype), contracted)
     return jnp.tensordot(low, b.astype(x.dtype), 1) * (lora.alpha / lora.rank)

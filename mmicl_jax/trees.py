@@ -1,0 +1,17 @@
+"""Trees of parameters as {'t5/lm_head/kernel': leaf}, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import traverse_util
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Leaves by path; an empty branch is lost."""
+  flat: dict[str, Any] = traverse_util.flatten_dict(dict(tree), sep='/')
+  return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """The tree of `flatten`."""
+  return traverse_util.unflatten_dict(dict(flat), sep='/')
