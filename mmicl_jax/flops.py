@@ -31,9 +31,7 @@ class Lengths:
 
 def forward(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
   """FLOPs of one example's forward pass: vit, qformer, projector, t5."""
-  total: dict[str, int] = dict.fromkeys(
-    ('vit', 'qformer', 'projector', 't5'), 0
-  )
+  total = {'vit': 0, 'qformer': 0, 'projector': 0, 't5': 0}
   for path, size in _kernels(config).items():
     total[path.split('/')[0]] += 2 * size * _rows(path, config, lengths)
   for tower, products in _attention(config, lengths).items():

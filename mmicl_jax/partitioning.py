@@ -92,7 +92,7 @@ def parse_mesh(text: str) -> Mesh:
         f'mesh {text!r}: {part.strip()!r} is not AXIS=SIZE with an axis among '
         f'{", ".join(MESH_AXES)}, as in data=2,tensor=4 (-1: what is left).'
       ) from error
-  return make_mesh(**sizes)
+  return make_mesh(sizes['data'], sizes['fsdp'], sizes['tensor'])
 
 
 def spec(
