@@ -1,0 +1,74 @@
+"""T5X's commands end with one sentence and 2 where `mmicl` does."""
+
+import jax
+import optax
+import pytest
+import t5x_commands
+import tiny_records
+
+from mmicl_jax import checkpoints, stages, tokenizer
+from mmicl_jax.models import mmicl
+from mmicl_jax.presets import model
+
+SETTINGS = """
+include 'gin_configs/models/tiny.gin'
+include 'gin_configs/meshes/cpu.gin'
+from __gin__ import dynamic_registration
+from mmicl_jax import presets
+DATA = '{data}/train.jsonl'
+VOCABULARY = '{data}/spiece.model'
+TRAIN_STEPS = 2
+BATCH_SIZE = 2
+presets.model.vocab_size = {vocab_size}
+presets.model.image_token = {image_token}
+"""
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  t5x_commands.need()
+  folder = tiny_records.write(tmp_path_factory.mktemp('wrong'), 2)
+  words = tokenizer.Tokenizer(folder / 'spiece.model')
+  sizes = {'vocab_size': words.vocab_size, 'image_token': words.image_id}
+  text = SETTINGS.format(data=folder, **sizes)
+  (folder / 'settings.gin').write_text(text)
+  config = model('tiny', **sizes)
+  params = mmicl.init_params(config, jax.random.PRNGKey(0))
+  stage1 = checkpoints.Checkpointer(folder / 'stage1')
+  state = optax.adam(0.1).init(stages.split(params, 'pretrain')[0])
+  stage1.save(1, checkpoints.state_tree(params, 1, state))
+  stage1.close()
+  return folder
+
+
+@pytest.mark.parametrize(
+  'files, bindings, match',
+  [
+    ([], {'TRAIN_STEPSS': 3}, 'did you mean TRAIN_STEPS'),
+    (['stages/pretrain'], {}, 'drop the other'),
+    ([], {'DATA': 'none.jsonl'}, 'none.jsonl does not exist'),
+    ([], {'BATCH_SIZE': 3, 'NUM_MICROBATCHES': 2}, 'does not divide'),
+    ([], {'MODEL_DIR': '{data}/stage1'}, 'another trainable set or optimizer'),
+    ([], {'presets.model.vocab_size': 999}, 'of another architecture'),
+  ],
+)
+def test_one_sentence(data, tmp_path, files, bindings, match):
+  bindings = {
+    'MODEL_DIR': str(tmp_path),
+    'INIT_FROM': str(data / 'stage1'),
+    'LOSS_MEAN': 'microbatch',
+  } | {
+    name: x.format(data=data) if isinstance(x, str) else x
+    for name, x in bindings.items()
+  }
+  names = ['stages/tune', *files]
+  error = t5x_commands.run(
+    'train',
+    [*(f'gin_configs/{name}.gin' for name in names), data / 'settings.gin'],
+    bindings,
+    status=2,
+  )
+  (line,) = [x for x in error.splitlines() if x.startswith('mmicl: ')]
+  assert match in line
+  assert 'Traceback' not in error
+  assert not list(tmp_path.glob('checkpoint_*'))
