@@ -160,6 +160,9 @@ def test_two_processes_train_as_one_device_does(data):
   )
 
 
+@pytest.mark.skipif(
+  (os.cpu_count() or 1) < 4, reason='four processes need four cores'
+)
 def test_four_processes_two_and_two_read_the_same_rows(data):
   codes, said = train(data, 'single', 6)
   assert codes == [0], said

@@ -108,7 +108,10 @@ def _values(config, params, batch, counts) -> Arrays:
       path, _ = rules.place(config, 'qformer/{layer}', i)
       _, group, layer = path.split('/')
       values[f'Q-Former layer {i}'] = images(seen['qformer'][group][layer])
-    values['projection'] = images(seen['projector'])
+    # The projection alone knows which row an image is of.
+    projected = np.asarray(seen['projector']['__call__'][0])
+    projected = projected.reshape(-1, *projected.shape[2:])
+    values['projection'] = projected[real]
   text = seen['t5']['embed'][0]
   if 'projector' in seen:
     visual = seen['projector']['__call__'][0].reshape(rows, -1, text.shape[-1])
