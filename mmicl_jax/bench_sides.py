@@ -119,6 +119,10 @@ def save_random(config: MMICLConfig, directory: str) -> None:
       if parameter.ndim > 1:
         # Of the size of trained weights, so that answers are not all alike.
         parameter.normal_(0, parameter[0].numel() ** -0.5)
+        if name.endswith('Attention.q.weight'):
+          # T5 does not divide its scores, so its queries are small; without
+          # that, rounding grows until no two float32 runs agree.
+          parameter *= t5.head_dim**-0.5
       elif 'norm' in name:
         parameter.fill_(float(name.endswith('weight')))
     head = model.language_model.lm_head
