@@ -3,6 +3,7 @@
 import difflib
 import functools
 import importlib.util  # gin reads importlib.util without importing it
+import inspect
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gin
+from gin import config as gin_config
 
 from mmicl_jax.errors import UserError
 
@@ -72,7 +74,7 @@ def check_files(files: Sequence[str]) -> None:
 
 def check_names() -> None:
   """Raises UserError for a name that was set, but that nothing reads."""
-  texts = ' '.join(repr(values) for values in gin.config._CONFIG.values())
+  texts = ' '.join(repr(values) for values in gin_config._CONFIG.values())
   known = set(re.findall(r'%([\w./]+)', texts)) | _shipped_names()
   for name in sorted(set(macros()) - known):
     close = difflib.get_close_matches(name, known, 1)
@@ -94,11 +96,29 @@ def explained(error: Exception) -> UserError:
   """gin's own error as a sentence."""
   name = re.search(r"for '(\w+)/gin\.macro'", str(error))
   if name is None:
-    return UserError(str(error).splitlines()[0])
+    text = str(error).splitlines()[0]
+    return UserError(text + _near(text))
   return UserError(
     f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
     f'is absent, or add --gin.{name[1]}=VALUE'
   )
+
+
+def _near(text: str) -> str:
+  """What a function or parameter that gin does not know was meant to be."""
+  registry = gin_config._REGISTRY
+  if found := re.search(r"'([\w.]+)' doesn't have a .* '(\w+)'", text):
+    wrong = found[2]
+    signature = inspect.signature(registry.get_match(found[1]).wrapped)
+    known = set(signature.parameters)
+  elif found := re.search(r"No configurable matching '([\w.]+)'", text):
+    wrong = found[1]
+    parts = wrong.count('.') + 1
+    known = {'.'.join(n.split('.')[-parts:]) for n, _ in registry.items()}
+  else:
+    return ''
+  close = difflib.get_close_matches(wrong, known, 1)
+  return f' (did you mean {close[0]}?)' if close else ''
 
 
 @functools.cache
@@ -133,7 +153,7 @@ def macros() -> dict[str, Any]:
   """The names in capitals that the files parsed so far have set."""
   return {
     scope: values.get('value')
-    for (scope, selector), values in gin.config._CONFIG.items()
+    for (scope, selector), values in gin_config._CONFIG.items()
     if selector == 'gin.macro'
   }
 
@@ -154,7 +174,7 @@ def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
     ) from error
   except Exception as error:  # gin passes on what importing and parsing raise
     text = ' '.join(str(error).split())
-    hint = ''
+    hint = _near(text)
     if isinstance(error, SyntaxError):
       hint = ' (text needs quotes of its own: NAME="\'text\'")'
     raise UserError(f'{what} cannot be used: {text}{hint}') from error

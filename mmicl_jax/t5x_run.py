@@ -4,16 +4,18 @@ Everything here runs when gin builds the arguments of T5X's `train`, before
 anything is compiled, so mistakes end in one sentence as under `mmicl train`.
 """
 
+import importlib
 import os
 import sys
 import traceback
 from typing import Any
 
 import flax.linen as nn
-import gin
 import jax
 import jax.numpy as jnp
+import seqio
 from absl import app, flags
+from gin import config as gin_config
 from jax.sharding import Mesh
 from t5x import checkpoints as t5x_checkpoints
 from t5x import gin_utils as t5x_gin
@@ -55,7 +57,7 @@ def _from_gin(error: BaseException) -> bool:
   """Whether gin itself raised it, reading or evaluating a file."""
   frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
   file = frames[-1].f_code.co_filename if frames else ''
-  return os.path.dirname(file) == os.path.dirname(gin.config.__file__)
+  return os.path.dirname(file) == os.path.dirname(gin_config.__file__)
 
 
 app.install_exception_handler(_OneSentence())
@@ -164,6 +166,29 @@ def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
     mode='specific',
     strict=False,
   )
+
+
+def task(name: str, module: str | None = None, split: str = 'train') -> str:
+  """The name of a task, as SeqIO knows it once `module` is imported.
+
+  Raises UserError if it does not know it, or if the task has no such split.
+  """
+  if module is not None:
+    importlib.import_module(module)
+  try:
+    splits = seqio.get_mixture_or_task(name).splits
+  except ValueError as error:
+    raise UserError(
+      f'SeqIO has no task {name!r}: correct TASK, or name in TASK_MODULE the '
+      'module that registers it'
+    ) from error
+  if split not in splits:
+    raise UserError(
+      f'the task {name} has no records for the split {split!r}, only for '
+      f'{", ".join(sorted(splits))}: correct SPLIT, or give EVAL_DATA for '
+      "'validation'"
+    )
+  return name
 
 
 def eval_dataset(

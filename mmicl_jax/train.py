@@ -138,8 +138,6 @@ def train(
   layout = Layout.of(model, trainable, chain, mesh, frozen_dtype)
   ledger = layout.ledger()
   checkpointer = Checkpointer(model_dir, keep=keep, best_by=best_by)
-  if jax.process_index() == 0:
-    _describe(checkpointer.directory, model, vocabulary, ledger, config_text)
 
   # As T5X splits them, so that both trainers start and drop alike.
   init_key, root = jax.random.split(jax.random.PRNGKey(seed))
@@ -158,6 +156,9 @@ def train(
   if feature_cache is not None:
     params = stages.merge(state.params, frozen)
     check_features(feature_cache, model, state.params, params)
+  # Not before: a run that is refused must leave another's files as they are.
+  if jax.process_index() == 0:
+    _describe(checkpointer.directory, model, vocabulary, ledger, config_text)
   apply = apply_fn(model, mesh)
   step_fn = compiled_step(
     layout,

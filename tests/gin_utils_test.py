@@ -35,7 +35,8 @@ def test_bindings_win(file):
   [
     ([], 'PRESET must be given'),
     (["PRESSET='tiny'"], 'did you mean PRESET'),
-    (["PRESET='tiny'", 'presets.model.rematt=1'], 'rematt'),
+    (["PRESET='tiny'", 'presets.model.rematt=1'], 'did you mean remat?'),
+    (["PRESET='tiny'", 'presets.modell.x=1'], 'did you mean presets.model?'),
     (["PRESET='tiny'", 'trainer.x=1'], 'trainer'),
     (['PRESET=/tiny'], 'quotes of its own'),
     (['PRESET'], 'has no value'),

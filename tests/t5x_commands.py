@@ -22,15 +22,18 @@ def need() -> None:
     pytest.skip(reason)
 
 
-def run(command: str, files: list, bindings: dict, status: int = 0) -> str:
+def run(
+  command: str, files: list, bindings: dict, status: int = 0, devices: int = 1
+) -> str:
   """Runs `python -m t5x.<command>`; returns what it printed to stderr."""
+  flags = f'--xla_force_host_platform_device_count={devices}'
   found = subprocess.run(
     [sys.executable, '-m', f't5x.{command}']
     + [f'--gin_file=gin_configs/t5x/{command}.gin']
     + [f'--gin_file={file}' for file in files]
     + [f'--gin.{name}={value!r}' for name, value in bindings.items()],
     cwd=ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', 'XLA_FLAGS': flags},
     capture_output=True,
     text=True,
   )

@@ -162,7 +162,7 @@ def test_infer_answers_as_the_model_does(stage, folder, tmp_path):
   settings |= {'BATCH_SIZE': 2}
   where = {'INFER_OUTPUT_DIR': str(tmp_path)}
   t5x_commands.run('infer', [description], settings | where)
-  (path,) = tmp_path.glob('*.jsonl-*')
+  (path,) = tmp_path.glob('*.jsonl-*-of-00001')
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   records = JsonlIndex(folder / 'eval.jsonl')
   assert len(lines) == len(records)

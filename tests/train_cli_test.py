@@ -22,6 +22,7 @@ def data(tmp_path_factory):
       'output_text': colour,
     }
     lines.append(json.dumps(record, ensure_ascii=False))
+  (folder / 'empty.jsonl').write_text('')
   (folder / 'a.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
   text = [f'What colour is image {i}? red green blue white' for i in range(9)]
   tokenizer.train_sentencepiece(text, folder / 'spiece.model', 60)
@@ -79,7 +80,9 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
   'more, match',
   [
     (['--gin.TRAIN_STEPSS=1'], 'did you mean TRAIN_STEPS'),
+    (['--gin.presets.model.vocab_sise=3'], 'did you mean vocab_size'),
     (["--gin.DATA='none.jsonl'"], 'none.jsonl does not exist'),
+    (["--gin.DATA='{data}/empty.jsonl'"], 'empty.jsonl: no records'),
     (['--gin.partitioning.make_mesh.fsdp=3'], 'needs 3 devices'),
     (["--gin.FEATURE_CACHE='none'"], 'none holds no features'),
     (["--gin.BEST_BY='loss'"], "BEST_BY is 'loss'"),
@@ -95,9 +98,18 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
 def test_mistakes_are_one_sentence_and_exit_status_2(
   data, tmp_path, capsys, more, match
 ):
+  more = [argument.replace('{data}', str(data)) for argument in more]
   assert cli.main(arguments(data, tmp_path / 'm', *more)) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert match in line
+  assert not list(tmp_path.rglob('*.*'))  # at most an empty MODEL_DIR
+
+
+@pytest.mark.devices(2)
+def test_a_batch_that_does_not_divide_over_devices(data, tmp_path, capsys):
+  assert cli.main(arguments(data, tmp_path, '--gin.BATCH_SIZE=3')) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'BATCH_SIZE 3 does not divide' in line and 'over 2 shards' in line
 
 
 def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
@@ -106,6 +118,8 @@ def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
     for name in arguments(data, tmp_path / 'm', '--gin.EVAL_DATA=None')
   ]
   assert cli.main(stage1) == 0
+  files = [path for path in (tmp_path / 'm').rglob('*') if path.is_file()]
+  before = [path.read_bytes() for path in files]
   capsys.readouterr()
   assert cli.main(arguments(data, tmp_path / 'm')) == 2
   (line,) = capsys.readouterr().err.splitlines()
@@ -118,6 +132,8 @@ def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
     assert cli.main(arguments(data, tmp_path / 'n', *wider)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert 'of another architecture: the parameter t5/' in line
+  # the refused runs have left the other run's ledger and configuration alone
+  assert [path.read_bytes() for path in files] == before
 
 
 def test_a_full_disk_loses_nothing(data, tmp_path, capsys):

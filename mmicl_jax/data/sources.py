@@ -44,7 +44,9 @@ def sources(
   found = []
   for path in paths:
     if not os.path.isfile(path):
-      raise UserError(f'the record file {path} does not exist: correct DATA')
+      raise UserError(
+        f'the record file {path} does not exist: correct DATA or EVAL_DATA'
+      )
     records: Any
     if path.endswith(ARRAY_RECORD):
       records = ArrayRecordIndex(path, data_dir, need_answer=need_answer)
