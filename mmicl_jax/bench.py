@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from mmicl_jax import report
-from mmicl_jax.bench_sides import Asked, Sides, save_random
-from mmicl_jax.bench_workers import Case
+from mmicl_jax.bench_sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench_workers import Case, Ours, Theirs
 from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 
@@ -115,9 +115,9 @@ def run(
   size: str, chosen: Sequence[Case], args: argparse.Namespace
 ) -> list[dict[str, Any]]:
   """Measures all cases at one size; one dictionary a case."""
-  sides = {'ours': ('ours', args.dtype), 'theirs': ('theirs', args.dtype)}
+  sides = {'ours': (Ours, args.dtype), 'theirs': (Theirs, args.dtype)}
   if not args.no_bfloat16 and args.dtype != 'bfloat16':
-    sides['theirs_bfloat16'] = ('theirs', 'bfloat16')
+    sides['theirs_bfloat16'] = (Theirs, 'bfloat16')
   with tempfile.TemporaryDirectory() as directory:
     save_random(PRESETS[size], directory)
     with Sides(sides, directory, args.threads) as workers:
@@ -173,9 +173,7 @@ def table(results: Sequence[dict[str, Any]]) -> list[str]:
   lines = [' | '.join(head), ' | '.join('---' for _ in head)]
   for result in results:
     cells = [result['size'], result['case']]
-    for seconds in result['seconds'].values():
-      low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
-      cells.append(f'{middle} ({low} to {high})')
+    cells += map(spread, result['seconds'].values())
     cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
     bfloat16 = result['ratio_to_bfloat16']
     for ratio, digits in ((result['target'], 1), (bfloat16, 2)):

@@ -27,10 +27,10 @@ class Sides:
     context = multiprocessing.get_context('spawn')
     self.names: Sequence[str] = list(sides)
     self._pipes, self._processes = {}, []
-    for name, (side, dtype) in sides.items():
+    for name, (make, dtype) in sides.items():
       ours, theirs = context.Pipe()
       process = context.Process(
-        target=serve, args=(theirs, side, directory, dtype, threads)
+        target=serve, args=(theirs, make, directory, dtype, threads)
       )
       process.start()
       theirs.close()
@@ -64,6 +64,12 @@ class Sides:
       process.join(10)
       if process.is_alive():
         process.terminate()
+
+
+def spread(seconds: Sequence[float]) -> str:
+  """Median (least to most)."""
+  low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
+  return f'{middle} ({low} to {high})'
 
 
 def save_random(config: MMICLConfig, directory: str) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from mmicl_jax import model_dir
-from mmicl_jax.bench_sides import Asked, Sides, save_random
+from mmicl_jax.bench_sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench_workers import load_theirs, read_images, sizes_of
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.presets import PRESETS
@@ -135,19 +136,11 @@ class Theirs:
 
   def __init__(self, directory: str, dtype: str, threads: int):
     import torch
-    import transformers
 
-    torch.set_num_threads(threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     self._torch = torch
-    self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model: Any = transformers.Blip2ForConditionalGeneration.from_pretrained(
-      directory, dtype=getattr(torch, dtype)
-    )
-    self._model = model.eval().to(self._device)  # eval: no dropout
+    self._model = load_theirs(directory, dtype, threads)
     self._trained = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in self._model.named_parameters():
       parameter.requires_grad_(trains(name))
       if trains(name):
         self._trained.append(parameter)
@@ -162,9 +155,7 @@ class Theirs:
       self._batches[case] = self._batch(case)
     tokens, pixels, labels = self._batches[case]
     with torch.no_grad():
-      image = model.vision_model(pixel_values=pixels)[0]
-      queries = model.query_tokens.expand(len(pixels), -1, -1)
-      read = model.qformer(query_embeds=queries, encoder_hidden_states=image)[0]
+      read = read_images(model, pixels)
       text = model.get_input_embeddings()(tokens)
     visual = model.language_projection(read)
     slots = (tokens == model.config.image_token_index)[..., None]
@@ -180,28 +171,15 @@ class Theirs:
     return loss.detach().float().cpu().numpy()
 
   def _batch(self, case: Case) -> tuple[Any, Any, Any]:
-    from mmicl_jax.models import configs
     from mmicl_jax.models.mmicl import MEAN, STD
 
-    torch, theirs = self._torch, self._model.config
-    tiny = configs.TINY
-    batch = case.inputs(
-      dataclasses.replace(
-        tiny,
-        vit=dataclasses.replace(
-          tiny.vit, image_size=theirs.vision_config.image_size
-        ),
-        qformer=dataclasses.replace(
-          tiny.qformer, num_queries=theirs.num_query_tokens
-        ),
-        image_token=theirs.image_token_index,
-      )
-    )
+    torch, device = self._torch, self._model.device
+    batch = case.inputs(sizes_of(self._model))
     x = (batch['encoder_images'] / 255 - np.array(MEAN)) / np.array(STD)
     x = x.reshape(-1, *x.shape[2:]).transpose(0, 3, 1, 2)
-    pixels = torch.tensor(x).to(self._device, self._model.dtype)
+    pixels = torch.tensor(x).to(device, self._model.dtype)
     tokens, labels = (
-      torch.tensor(batch[name]).long().to(self._device)
+      torch.tensor(batch[name]).long().to(device)
       for name in ('encoder_input_tokens', 'decoder_target_tokens')
     )
     return tokens, pixels, labels
@@ -284,9 +262,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
   rows = [head, ['---'] * len(head)]
   for result in results:
     cells = [result['size'], result['case']]
-    for seconds in result['seconds'].values():
-      low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
-      cells.append(f'{middle} ({low} to {high})')
+    cells += map(spread, result['seconds'].values())
     cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
     cells.append(f'within {result["losses_within"]:.0e}')
     rows.append(cells)

@@ -7,6 +7,7 @@ one case at a time; the parent alternates between them.
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -63,13 +64,13 @@ class Case:
 class Side(Protocol):
   """Runs a case once; returns what must agree between the sides."""
 
-  def run(self, case: Case) -> np.ndarray: ...
+  def run(self, case: Any) -> np.ndarray: ...
 
 
 class Ours:
   """The engine of this package."""
 
-  def __init__(self, directory: str, dtype: str):
+  def __init__(self, directory: str, dtype: str, threads: int):
     import jax
 
     from mmicl_jax.convert.loading import load_pretrained
@@ -112,17 +113,9 @@ class Theirs:
 
   def __init__(self, directory: str, dtype: str, threads: int):
     import torch
-    import transformers
 
-    torch.set_num_threads(threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     self._torch = torch
-    self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model: Any = transformers.Blip2ForConditionalGeneration.from_pretrained(
-      directory, dtype=getattr(torch, dtype)
-    )
-    self._model = model.eval().to(self._device)
+    self._model = load_theirs(directory, dtype, threads)
     self._known: dict[Case, Any] = {}
 
   def run(self, case: Case) -> np.ndarray:
@@ -152,39 +145,18 @@ class Theirs:
     from mmicl_jax.models.mmicl import MEAN, STD
 
     torch = self._torch
-    tokens, images = case.inputs(self._config())
+    device = self._model.device
+    tokens, images = case.inputs(sizes_of(self._model))
     x = (images / 255 - np.array(MEAN)) / np.array(STD)
-    x = torch.tensor(x.transpose(0, 1, 4, 2, 3)).to(
-      self._device, self._model.dtype
-    )
-    ids = torch.tensor(tokens).long().to(self._device)
+    x = torch.tensor(x.transpose(0, 1, 4, 2, 3)).to(device, self._model.dtype)
+    ids = torch.tensor(tokens).long().to(device)
     embeds = self._splice(ids, x) if case.kind == 'generate' else None
     return ids, x, embeds
 
-  def _config(self) -> MMICLConfig:
-    from mmicl_jax.models import configs
-
-    theirs: Any = self._model.config
-    return dataclasses.replace(
-      configs.TINY,
-      vit=dataclasses.replace(
-        configs.TINY.vit, image_size=theirs.vision_config.image_size
-      ),
-      qformer=dataclasses.replace(
-        configs.TINY.qformer, num_queries=theirs.num_query_tokens
-      ),
-      image_token=theirs.image_token_index,
-    )
-
   def _embed(self, pixels: Any) -> Any:
     """[N, 3, H, W] -> visual tokens [N, Q, D]."""
-    model = self._model
-    features = model.vision_model(pixel_values=pixels)[0]
-    queries = model.query_tokens.expand(len(pixels), -1, -1)
-    visual = model.qformer(
-      query_embeds=queries, encoder_hidden_states=features
-    )[0]
-    return model.language_projection(visual)
+    read = read_images(self._model, pixels)
+    return self._model.language_projection(read)
 
   def _splice(self, ids: Any, pixels: Any) -> Any:
     embeds = self._model.get_input_embeddings()(ids)
@@ -193,23 +165,59 @@ class Theirs:
     return embeds.masked_scatter(mask, visual.to(embeds.dtype))
 
 
+def load_theirs(directory: str, dtype: str, threads: int) -> Any:
+  """transformers' BLIP-2, on a GPU if there is one, without dropout."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(threads)
+  transformers.utils.logging.set_verbosity_error()
+  transformers.utils.logging.disable_progress_bar()
+  model: Any = transformers.Blip2ForConditionalGeneration.from_pretrained(
+    directory, dtype=getattr(torch, dtype)
+  )
+  return model.eval().to('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def sizes_of(model: Any) -> MMICLConfig:
+  """What a case must know of transformers' model to make its inputs."""
+  from mmicl_jax.models.configs import TINY
+
+  theirs = model.config
+  return dataclasses.replace(
+    TINY,
+    vit=dataclasses.replace(
+      TINY.vit, image_size=theirs.vision_config.image_size
+    ),
+    qformer=dataclasses.replace(
+      TINY.qformer, num_queries=theirs.num_query_tokens
+    ),
+    image_token=theirs.image_token_index,
+  )
+
+
+def read_images(model: Any, pixels: Any) -> Any:
+  """[N, 3, H, W] -> what transformers' Q-Former sees: [N, Q, E]."""
+  features = model.vision_model(pixel_values=pixels)[0]
+  queries = model.query_tokens.expand(len(pixels), -1, -1)
+  return model.qformer(query_embeds=queries, encoder_hidden_states=features)[0]
+
+
 def serve(
-  pipe: Connection, side: Any, directory: str, dtype: str, threads: int
+  pipe: Connection,
+  make: Callable[[str, str, int], Side],
+  directory: str,
+  dtype: str,
+  threads: int,
 ) -> None:
   """A process: (case) -> (seconds, output), until None.
 
-  side: 'ours', 'theirs', or what makes one of (directory, dtype, threads).
+  make: a side of (directory, dtype, threads).
   """
   if hasattr(os, 'sched_setaffinity'):
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
-  made: Any
-  if callable(side):
-    made = side(directory, dtype, threads)
-  elif side == 'ours':
-    made = Ours(directory, dtype)
-  else:
-    made = Theirs(directory, dtype, threads)
+  made = make(directory, dtype, threads)
   pipe.send('ready')
   while (case := pipe.recv()) is not None:
     start = time.perf_counter()
