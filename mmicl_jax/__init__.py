@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from mmicl_jax.context import Example, Turn, assemble
   from mmicl_jax.errors import UserError
+  from mmicl_jax.load_model import load
   from mmicl_jax.models.configs import MMICLConfig
   from mmicl_jax.models.mmicl import MMICL
   from mmicl_jax.options import Options
-  from mmicl_jax.predictor import Answer, Predictor, load
+  from mmicl_jax.predictor import Answer, Predictor
   from mmicl_jax.tokenizer import Tokenizer
 
 _HOMES = {
@@ -27,7 +28,7 @@ _HOMES = {
   'Turn': 'context',
   'UserError': 'errors',
   'assemble': 'context',
-  'load': 'predictor',
+  'load': 'load_model',
 }
 
 __all__ = [

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmicl_jax import predictor
 from mmicl_jax.data import records
 from mmicl_jax.errors import UserError
+from mmicl_jax.load_model import load
 from mmicl_jax.options import Options
+from mmicl_jax.predictor import Predictor
 from mmicl_jax.prompts import Prompt, bucket
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ def report(
   options = Options(max_new_tokens=max_new_tokens)
   results, answers, logits = [], [], []
   for name, settings in VARIANTS.items():
-    model = predictor.load(checkpoint, **settings)
+    model = load(checkpoint, **settings)
     prompts = [model.prompt(records.example_from_record(r)) for r in found]
     own = [a.tokens for a in model.answers(prompts, options)]
     answers = answers or own
@@ -74,7 +75,7 @@ def lines(results: Sequence[dict[str, Any]], as_json: bool) -> list[str]:
 
 
 def _logits(
-  model: predictor.Predictor,
+  model: Predictor,
   prompts: Sequence[Prompt],
   answers: Sequence[Sequence[int]],
 ) -> list[np.ndarray]:

@@ -29,7 +29,6 @@ __all__ = [
   'advance',
   'answer',
   'begin',
-  'decode',
   'finish',
   'first',
   'log_probs',
@@ -49,24 +48,6 @@ class Prompt(NamedTuple):
   is_token: Bool[Array, 'B T']
 
 
-def decode(
-  model: MMICL,
-  params: PyTree,
-  encoded: Float[Array, 'B T D'],
-  is_token: Bool[Array, 'B T'],
-  keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
-  numbers: Numbers,
-  stops: Int[Array, 'S V'] | None = None,
-) -> Decoded:
-  """The answers to encoded prompts; rows without a token are padding.
-
-  keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
-  """
-  prompt = prefill(model, params, encoded, is_token)
-  return answer(model, params, prompt, keys, plan, numbers, stops)
-
-
 def answer(
   model: MMICL,
   params: PyTree,
@@ -76,7 +57,11 @@ def answer(
   numbers: Numbers,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Decoded:
-  """`decode` from the prompts' keys and values, which may be asked again."""
+  """The answers to prompts, which may be asked again.
+
+  keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
+  Rows whose prompt has no token are padding.
+  """
   if model.config.execution.scan_layers:
     plan = dataclasses.replace(plan, cache_axis=1)
   state = begin(model, params, prompt, keys, plan, numbers, stops)

@@ -189,11 +189,12 @@ def _load(args: argparse.Namespace) -> Any:
   if args.batch_size < 1:
     raise UserError(f'--batch_size is {args.batch_size}: give at least 1.')
   # These load JAX: after the arguments are checked.
-  from mmicl_jax import compilation, partitioning, predictor
+  from mmicl_jax import compilation, partitioning
+  from mmicl_jax.load_model import load
 
   if args.compilation_cache:
     compilation.keep_compiled(args.compilation_cache)
-  return predictor.load(
+  return load(
     args.checkpoint,
     mesh=partitioning.parse_mesh(args.mesh) if args.mesh else None,
     dtype=args.dtype,

@@ -31,19 +31,6 @@ def split(params: Mapping[str, Any]) -> tuple[dict, dict]:
   )
 
 
-def fold(
-  config: configs.MMICLConfig, params: Mapping[str, Any]
-) -> tuple[configs.MMICLConfig, dict[str, Any]]:
-  """The same model without adapters: parameters on the host."""
-  flat = trees.flatten(params)
-  shapes = {
-    name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()
-  }
-  plain, shapes, read = folded(config, shapes, lambda path: flat[path])
-  merged = {path: read(path) for path in shapes}
-  return plain, trees.unflatten(merged)
-
-
 def folded(
   config: configs.MMICLConfig,
   shapes: Mapping[str, jax.ShapeDtypeStruct],
@@ -53,7 +40,10 @@ def folded(
   dict[str, jax.ShapeDtypeStruct],
   Callable[[str], np.ndarray],
 ]:
-  """`fold` of parameters that `read` gives by path, one by one."""
+  """The same model without adapters: (config, shapes, reader), by path.
+
+  Parameters are read one by one, as a whole model may not fit in memory.
+  """
   lora = config.execution.lora
   if lora is None:
     return config, dict(shapes), read

@@ -28,9 +28,6 @@ def _encode(model, params, tokens):
   return model.apply({'params': params}, batch, method='encode')
 
 
-_decode = jax.jit(decoding.decode, static_argnums=(0, 5))
-
-
 def ours(pair, tokens, stops=None, rows=None, room=LENGTH, **options):
   _, model, params = pair
   plan, numbers = split(Options(max_new_tokens=LENGTH, **options), room)
@@ -39,7 +36,7 @@ def ours(pair, tokens, stops=None, rows=None, room=LENGTH, **options):
     rows = jnp.arange(len(tokens)) if rows is None else rows
     keys = decoding.row_keys(options.get('seed', 0), rows.astype(jnp.uint32))
   encoded = _encode(model, params, tokens)
-  result = _decode(
+  result = t5_pair.answers(
     model, params, encoded, tokens != 0, keys, plan, numbers, stops
   )
   return jax.tree.map(np.asarray, result)
@@ -151,7 +148,9 @@ def test_all_beams_of_one_step(pair):
   tokens = jnp.asarray(t5_pair.prompts(3))
   encoded = _encode(model, params, tokens)
   plan, numbers = split(Options(max_new_tokens=1, **options), 4)
-  got = _decode(model, params, encoded, tokens != 0, None, plan, numbers, None)
+  got = t5_pair.answers(
+    model, params, encoded, tokens != 0, None, plan, numbers
+  )
   logits, _ = model.apply(
     {'params': params},
     jnp.zeros((3, 1), jnp.int32),
@@ -251,7 +250,9 @@ def test_samples_follow_the_exact_distribution(pair, name):
   )
   plan, numbers = split(chosen)
   keys = decoding.row_keys(3, jnp.zeros(1, jnp.uint32))
-  got = _decode(model, params, encoded, tokens != 0, keys, plan, numbers, None)
+  got = t5_pair.answers(
+    model, params, encoded, tokens != 0, keys, plan, numbers
+  )
   logits, _ = model.apply(
     {'params': params},
     jnp.zeros((1, 1), jnp.int32),

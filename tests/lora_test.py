@@ -75,6 +75,16 @@ def test_only_adapters_and_projector_learn(base, trained):
       np.testing.assert_array_equal(x, before[path], err_msg=path)
 
 
+def fold(config, params):
+  leaves = flat(params)
+  shapes = {
+    path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in leaves.items()
+  }
+  plain, shapes, read = lora.folded(config, shapes, leaves.__getitem__)
+  merged = {path: read(path) for path in shapes}
+  return plain, traverse_util.unflatten_dict(merged, sep='/')
+
+
 @pytest.mark.parametrize('scanned', [True, False])
 def test_folded_is_the_same_model(trained, scanned):
   config, params = ADAPTED, trained[1]
@@ -82,7 +92,7 @@ def test_folded_is_the_same_model(trained, scanned):
     config = configs.with_execution(config, scan_layers=False)
     params = init(config, jax.random.key(0))
     params = jax.tree.map(lambda x: x + 0.01, params)
-  plain, folded = lora.fold(config, params)
+  plain, folded = fold(config, params)
   assert plain.execution.lora is None
   assert not any('lora' in path for path in flat(folded))
   np.testing.assert_allclose(
@@ -98,7 +108,7 @@ def test_the_export_has_the_adapters_folded_in(trained, tmp_path):
   disk.to_pytorch(directory, tmp_path / 'hf')
   config, exported, _ = load_pretrained(tmp_path / 'hf')
   assert config.execution.lora is None
-  _, folded = lora.fold(ADAPTED, params)
+  _, folded = fold(ADAPTED, params)
   for path, x in flat(folded).items():
     np.testing.assert_array_equal(flat(exported)[path], x, err_msg=path)
 

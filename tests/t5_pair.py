@@ -1,12 +1,14 @@
 """A small random T5 in transformers and the same weights in ours."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmicl_jax import decoding
 from mmicl_jax.models import configs
 from mmicl_jax.models.mmicl import MMICL, init_params
 
@@ -115,6 +117,13 @@ def tree(model) -> dict:
     'lm_head': {'kernel': weights['lm_head.weight'].T},
   }
   return jax.tree.map(jnp.asarray, result)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def answers(model, params, encoded, is_token, keys, plan, numbers, stops=None):
+  """What `decoding` makes of encoded prompts, read and answered at once."""
+  prompt = decoding.prefill(model, params, encoded, is_token)
+  return decoding.answer(model, params, prompt, keys, plan, numbers, stops)
 
 
 def prompts(count: int = 5, seed: int = 0) -> np.ndarray:

@@ -36,7 +36,7 @@ def test_best_is_last_and_rows_are_where_cache_offset_says(prompt, scanned):
     length_penalty=0.5,
   )
   plan, numbers = split(options)
-  want = decoding.decode(model, params, encoded, is_token, None, plan, numbers)
+  want = t5_pair.answers(model, params, encoded, is_token, None, plan, numbers)
   if scanned:
     config = configs.with_execution(model.config, scan_layers=True)
     model, params = MMICL(config), stack_layers(params)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_records
 from flax import traverse_util
 
 from mmicl_jax import (
@@ -22,24 +23,8 @@ from mmicl_jax import (
   training_state,
 )
 from mmicl_jax.errors import UserError
-from mmicl_jax.models import configs
 
-# Small enough to compile in seconds; dropout stays on, as in real training.
-CONFIG = configs.MMICLConfig(
-  vit=configs.ViTConfig(8, 1, 2, mlp_dim=8, image_size=14),
-  qformer=configs.QFormerConfig(
-    8,
-    1,
-    2,
-    mlp_dim=8,
-    num_queries=2,
-    vocab_size=8,
-    max_positions=4,
-    instruction=False,
-  ),
-  t5=configs.T5Config(8, 1, 1, 2, head_dim=4, mlp_dim=8, vocab_size=24),
-  image_token=20,
-)
+CONFIG = tiny_records.model(vocab_size=24, image_token=20)
 STEPS = 6
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 
 from mmicl_jax import trees
 from mmicl_jax.checkpoints import PREFIX, locate
@@ -126,8 +125,7 @@ class CheckpointReader:
 
   def read(self, path: str) -> np.ndarray:
     """One parameter, as it was saved."""
-    tree = {('target', *path.split('/')): self.shapes[path]}
-    item = traverse_util.unflatten_dict(tree)
+    item = trees.unflatten({f'target/{path}': self.shapes[path]})
     args = ocp.args.PyTreeRestore(
       item,
       restore_args=jax.tree.map(

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
-from mmicl_jax import checkpoints, model_dir, optim, partitioning, predictor
+from mmicl_jax import checkpoints, model_dir, optim, partitioning
 from mmicl_jax.demo import data
 from mmicl_jax.demo.lessons import PHASES, SIZE, LessonStream, Phase
 from mmicl_jax.demo.run import config
+from mmicl_jax.load_model import load
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training_state import Layout, apply_fn, compiled_step, to_device
@@ -88,7 +89,7 @@ def _generation(
   state, _ = layout.random(jax.random.key(0))
   model_dir.write_config(folder, model)
   checkpoints.save_weights(folder, state.params)
-  answerer = predictor.load(folder, batch_size=64)
+  answerer = load(folder, batch_size=64)
   items = [
     data.make_item('icl_words_4', 0, i, 'heldout', SIZE).example
     for i in range(64)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jax
 
-from mmicl_jax import convert, model_dir, optim, predictor, report, train
+from mmicl_jax import convert, model_dir, optim, report, train
 from mmicl_jax.context import Turn
 from mmicl_jax.demo import data, page, results
 from mmicl_jax.demo.lessons import (
@@ -34,6 +34,7 @@ from mmicl_jax.demo.lessons import (
 )
 from mmicl_jax.demo.tasks import SHOTS, Item
 from mmicl_jax.errors import UserError
+from mmicl_jax.load_model import load
 from mmicl_jax.models.configs import (
   Execution,
   MMICLConfig,
@@ -86,7 +87,7 @@ def run(out: Path, seed: int = 0, items: int = 512) -> results.Results:
   final = _folder(out, PHASES[-1])
 
   _say('answering prompts about held-out images')
-  answerer = predictor.load(final, batch_size=64)
+  answerer = load(final, batch_size=64)
   held_out = functools.partial(_held_out, seed=seed)
   asked = {k: held_out(f'icl_words_{k}', items) for k in SHOTS}
   asked |= {task: held_out(task, 200) for task in OTHER_TASKS}
@@ -104,7 +105,8 @@ def run(out: Path, seed: int = 0, items: int = 512) -> results.Results:
     device=f'{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}',
     seconds=time.monotonic() - begin,
     memory_bytes=_peak_memory(),
-    parameters=sum(row.parameters for row in ledgers[: len(ledgers) // 3]),
+    # Each phase has a ledger of the whole model.
+    parameters=sum(row.parameters for row in ledgers) // len(PHASES),
     shots=tuple(_score(f'{k} shots', asked[k], answers[k], k) for k in SHOTS),
     phases=tuple(phases),
     tasks=tuple(_score(t, asked[t], answers[t]) for t in OTHER_TASKS),
