@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import serialization, traverse_util
 
-from mmicl_jax import checkpointer, checkpoints, optim, stages
+from mmicl_jax import checkpointer, checkpoints, multihost, optim, stages
 from mmicl_jax.errors import UserError
 from mmicl_jax.model_dir import (
   copy_vocabulary,
@@ -174,6 +174,45 @@ def test_a_missing_file_is_a_torn_checkpoint(tmp_path, name):
     path.unlink()
   step, *_ = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
   assert step == 5
+
+
+@pytest.fixture
+def other_host(monkeypatch):
+  """Lets another host answer what a function of its own says."""
+
+  def answer(says):
+    monkeypatch.setattr(multihost, 'gather', lambda own: [own, says(own)])
+
+  return answer
+
+
+def test_a_checkpoint_that_another_host_lacks_is_skipped(tmp_path, other_host):
+  save(tmp_path, 5, 10)
+  c = checkpointer.Checkpointer(tmp_path)
+  other_host(lambda own: [5] if own == [5, 10] else own)
+  step, state, _ = c.restore_latest(like(tree(0)))
+  assert step == 5 and c.steps() == [5]
+  assert_equal(state, tree(5, scale=5))
+  assert (tmp_path / 'torn_checkpoint_10').is_dir()
+
+
+def test_a_checkpoint_that_another_host_cannot_read_is_skipped(
+  tmp_path, other_host
+):
+  save(tmp_path, 5, 10)
+  refusals = iter([[0], [1]])  # of checkpoint_10, then of checkpoint_5
+  other_host(lambda own: own if len(own) > 1 else next(refusals))
+  c = checkpointer.Checkpointer(tmp_path)
+  step, *_ = c.restore_latest(like(tree(0)))
+  assert step == 5 and c.steps() == [5]
+
+
+def test_hosts_without_a_checkpoint_in_common_stop(tmp_path, other_host):
+  save(tmp_path, 5)
+  other_host(lambda own: [10])
+  with pytest.raises(UserError, match='must be storage that all hosts share'):
+    checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  assert (tmp_path / 'checkpoint_5').is_dir()  # nothing was moved
 
 
 def test_an_interrupted_save_is_named_and_ignored(tmp_path, caplog):

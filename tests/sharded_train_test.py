@@ -94,9 +94,10 @@ def command(data, name, steps, *more):
 
 
 def environment(devices):
+  flag = f'--xla_force_host_platform_device_count={devices}'
   return os.environ | {
     'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {flag}',
   }
 
 
