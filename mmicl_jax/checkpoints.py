@@ -85,11 +85,10 @@ def load_weights(
         for name, x in saved['target'].items()
         if modules is None or name in modules
       }
-      if like is None:
-        like = jax.tree.map(
-          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
-        )
-      target = {'target': dict(like)}
+      as_saved = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
+      )
+      target = {'target': as_saved if like is None else dict(like)}
       check_same(step_path(directory, step), {'target': theirs}, target)
       args = ocp.args.Composite(state=restore_args(target))
       return opened.restore(step, args=args)['state']['target']

@@ -27,6 +27,7 @@ __all__ = [
   'Decoded',
   'Options',
   'advance',
+  'advance_once',
   'answer',
   'begin',
   'finish',
@@ -120,12 +121,24 @@ def advance(
     return more if until is None else more & (state.index - 1 < until)
 
   def body(state):
-    tokens = strategy.last_tokens(state)
-    logits, cache = step(tokens[:, None], state.cache, state.index - 1)
-    state = state._replace(cache=cache)
-    return strategy.update(state, logits, plan, numbers, stops)
+    return advance_once(state, step, plan, numbers, stops)
 
   return jax.lax.while_loop(running, body, state)
+
+
+def advance_once(
+  state: Any,
+  step: Step,
+  plan: Plan,
+  numbers: Numbers,
+  stops: Int[Array, 'S V'] | None = None,
+) -> Any:
+  """The state after one more token of every row."""
+  strategy = _strategy(plan)
+  tokens = strategy.last_tokens(state)
+  logits, cache = step(tokens[:, None], state.cache, state.index - 1)
+  state = state._replace(cache=cache)
+  return strategy.update(state, logits, plan, numbers, stops)
 
 
 def finish(state: Any, plan: Plan, numbers: Numbers) -> Decoded:

@@ -53,7 +53,8 @@ def engine(pair):
   return Engine(t5_pair.CONFIG, pair[2], batch_size=3, prompt_cache_bytes=0)
 
 
-def assert_same(a, b, atol=1e-5):
+def assert_same(a, b, atol=5e-5):
+  """The pair's weights are large: roundings of a sum grow to some 1e-5."""
   assert len(a) == len(b)
   for x, y in zip(a, b, strict=True):
     np.testing.assert_array_equal(x.tokens, y.tokens)

@@ -6,14 +6,14 @@ tokens, in the shardings that the prefill's results have.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mmicl_jax import beam, decoding, flops, partitioning, sampling
+from mmicl_jax import decoding, flops, partitioning
 from mmicl_jax.compile.chips import Topology
 from mmicl_jax.compile.job import Job, Report, compiled_report, shardings_report
 from mmicl_jax.models.configs import MMICLConfig, with_execution
@@ -34,7 +34,7 @@ def reports(
   job: Job,
   topology: Topology,
   sizes: Mapping[str, int],
-  chips: list[jax.Device] | None,
+  chips: Sequence[Any] | None,
   num_beams: int = 1,
 ) -> Iterator[tuple[str, Report]]:
   """('prefill', its report), then ('step', its report).
@@ -81,21 +81,17 @@ def programs(
   scanned = model.execution.scan_layers
   plan = dataclasses.replace(plan, cache_axis=int(scanned))
   module = MMICL(model)
-  strategy = beam if plan.num_beams > 1 else sampling
 
   def prefill(params, batch):
-    encoded = module.apply({'params': params}, batch, method='encode')
+    encoded: Any = module.apply({'params': params}, batch, method='encode')
     is_token = batch['encoder_input_tokens'] != PAD
     prompt = decoding.prefill(module, params, encoded, is_token)
     state = decoding.begin(module, params, prompt, None, plan, numbers)
     return prompt, state
 
   def step(params, prompt, state):
-    tokens = strategy.last_tokens(state)
     run = decoding.model_step(module, params, prompt)
-    logits, cache = run(tokens[:, None], state.cache, state.index - 1)
-    state = state._replace(cache=cache)
-    return strategy.update(state, logits, plan, numbers, None)
+    return decoding.advance_once(state, run, plan, numbers)
 
   return prefill, step
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -109,8 +109,8 @@ class Report:
     )
 
 
-def devices(topology: Topology) -> list[jax.Device] | None:
-  """The topology's devices as libtpu describes them; None without libtpu.
+def devices(topology: Topology) -> list[Any] | None:
+  """The topology's jax.Devices as libtpu describes them; None without it.
 
   Raises UserError for a shape that this generation does not have.
   """
@@ -181,7 +181,7 @@ def compile_step(
   job: Job,
   topology: Topology,
   sizes: Mapping[str, int],
-  chips: list[jax.Device],
+  chips: Sequence[Any],
 ) -> Report:
   """Compiles the step for these chips and reads what XLA says of it."""
   mesh = partitioning.make_mesh(**sizes, devices=chips)
