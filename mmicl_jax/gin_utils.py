@@ -109,8 +109,8 @@ def _near(text: str) -> str:
   registry = gin_config._REGISTRY
   if found := re.search(r"'([\w.]+)' doesn't have a .* '(\w+)'", text):
     wrong = found[2]
-    signature = inspect.signature(registry.get_match(found[1]).wrapped)
-    known = set(signature.parameters)
+    configurable: Any = registry.get_match(found[1])
+    known = set(inspect.signature(configurable.wrapped).parameters)
   elif found := re.search(r"No configurable matching '([\w.]+)'", text):
     wrong = found[1]
     parts = wrong.count('.') + 1

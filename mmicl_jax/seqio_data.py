@@ -176,13 +176,15 @@ def add(
     features['qformer_inputs'] = seqio.Feature(size, add_eos=False)
   if name in seqio.TaskRegistry.names():
     seqio.TaskRegistry.remove(name)
+  sizes = {split: len(examples) for split, examples in splits.items()}
+  source: Any = seqio.FunctionDataSource(
+    functools.partial(_indices, sizes),
+    splits=list(splits),
+    num_input_examples=sizes,
+  )
   return seqio.TaskRegistry.add(
     name,
-    source=seqio.FunctionDataSource(
-      functools.partial(_indices, {s: len(x) for s, x in splits.items()}),
-      splits=list(splits),
-      num_input_examples={s: len(x) for s, x in splits.items()},
-    ),
+    source=source,
     preprocessors=[
       functools.partial(read, splits=splits, image_size=spec.image_size),
       seqio.CacheDatasetPlaceholder(),

@@ -13,19 +13,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 from flax.core import FrozenDict, freeze, unfreeze
 from flax.linen.partitioning import AxisMetadata
 from jaxtyping import Array, Float, Int
 
-from mmicl_jax import decoding, optim, stages, t5x_decoding
+from mmicl_jax import decoding, optim, stages, t5x_decoding, trees
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.train_step import Params, token_sums
-from mmicl_jax.types import EOS, PAD
+from mmicl_jax.types import EOS, PAD, Batch
 
 Metrics = dict[str, Any]  # of clu.metrics.Average
+Variables = FrozenDict | dict[str, Any]
 
 
 class T5XModel:
@@ -103,12 +103,13 @@ class T5XModel:
   @property
   def transformation(self) -> optax.GradientTransformation:
     """The chain over the trainable half; the other has no state at all."""
-    frozen = set(traverse_util.flatten_dict(self._frozen))
+    frozen = set(trees.flatten(self._frozen))
 
-    def labels(params: Any) -> Any:
-      flat = traverse_util.flatten_dict(unfreeze(params))
-      named = {p: 'frozen' if p in frozen else 'train' for p in flat}
-      tree = traverse_util.unflatten_dict(named)
+    def labels(params: Variables) -> Variables:
+      flat = trees.flatten(unfreeze(params))
+      tree = trees.unflatten(
+        {path: 'frozen' if path in frozen else 'train' for path in flat}
+      )
       return freeze(tree) if isinstance(params, FrozenDict) else tree
 
     return optax.multi_transform(
@@ -140,7 +141,7 @@ class T5XModel:
     return stages.merge(trainable, frozen)
 
   def loss_fn(
-    self, params: Params, batch: Mapping[str, jax.Array], dropout_rng: Any
+    self, params: Variables, batch: Batch, dropout_rng: Any
   ) -> tuple[Float[Array, ''], Metrics]:
     """A microbatch's share of the loss, and metrics over its tokens."""
     trainable, frozen = stages.split(unfreeze(params), self.profile)
@@ -153,7 +154,7 @@ class T5XModel:
     return loss, _metrics(sums)
 
   def eval_fn(
-    self, params: Params, batch: Mapping[str, jax.Array]
+    self, params: Variables, batch: Batch
   ) -> tuple[Float[Array, ''], Metrics]:
     """The mean over the target tokens, without dropout."""
     sums = token_sums(self._apply, unfreeze(params), batch)
@@ -161,8 +162,8 @@ class T5XModel:
 
   def predict_batch(
     self,
-    params: Params,
-    batch: Mapping[str, jax.Array],
+    params: Variables,
+    batch: Batch,
     rng: jax.Array | None = None,
     **options: Any,
   ) -> Int[Array, 'B U']:
@@ -171,8 +172,8 @@ class T5XModel:
 
   def predict_batch_with_aux(
     self,
-    params: Params,
-    batch: Mapping[str, jax.Array],
+    params: Variables,
+    batch: Batch,
     rng: jax.Array | None = None,
     num_decodes: int | None = None,
     return_all_decodes: bool = False,
@@ -210,9 +211,7 @@ class T5XModel:
       return decodes, {'scores': scores}
     return decodes[:, -1], {'scores': scores[:, -1]}
 
-  def score_batch(
-    self, params: Params, batch: Mapping[str, jax.Array]
-  ) -> Float[Array, 'B']:
+  def score_batch(self, params: Variables, batch: Batch) -> Float[Array, 'B']:
     """Log-likelihood of each row's target tokens."""
     params = unfreeze(params)
     found = decoding.log_probs(
@@ -225,14 +224,15 @@ class T5XModel:
 
   def _prompt(self, params: Params, batch: Any) -> decoding.Prompt:
     variables = {'params': params}
-    encoded = self.module.apply(variables, batch, method='encode')
+    encoded: Any = self.module.apply(variables, batch, method='encode')
     is_token = batch['encoder_input_tokens'] != PAD
     return decoding.prefill(self.module, params, encoded, is_token)
 
   def _apply(self, params: Params, batch: Any, rng: Any) -> jax.Array:
     # T5X's partitioner has set mesh and axis rules around the step.
     rngs = {} if rng is None else {'dropout': rng}
-    return self.module.apply({'params': params}, batch, rngs=rngs)
+    logits: Any = self.module.apply({'params': params}, batch, rngs=rngs)
+    return logits
 
   def _has_dropout(self) -> bool:
     c = self.config
@@ -249,10 +249,10 @@ class T5XModel:
 
 def params_axes(config: MMICLConfig) -> dict[str, Any]:
   """T5X's tree of axis names: `kernel_axes` beside each `kernel`."""
-  flat = traverse_util.flatten_dict(mmicl.abstract_params(config))
-  return traverse_util.unflatten_dict(
+  flat = trees.flatten(mmicl.abstract_params(config))
+  return trees.unflatten(
     {
-      (*path[:-1], f'{path[-1]}_axes'): AxisMetadata(names=tuple(box.names))
+      f'{path}_axes': AxisMetadata(names=tuple(box.names))
       for path, box in flat.items()
     }
   )
@@ -261,8 +261,9 @@ def params_axes(config: MMICLConfig) -> dict[str, Any]:
 def _metrics(sums: Mapping[str, jax.Array]) -> Metrics:
   from clu import metrics
 
+  average: Any = metrics.Average
   return {
-    name: metrics.Average(total=sums[name], count=sums['tokens'])
+    name: average(total=sums[name], count=sums['tokens'])
     for name in ('loss', 'accuracy')
   }
 

@@ -168,26 +168,39 @@ def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
   )
 
 
-def task(name: str, module: str | None = None, split: str = 'train') -> str:
+def task(
+  name: str,
+  module: str | None = None,
+  split: str = 'train',
+  use_cached: bool = False,
+) -> str:
   """The name of a task, as SeqIO knows it once `module` is imported.
 
-  Raises UserError if it does not know it, or if the task has no such split.
+  Raises UserError if it does not know it, or if the task has no such split or,
+  where it should be cached, no cache.
   """
   if module is not None:
     importlib.import_module(module)
   try:
-    splits = seqio.get_mixture_or_task(name).splits
+    found = seqio.get_mixture_or_task(name)
   except ValueError as error:
     raise UserError(
       f'SeqIO has no task {name!r}: correct TASK, or name in TASK_MODULE the '
       'module that registers it'
     ) from error
-  if split not in splits:
+  if split not in found.splits:
     raise UserError(
       f'the task {name} has no records for the split {split!r}, only for '
-      f'{", ".join(sorted(splits))}: correct SPLIT, or give EVAL_DATA for '
-      "'validation'"
+      f'{", ".join(sorted(found.splits))}: correct SPLIT, or give EVAL_DATA '
+      "for 'validation'"
     )
+  for one in found.tasks if isinstance(found, seqio.Mixture) else [found]:
+    if use_cached and one.cache_dir is None:
+      raise UserError(
+        f'the task {one.name} is not cached: write a cache with '
+        'seqio_cache_tasks and name it with --seqio_additional_cache_dirs, or '
+        'drop USE_CACHED_TASKS'
+      )
   return name
 
 

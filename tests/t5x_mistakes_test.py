@@ -63,6 +63,7 @@ def contents(directory):
     ([], {'DATA': 'none.jsonl'}, 'none.jsonl does not exist'),
     ([], {'DATA': '{data}/empty.jsonl'}, 'empty.jsonl: no records'),
     ([], {'TASK': 'mic'}, "has no task 'mic'"),
+    ([], {'USE_CACHED_TASKS': True}, 'mic_records is not cached'),
     ([], {'BATCH_SIZE': 3, 'NUM_MICROBATCHES': 2}, 'into 2 microbatches'),
     ([], {'BATCH_SIZE': 3}, 'over 2 shards'),
     ([], {'MODEL_DIR': '{data}/stage1'}, 'another trainable set or optimizer'),
