@@ -24,6 +24,7 @@ from t5x import utils
 from mmicl_jax import (
   checkpoints,
   gin_utils,
+  lora,
   model_dir,
   partitioning,
   settings,
@@ -129,7 +130,8 @@ def checkpoint_config(
   if not checkpoints.resumable(model_dir, like) and init_from is not None:
     directory, step = checkpoints.locate(init_from)
     path = directory / f'{checkpoints.PREFIX}_{step}'
-    checkpoints.check(path, {'target': like['target']})
+    # Adapters, which it has none of, are random.
+    checkpoints.check(path, {'target': lora.split(layout.params)[0]})
     restore = utils.RestoreCheckpointConfig(
       path=os.fspath(path),
       mode='specific',

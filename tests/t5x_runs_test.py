@@ -156,6 +156,17 @@ def test_each_goes_on_where_the_other_stopped(stage, tmp_path):
   assert_same_bits(tmp_path / 't5x', one)
 
 
+def test_adapters_start_alike(folder, stage1, tmp_path):
+  description = describe(folder, 'lora', stage1[1])
+  with description.open('a') as file:
+    file.write('TRAIN_STEPS = 2\n')
+  ours(description, tmp_path / 'ours')
+  theirs(description, tmp_path / 't5x')
+  names = saved(tmp_path / 'ours', 2)
+  assert any(name.endswith('lora_a') for name in names)
+  assert_same_bits(tmp_path / 'ours', tmp_path / 't5x', 2)
+
+
 def test_infer_answers_as_the_model_does(stage, folder, tmp_path):
   description, one, _ = stage
   settings = {'CHECKPOINT_PATH': str(one), 'SPLIT': 'validation'}
