@@ -26,7 +26,9 @@ def run(
   command: str, files: list, bindings: dict, status: int = 0, devices: int = 1
 ) -> str:
   """Runs `python -m t5x.<command>`; returns what it printed to stderr."""
-  flags = f'--xla_force_host_platform_device_count={devices}'
+  # Compiled as this process compiles: the same bits need the same flags.
+  flags = os.environ.get('XLA_FLAGS', '')
+  flags += f' --xla_force_host_platform_device_count={devices}'
   found = subprocess.run(
     [sys.executable, '-m', f't5x.{command}']
     + [f'--gin_file=gin_configs/t5x/{command}.gin']
