@@ -38,6 +38,7 @@ def run(
     env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', 'XLA_FLAGS': flags},
     capture_output=True,
     text=True,
+    timeout=600,
   )
   assert found.returncode == status, found.stderr[-3000:]
   return found.stderr
