@@ -182,6 +182,12 @@ def test_loss_and_gradients_are_those_of_the_other_trainer(config):
   loss, _ = jax.jit(model.eval_fn)(params, batch)
   scores = jax.jit(model.score_batch)(params, batch)
   np.testing.assert_allclose(-scores.sum() / 5, loss, rtol=1e-5)
+  # T5X adds up what its microbatches give: each is a share of the mean.
+  half = make(config, num_microbatches=2, loss_mean='microbatch')
+  whole, share = (
+    jax.jit(m.loss_fn)(params, batch, key)[0] for m in (model, half)
+  )
+  np.testing.assert_allclose(2 * share, whole, rtol=1e-5)
 
 
 def test_predictions_are_the_best_sequences(config):
