@@ -117,6 +117,10 @@ def devices(topology: Topology) -> list[Any] | None:
   # No TPU is opened, so that several compilations may run at a time.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  # What a TPU's machine would say; any kind that exists will do, and without
+  # them libtpu complains at length.
+  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')
+  os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   options = {}
   if topology.chip.name == 'v4':  # else each of its cores is a device
     options['chip_config_name'] = 'megacore'
