@@ -8,7 +8,10 @@ takes, and the output says so.
 import argparse
 import dataclasses
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import gin
 
@@ -65,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   if args.table:
-    table.write(args.table, args.only, run)
+    table.write(args.table, args.only, apart)
     return 0
   if not args.gin_file:
     raise UserError(
@@ -103,6 +106,20 @@ def run(
   if found is None:
     return abstract(job, where, sizes)
   return compile_step(job, where, sizes, found)
+
+
+def apart(
+  files: Sequence[str], bindings: Sequence[str], topology: str
+) -> Report:
+  """As `run`, in a process of its own, which the compiler may take down."""
+  context = multiprocessing.get_context('spawn')
+  with ProcessPoolExecutor(1, context) as process:
+    try:
+      return process.submit(run, files, bindings, topology).result()
+    except BrokenProcessPool:
+      found = run(files, bindings, topology, shardings_only=True)
+      reason = f'the compiler crashed; {found.reason}'
+      return dataclasses.replace(found, reason=reason)
 
 
 def generation(

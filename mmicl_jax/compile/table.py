@@ -80,7 +80,7 @@ def page(done: list[tuple[Row, Report]]) -> str:
   if not all(compiled):
     how = (
       f'the rows with a compile time were {how},\nthe others follow from '
-      'shardings alone (libtpu was absent, or --abstract was given)'
+      'shardings alone (libtpu is not installed, or it crashed)'
     )
   header = (
     '| model, stage | topology | mesh (data, fsdp, tensor) | batch | remat '
@@ -108,7 +108,7 @@ def _line(row: Row, report: Report) -> str:
     ', '.join(map(str, report.mesh.values())),
     str(report.batch_size),
     row.remat,
-    'yes' if report.fits else 'no: ' + report.reason,
+    _fits(report),
     gib(report.argument_bytes),
     gib(report.temporary_bytes),
     gib(report.peak_bytes),
@@ -121,6 +121,12 @@ def _line(row: Row, report: Report) -> str:
     '' if report.compile_seconds is None else f'{report.compile_seconds:.0f} s',
   )
   return '| ' + ' | '.join(cells) + ' |'
+
+
+def _fits(report: Report) -> str:
+  if not report.fits:
+    return f'no: {report.reason}'
+  return 'yes' if report.compiled else report.reason
 
 
 def _version(name: str) -> str:

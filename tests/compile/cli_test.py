@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import types
 
 import flax.linen as nn
@@ -128,12 +129,26 @@ def test_the_table_is_written_row_by_row(tmp_path):
   path = tmp_path / 'scaling.md'
 
   def run(files, bindings, where):
-
     return cli.run(files, bindings, where, shardings_only=True)
 
   table.write(str(path), 'XXL stage 2 v5e', run)
   line, _ = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
-  assert '| v5e:2x4 | 1, 8, 1 | 8 | full | yes |' in line
+  assert '| v5e:2x4 | 1, 8, 1 | 8 | full | state and batch alone;' in line
+
+
+class Crashing(list):
+  """Ends the process that unpickles it."""
+
+  def __reduce__(self):
+    return os.abort, ()
+
+
+def test_a_compiler_that_crashes_costs_its_row_alone():
+  found = cli.apart(Crashing(TINY), BINDINGS, 'v5e:2x2')
+  assert not found.compiled and found.argument_bytes
+  assert found.reason.startswith('the compiler crashed; state and batch')
+  found = cli.apart(TINY, BINDINGS, 'v5e:2x2')
+  assert 'crashed' not in found.reason
 
 
 def test_every_row_divides_its_slice():
