@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mmicl_jax import huge_pages
+from mmicl_jax import malloc
 from mmicl_jax.errors import UserError
 
 COMMANDS = {
@@ -23,6 +23,9 @@ COMMANDS = {
   'compile': ('mmicl_jax.compile.cli', 'would a run fit these TPUs?'),
   'bench': ('mmicl_jax.bench', 'measure training and generation'),
 }
+
+# These run a model again and again; the others hold as little as they can.
+COMPUTING = ('demo', 'train', 'generate', 'bench')
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str | None]:
@@ -61,8 +64,9 @@ def _gin_binding(argument: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; 0 is success, 2 an error named in one sentence."""
   if argv is None:
-    huge_pages.restart()
     argv = sys.argv[1:]
+    if argv and argv[0] in COMPUTING:
+      malloc.restart()
   # Orbax warns of each option that it derives from another.
   logging.getLogger('absl').setLevel(logging.ERROR)
   try:

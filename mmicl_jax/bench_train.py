@@ -72,7 +72,12 @@ class Ours:
     from mmicl_jax.convert.loading import load_pretrained
     from mmicl_jax.models import configs, mmicl
     from mmicl_jax.train_step import TrainState
-    from mmicl_jax.training_state import Layout, apply_fn, compiled_step
+    from mmicl_jax.training_state import (
+      Layout,
+      apply_fn,
+      compiled_step,
+      shardings_of,
+    )
 
     if (Path(directory) / model_dir.MODEL).exists():
       config = model_dir.read_config(directory)
@@ -89,11 +94,13 @@ class Ours:
     layout = Layout.of(self.config, 'tune', chain, self._mesh, dtype)
     trainable, self._frozen = jax.device_put(
       stages.split(params, 'tune'),
-      jax.tree.map(lambda x: x.sharding, (layout.state.params, layout.frozen)),
+      shardings_of((layout.state.params, layout.frozen)),
     )
     self._frozen = jax.tree.map(lambda x: x.astype(dtype), self._frozen)
-    self._state = TrainState(
-      jax.numpy.int32(0), trainable, jax.jit(chain.init)(trainable)
+    # As `mmicl train` places it: else the second step is compiled again.
+    self._state = jax.device_put(
+      TrainState(jax.numpy.int32(0), trainable, jax.jit(chain.init)(trainable)),
+      shardings_of(layout.state),
     )
     self._step = compiled_step(
       layout,
