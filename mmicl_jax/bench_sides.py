@@ -1,5 +1,6 @@
 """The sides of a benchmark: processes that take turns, on the same weights."""
 
+import contextlib
 import multiprocessing
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -56,10 +57,8 @@ class Sides:
 
   def __exit__(self, *_) -> None:
     for pipe in self._pipes.values():
-      try:
+      with contextlib.suppress(OSError):  # that process has ended
         pipe.send(None)
-      except OSError:
-        pass  # that process has ended
     for process in self._processes:
       process.join(10)
       if process.is_alive():

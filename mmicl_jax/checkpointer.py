@@ -1,5 +1,6 @@
 """The checkpoints of a training run: saved, kept, verified, restored."""
 
+import contextlib
 import json
 import logging
 import math
@@ -204,12 +205,11 @@ class Checkpointer:
       reason,
       aside.name,
     )
-    try:
+    # Another host may be faster, or be the only one that sees it.
+    with contextlib.suppress(FileNotFoundError):
       if aside.exists():
         aside.rmtree()
       path.rename(aside)
-    except FileNotFoundError:
-      pass  # another host was faster, or it is another host that sees it
     multihost.wait_for_all(f'torn_{step}')
     self._manager.reload()
 

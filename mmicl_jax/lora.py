@@ -25,10 +25,7 @@ def split(params: Mapping[str, Any]) -> tuple[dict, dict]:
   rest, adapters = {}, {}
   for path, x in flat.items():
     (adapters if _LEAF.search(path) else rest)[path] = x
-  return (
-    trees.unflatten(rest),
-    trees.unflatten(adapters),
-  )
+  return trees.unflatten(rest), trees.unflatten(adapters)
 
 
 def folded(

@@ -2,13 +2,18 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny_dir
 
+from mmicl_jax import bench_train, model_dir
 from mmicl_jax.__main__ import main
 from mmicl_jax.bench import cases, measure, table
+from mmicl_jax.bench_sides import save_random
 from mmicl_jax.bench_workers import Case
+from mmicl_jax.convert.loading import load_pretrained
+from mmicl_jax.presets import PRESETS
 
 
 class Fake:
@@ -82,4 +87,34 @@ def test_training_runs_on_both_sides(capsys):
 def test_features_take_the_place_of_images(capsys):
   arguments = ['bench', 'features', '--sizes', 'tiny', '--images', '2']
   assert main([*arguments, '--rounds', '1']) == 0
-  assert '| tiny | stage-2 step, batch 4, 2 images |' in capsys.readouterr().out
+  out, _ = capsys.readouterr()
+  assert '| tiny | stage-2 step, batch 4, 2 images |' in out
+  agreement = float(out.split('| within ')[1].removesuffix(' |\n'))
+  assert agreement < 1e-4
+
+
+def test_no_step_that_is_timed_is_compiled(tmp_path, caplog):
+  model_dir.write_config(tmp_path, PRESETS['tiny'])
+  ours = bench_train.Ours(str(tmp_path), 'float32', 1)
+  case = bench_train.Case(1, batch=1)
+
+  def compiled():
+    caplog.clear()
+    with jax.log_compiles():
+      ours.run(case)
+    return 'Compiling jit' in caplog.text
+
+  assert compiled()  # the first, which is not timed
+  assert not compiled()
+
+
+def test_random_weights_have_small_queries_as_those_of_t5(tmp_path):
+  pytest.importorskip('transformers')
+  config = PRESETS['tiny']
+  save_random(config, str(tmp_path))
+  _, params, _ = load_pretrained(tmp_path, dtype='float32', scan_layers=False)
+  attention = params['t5']['encoder']['layers_0']['self_attention']
+  sizes = {k: np.std(v['kernel']) for k, v in attention.items()}
+  assert sizes['query'] / sizes['key'] == pytest.approx(
+    config.t5.head_dim**-0.5, rel=0.2
+  )

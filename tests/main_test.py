@@ -80,6 +80,17 @@ def test_without_a_command_the_help_is_shown(capsys):
   assert all(name in out for name in cli.COMMANDS)
 
 
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_only_what_computes_keeps_its_memory(name, monkeypatch, capsys):
+  restarts = []
+  monkeypatch.setattr(cli.malloc, 'restart', lambda: restarts.append(name))
+  monkeypatch.setattr(sys, 'argv', ['mmicl', name, '--help'])
+  with pytest.raises(SystemExit):
+    cli.main()
+  computes = name not in ('convert', 'data', 'compile')
+  assert restarts == [name] * computes
+
+
 @pytest.mark.parametrize('argv', [['nonsense'], ['try', '--nonsense']])
 def test_unknown_words_exit_with_2(command, capsys, argv):
   with pytest.raises(SystemExit) as exit:

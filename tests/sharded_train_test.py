@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_records
 import train_test
+import virtual_devices
 
 from mmicl_jax import multihost, optim, partitioning, stages, training_state
 from mmicl_jax.errors import UserError
@@ -94,10 +95,9 @@ def command(data, name, steps, *more):
 
 
 def environment(devices):
-  flag = f'--xla_force_host_platform_device_count={devices}'
   return os.environ | {
     'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {flag}',
+    'XLA_FLAGS': virtual_devices.xla_flags(devices),
   }
 
 

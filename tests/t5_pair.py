@@ -31,10 +31,13 @@ CONFIG = configs.with_execution(
 )
 
 
-def make(seed: int = 8):
+def make(seed: int = 8, queries: float = 1.0):
   """(transformers' model, our model, our parameters).
 
   The seed is one whose answers have many different tokens and lengths.
+  `queries` multiplies the weights of attention's queries: at 1 the attention is
+  sharp, and a sum in another order moves its scores by more than 1e-5; at T5's
+  own head_dim ** -0.5 it does not.
   """
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
@@ -61,6 +64,9 @@ def make(seed: int = 8):
     for parameter in model.parameters():
       if parameter.ndim > 1:
         parameter.normal_(0, 0.5)
+    for name, parameter in model.named_parameters():
+      if name.endswith('Attention.q.weight'):
+        parameter *= queries
     model.shared.weight.normal_(0, 1)
     model.lm_head.weight.normal_(0, 0.6)
     model.lm_head.weight[1] *= 2.2  # some rows end early

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import virtual_devices
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,16 +27,17 @@ def run(
   command: str, files: list, bindings: dict, status: int = 0, devices: int = 1
 ) -> str:
   """Runs `python -m t5x.<command>`; returns what it printed to stderr."""
-  # Compiled as this process compiles: the same bits need the same flags.
-  flags = os.environ.get('XLA_FLAGS', '')
-  flags += f' --xla_force_host_platform_device_count={devices}'
   found = subprocess.run(
     [sys.executable, '-m', f't5x.{command}']
     + [f'--gin_file=gin_configs/t5x/{command}.gin']
     + [f'--gin_file={file}' for file in files]
     + [f'--gin.{name}={value!r}' for name, value in bindings.items()],
     cwd=ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', 'XLA_FLAGS': flags},
+    env={
+      **os.environ,
+      'TF_CPP_MIN_LOG_LEVEL': '2',
+      'XLA_FLAGS': virtual_devices.xla_flags(devices),
+    },
     capture_output=True,
     text=True,
     timeout=600,

@@ -60,6 +60,30 @@ def test_logits_stay_close(params):
   assert 0 < np.abs(got - want).max() < 0.05 * np.abs(want).max()
 
 
+def test_stacked_kernels_are_those_of_their_layers():
+  def layer(dense, x, _):
+    return jnp.tanh(dense(x)), None
+
+  def forward(params, x):
+    scanned = nn.scan(
+      layer, variable_axes={'params': 0}, split_rngs={'params': True}, length=3
+    )
+
+    class Stack(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return scanned(nn.Dense(4, use_bias=False, name='layers'), x, None)[0]
+
+    return Stack().apply({'params': {'layers': params}}, x)
+
+  kernels = jax.random.normal(jax.random.key(0), (3, 4, 4))
+  x = want = jnp.ones((2, 4))
+  for kernel in kernels:
+    want = jnp.tanh(want @ quantize_kernel(kernel, 1).unbox())
+  boxes = jax.vmap(lambda kernel: quantize_kernel(kernel, 1))(kernels)
+  np.testing.assert_allclose(forward({'kernel': boxes}, x), want, atol=1e-6)
+
+
 def test_boxes_are_not_opened_before_the_loop():
   """The loop of the compiled program carries eight bits, not their floats."""
   box = quantize_kernel(jnp.ones((64, 64)), 1)
