@@ -71,7 +71,7 @@ def gradients(
   *,
   num_microbatches: int = 1,
   loss_mean: str = 'tokens',
-  batch_sharding: jax.sharding.Sharding | None = None,
+  batch_sharding: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Params, Metrics]:
   """Gradients of the trainable half, and loss, accuracy and tokens.
 
@@ -94,19 +94,10 @@ def gradients(
   if num_microbatches == 1:
     grads, metrics = differentiate(trainable, batch, rng)
   else:
-    size = batch['decoder_loss_weights'].shape[0] // num_microbatches
-
     # T5X forgets the other half: what it hands on is the key that it split.
     key = None if rng is None else jax.random.split(rng)[1]
 
-    def body(sums, i):
-      microbatch = jax.tree.map(
-        lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size), batch
-      )
-      if batch_sharding is not None:
-        microbatch = jax.lax.with_sharding_constraint(
-          microbatch, batch_sharding
-        )
+    def body(sums, microbatch):
       found = differentiate(trainable, microbatch, key)
       return jax.tree.map(jnp.add, sums, found), None
 
@@ -114,10 +105,26 @@ def gradients(
     zero = jnp.zeros((), jnp.float32)
     start = (zeros, dict.fromkeys(('loss', 'accuracy', 'tokens'), zero))
     (grads, metrics), _ = jax.lax.scan(
-      body, start, jnp.arange(num_microbatches)
+      body, start, _divided(batch, num_microbatches, batch_sharding)
     )
   metrics['accuracy'] /= jnp.maximum(metrics['tokens'], 1)
   return grads, metrics
+
+
+def _divided(
+  batch: Batch, parts: int, sharding: jax.sharding.NamedSharding | None
+) -> Batch:
+  """Consecutive rows on an axis in front; each part is split over all devices.
+
+  Taken out of the whole batch one by one, they would make XLA copy that batch,
+  its images included, to every device.
+  """
+  divided = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+  if sharding is None:
+    return divided
+  spec = jax.sharding.PartitionSpec(None, *sharding.spec)
+  place = jax.sharding.NamedSharding(sharding.mesh, spec)
+  return jax.lax.with_sharding_constraint(divided, place)
 
 
 def train_step(

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmicl_jax import optim, stages, train_step
+from mmicl_jax import optim, partitioning, stages, train_step
 
 V = 7
 
@@ -91,6 +91,39 @@ def test_microbatches_have_their_own_dropout(batch):
   _, both = gradients(same, key, num_microbatches=2)
   _, one = gradients({k: x[:2] for k, x in batch.items()}, key)
   assert both['loss'] != one['loss']
+
+
+@pytest.mark.devices(4)
+def test_no_device_gets_the_rows_of_others_to_cut_them_into_microbatches(batch):
+  mesh = partitioning.make_mesh(2, 2, 1)
+  place = partitioning.batch_sharding(mesh)
+  rows = {name: jnp.tile(x, (4, 1)) for name, x in batch.items()}
+  rows['encoder_images'] = jnp.zeros((16, 3), jnp.uint8)
+
+  def apply(params, batch, rng):
+    seen = batch['encoder_images'].sum(1)[:, None, None]
+    return toy_apply(params, batch, rng) + seen
+
+  trainable, frozen = stages.split(toy_params(), PROFILE)
+  step = jax.jit(
+    lambda rows: train_step.gradients(
+      apply,
+      trainable,
+      frozen,
+      rows,
+      None,
+      num_microbatches=2,
+      batch_sharding=place,
+    )
+  )
+  compiled = step.lower(jax.device_put(rows, place)).compile()
+  assert 'all-gather' not in compiled.as_text()
+  grads, _ = compiled(jax.device_put(rows, place))
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5),
+    jax.device_get(grads),
+    gradients(batch)[0],
+  )
 
 
 def test_a_batch_without_targets_gives_zero(batch):
