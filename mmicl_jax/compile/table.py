@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,6 +95,7 @@ def page(done: list[tuple[Row, Report]]) -> str:
   return TEXT.format(
     date=datetime.date.today().isoformat(),
     versions=versions,
+    cores=os.cpu_count(),
     how=how,
     table='\n'.join(lines),
   )
@@ -140,9 +142,9 @@ def _version(name: str) -> str:
 
 TEXT = """# Scaling: what fits where
 
-Written by `mmicl compile --table docs/scaling.md` on {date} ({versions}):
-{how}.
-Nothing here was run on a TPU.
+Written by `mmicl compile --table docs/scaling.md` on {date}
+({versions}; {cores} CPU cores):
+{how}. Nothing here was run on a TPU.
 
 Stage 2 (`stages/tune.gin`) of InstructBLIP with FLAN-T5-XL and XXL:
 512 encoder and 128 decoder tokens, 4 images of 224 x 224 an example, bfloat16
@@ -171,4 +173,5 @@ prompts and a step of decoding.
   (`mmicl_jax/compile/chips.py`), all links of a chip together: a slice whose
   torus is not closed has fewer.
 * **MFU**: model TFLOP / (roofline step x chips x peak). A real run lies below.
+* **compile**: seconds of XLA's compiler on the machine that wrote this page.
 """
