@@ -1,7 +1,6 @@
 """The checkpoints of a training run: saved, kept, verified, restored."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -11,13 +10,18 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmicl_jax import checksums, multihost, trees
+from mmicl_jax import checksums, multihost
 from mmicl_jax.checkpoints import (
   PREFIX,
+  SUMS,
   Tree,
   check_same,
+  check_sums,
+  has_item,
   manager,
   not_written,
+  read_sums,
+  reason,
   restore_args,
   step_path,
 )
@@ -30,7 +34,6 @@ from mmicl_jax.iterator_state import (
 
 log = logging.getLogger(__name__)
 
-SUMS = 'sums'  # the item with the checksums of `state`
 # The metrics that the best checkpoint can be chosen by: is more better?
 BEST = {'eval/loss': False, 'eval/accuracy': True}
 
@@ -122,7 +125,9 @@ class Checkpointer:
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
     state = handler.restore(path / 'state', args=restore_args(like))
     position = None
-    if IteratorStateHandler.exists(path / 'dataset'):
+    if has_item(path, 'dataset') and IteratorStateHandler.exists(
+      path / 'dataset'
+    ):
       position = IteratorStateHandler().restore(
         path / 'dataset', IteratorStateRestore()
       )
@@ -133,27 +138,26 @@ class Checkpointer:
 
     A checkpoint that a host cannot read is moved aside under a name that says
     so, and the one before is taken. None if there is no checkpoint; raises
-    UserError if there are some, but none is readable.
+    UserError, and moves nothing, if there are some, but none is readable.
     """
     steps = self._common_steps()
+    torn: dict[int, Exception] = {}
     for step in reversed(steps):
-      found, error = None, None
       try:
-        found = self.restore(step, like)
+        found = self._read(step, like)
       except UserError:
         raise
       except Exception as damage:  # whatever a damaged file provokes
-        error = damage
-      if multihost.all_agree(error is None):
-        assert found is not None
-        error = self._changed(step, found[0])
-        if error is None:
-          return step, *found
-      self._set_aside(step, error or OSError('another host cannot read it'))
-    if steps:
+        torn[step] = damage
+        continue
+      for other, error in torn.items():
+        self._set_aside(other, error)
+      return step, *found
+    if torn:
       raise UserError(
-        f'none of the checkpoints {steps} in {self.directory} can be read; '
-        'they were renamed to torn_*: start in a new MODEL_DIR'
+        f'none of the checkpoints {steps} in {self.directory} can be read '
+        f'({reason(torn[steps[-1]])}): bring back a copy of one, or start in '
+        'a new MODEL_DIR'
       )
     return None
 
@@ -183,26 +187,30 @@ class Checkpointer:
         self._set_aside(step, OSError('some hosts do not see it'))
     return sorted(common)
 
-  def _changed(self, step: int, state: Tree) -> Exception | None:
-    """What says that the arrays are not those that were saved."""
-    path = step_path(self.directory, step) / SUMS / 'metadata'
-    if not path.exists():  # saved by T5X
-      return None
+  def _read(self, step: int, like: Tree) -> tuple[dict, Any]:
+    """`restore`, verified; raises on all hosts if it does on one."""
+    found, sums, error = None, None, None
+    try:
+      found = self.restore(step, like)
+      sums = read_sums(step_path(self.directory, step))
+    except UserError:
+      raise
+    except Exception as damage:
+      error = damage
+    if not multihost.all_agree(error is None):
+      raise error or OSError('another host cannot read it')
+    assert found is not None
     saved = self._manager.item_metadata(step)['state'].tree
-    dtypes = {name: x.dtype for name, x in trees.flatten(saved).items()}
-    names = checksums.changed(state, json.loads(path.read_text()), dtypes)
-    if not names:
-      return None
-    return ValueError(f'{names[0]} has other bits than when it was saved')
+    check_sums(found[0], sums, saved)
+    return found
 
   def _set_aside(self, step: int, error: Exception) -> None:
     path = step_path(self.directory, step)
     aside = path.parent / f'torn_{path.name}'
-    reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
     log.warning(
       'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
       path,
-      reason,
+      reason(error),
       aside.name,
     )
     # Another host may be faster, or be the only one that sees it.

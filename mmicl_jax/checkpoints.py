@@ -7,6 +7,7 @@ of the data iterator and `sums` the arrays' checksums (checkpointer.py writes
 both). What else a MODEL_DIR needs to be usable alone is in model_dir.py.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import serialization, traverse_util
 
-from mmicl_jax import trees
+from mmicl_jax import checksums, trees
 from mmicl_jax.errors import UserError
 from mmicl_jax.iterator_state import IteratorStateHandler
 
 Tree = Mapping[str, Any]
 PREFIX = 'checkpoint'
+SUMS = 'sums'  # the item with the checksums of `state`
 
 
 def state_tree(params: Tree, step: Any, opt_state: Any = None) -> dict:
@@ -74,7 +76,7 @@ def load_weights(
   like: a parameter tree of jax.ShapeDtypeStruct, whose dtypes and shardings
   are used; without it arrays come as they were saved. modules: only these, by
   their names at the top. Raises UserError if there is no checkpoint or it is of
-  another architecture.
+  another architecture or damaged.
   """
   directory, step = locate(path)
   with manager(directory, read_only=True) as opened:
@@ -91,14 +93,14 @@ def load_weights(
       target = {'target': as_saved if like is None else dict(like)}
       check_same(step_path(directory, step), {'target': theirs}, target)
       args = ocp.args.Composite(state=restore_args(target))
-      return opened.restore(step, args=args)['state']['target']
+      found = opened.restore(step, args=args)['state']
+      sums = read_sums(step_path(directory, step))
+      check_sums({'target': found['target']}, sums, saved)
+      return found['target']
     except UserError:
       raise
     except Exception as error:
-      raise UserError(
-        f'the checkpoint {step_path(directory, step)} is damaged or incomplete '
-        f'({str(error).splitlines()[0][:200]}); name another checkpoint_<step>'
-      ) from error
+      raise _damaged(step_path(directory, step), error) from error
 
 
 def latest_step(model_dir: str | os.PathLike) -> int | None:
@@ -121,10 +123,13 @@ def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
 
 
 def check(path: str | os.PathLike, like: Tree) -> None:
-  """Raises UserError if a checkpoint_<step> has another tree than `like`."""
+  """Raises UserError if a checkpoint_<step> has another tree or is damaged."""
   directory, step = locate(path)
   with manager(directory, read_only=True) as opened:
-    saved = opened.item_metadata(step)['state'].tree
+    try:
+      saved = opened.item_metadata(step)['state'].tree
+    except Exception as error:
+      raise _damaged(step_path(directory, step), error) from error
   if 'state' not in like:
     saved = {'target': saved['target']}
   check_same(step_path(directory, step), saved, like)
@@ -222,6 +227,56 @@ def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
       )
 
 
+def has_item(path: epath.Path, name: str) -> bool:
+  """Whether a checkpoint has an item beside `state`.
+
+  Raises FileNotFoundError if it was saved with one that is gone.
+  """
+  if (path / name).exists():
+    return True
+  try:
+    text = (path / '_CHECKPOINT_METADATA').read_text()
+    items = json.loads(text)['item_handlers']
+    lost = name in items and SUMS in items  # T5X's has no sums
+  except (OSError, ValueError, KeyError, TypeError):
+    lost = False
+  if lost:
+    raise FileNotFoundError(f'its {name} is gone')
+  return False
+
+
+def read_sums(path: epath.Path) -> dict[str, int] | None:
+  """The checksums that were saved; None in a checkpoint that T5X saved."""
+  if not has_item(path, SUMS):
+    return None
+  return {
+    name: int(x)
+    for name, x in json.loads((path / SUMS / 'metadata').read_text()).items()
+  }
+
+
+def check_sums(tree: Tree, sums: Mapping[str, int] | None, saved: Tree) -> None:
+  """Raises ValueError if arrays of a tree are not what was saved.
+
+  saved: the metadata of all that was saved.
+  """
+  dtypes = {name: x.dtype for name, x in trees.flatten(saved).items()}
+  if names := checksums.changed(tree, sums or {}, dtypes):
+    raise ValueError(f'{names[0]} has other bits than when it was saved')
+
+
+def _damaged(path: epath.Path, error: Exception) -> UserError:
+  return UserError(
+    f'the checkpoint {path} is damaged or incomplete ({reason(error)}); name '
+    'another checkpoint_<step>'
+  )
+
+
+def reason(error: Exception) -> str:
+  """An error's first line, however long or empty its text is."""
+  return str(error).splitlines()[0][:200] if str(error) else repr(error)
+
+
 def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
   flat = trees.flatten(tree)
   return {name: tuple(x.shape) for name, x in flat.items()}
@@ -235,6 +290,6 @@ def not_written(directory, step, error) -> UserError:
   name = 'the last checkpoint' if step is None else f'{PREFIX}_{step}'
   return UserError(
     f'{name} could not be written to {directory} '
-    f'({str(error).splitlines()[0][:200]}); earlier checkpoints are intact: '
+    f'({reason(error)}); earlier checkpoints are intact: '
     'make room or choose another MODEL_DIR'
   )

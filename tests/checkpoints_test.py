@@ -161,19 +161,47 @@ def test_a_truncated_checkpoint_is_named_and_skipped(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-  'name', ['state/_METADATA', 'state/manifest.ocdbt', 'state', 'dataset']
+  'name',
+  [
+    *('state/_METADATA', 'state/manifest.ocdbt', 'state', 'sums', 'dataset'),
+    *('sums/metadata', 'dataset/process_0-of-1.json'),
+  ],
 )
 def test_a_missing_file_is_a_torn_checkpoint(tmp_path, name):
   save(tmp_path, 5, 10)
   path = tmp_path / 'checkpoint_10' / name
-  if name == 'dataset':
-    (path / 'process_0-of-1.json').write_text('{"posi')
-  elif path.is_dir():
+  if path.is_dir():
     shutil.rmtree(path)
   else:
     path.unlink()
   step, *_ = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
   assert step == 5
+
+
+@pytest.mark.parametrize(
+  'name, text',
+  [
+    ('dataset/process_0-of-1.json', '{"posi'),
+    ('dataset/process_0-of-1.json', '{"position": 12}'),
+    ('sums/metadata', '{"target/'),
+    ('sums/metadata', '[]'),
+    ('sums/metadata', '{"target/projector/kernel": "x"}'),
+  ],
+)
+def test_a_damaged_file_is_a_torn_checkpoint(tmp_path, name, text):
+  save(tmp_path, 5, 10)
+  (tmp_path / 'checkpoint_10' / name).write_text(text)
+  step, *_ = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  assert step == 5
+
+
+def test_the_place_of_another_number_of_processes_is_none(tmp_path):
+  save(tmp_path, 5)
+  folder = tmp_path / 'checkpoint_5/dataset'
+  for path in folder.glob('process_0*'):
+    path.rename(folder / path.name.replace('of-1', 'of-2'))
+  found = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  assert found[0] == 5 and found[2] is None
 
 
 @pytest.fixture
@@ -226,12 +254,16 @@ def test_an_interrupted_save_is_named_and_ignored(tmp_path, caplog):
   assert c.restore_latest(like(tree(0)))[0] == 5
 
 
-def test_nothing_readable_is_an_error(tmp_path):
-  save(tmp_path, 5)
-  (tmp_path / 'checkpoint_5/state/_METADATA').unlink()
-  c = checkpointer.Checkpointer(tmp_path)
-  with pytest.raises(UserError, match='none of the checkpoints'):
-    c.restore_latest(like(tree(0)))
+def test_nothing_readable_is_an_error_each_time(tmp_path):
+  """A second start must not begin anew beside what may yet be repaired."""
+  save(tmp_path, 5, 10)
+  for step in (5, 10):
+    (tmp_path / f'checkpoint_{step}/state/_METADATA').unlink()
+  for _ in range(2):
+    c = checkpointer.Checkpointer(tmp_path)
+    with pytest.raises(UserError, match=r'none of the checkpoints \[5, 10\]'):
+      c.restore_latest(like(tree(0)))
+    assert c.steps() == [5, 10]
 
 
 def test_another_architecture_is_named(tmp_path):
@@ -270,6 +302,13 @@ def test_weights_take_the_dtype_and_sharding_asked_for(tmp_path):
 def test_weights_of_a_training_checkpoint(tmp_path):
   save(tmp_path, 5, 10)
   assert_equal(checkpoints.load_weights(tmp_path), tree(0, scale=10)['target'])
+
+
+def test_a_torn_checkpoint_is_named_where_it_is_only_looked_at(tmp_path):
+  save(tmp_path, 5)
+  (tmp_path / 'checkpoint_5/state/_METADATA').write_text('{')
+  with pytest.raises(UserError, match='checkpoint_5 is damaged'):
+    checkpoints.resumable(tmp_path, like(tree(0)))
 
 
 def test_no_checkpoint_is_an_error(tmp_path):
@@ -313,6 +352,8 @@ def test_a_flipped_bit_is_found(tmp_path, caplog):
   values = json.loads(sums.read_text())
   values['target/t5/key/kernel'] ^= 1
   sums.write_text(json.dumps(values))
+  with pytest.raises(UserError, match='checkpoint_10 is damaged.*other bits'):
+    checkpoints.load_weights(tmp_path)
   c = checkpointer.Checkpointer(tmp_path)
   with caplog.at_level(logging.WARNING):
     step, state, _ = c.restore_latest(like(tree(0)))
