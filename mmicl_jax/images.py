@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 import re
+import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmicl_jax.errors import UserError
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, 1/4 GiB of RGB
+MAX_BYTES = 1 << 30  # of a file: more than so many pixels need
 # No PostScript and the like: records may come from strangers.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000')
 _DATA_URL = re.compile(r'data:image/[\w.+-]+;base64,')
@@ -125,6 +127,12 @@ def _read(
     return _from_base64(text[match.end() :]), 'base64 image'
   path = root / text
   try:
+    # A pipe or a device may give bytes for ever, or wait for them.
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+      raise OSError('it is no file')
+    if status.st_size > MAX_BYTES:
+      raise OSError(f'it has {status.st_size} bytes, more than {MAX_BYTES}')
     return path.read_bytes(), str(path)
   except (OSError, ValueError) as error:
     if _BASE64.fullmatch(text):

@@ -1,5 +1,6 @@
 import base64
 import io
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -167,6 +168,17 @@ def test_bad_files_are_named(tmp_path, content, reason):
   with pytest.raises(UserError, match=reason) as error:
     load_image(path, SIZE)
   assert str(path) in str(error.value)
+
+
+def test_only_files_of_a_sane_size_are_read(monkeypatch, tmp_path):
+  os.mkfifo(tmp_path / 'pipe')  # nobody writes to it
+  for name in (tmp_path / 'pipe', '/dev/zero'):
+    with pytest.raises(UserError, match='it is no file'):
+      load_image(name, SIZE)
+  monkeypatch.setattr(images, 'MAX_BYTES', 9)
+  (tmp_path / 'a.png').write_bytes(b'0123456789')
+  with pytest.raises(UserError, match='a.png.*10 bytes, more than 9'):
+    load_image(tmp_path / 'a.png', SIZE)
 
 
 def test_corrupt_bytes_never_raise_anything_but_user_errors():
