@@ -86,13 +86,13 @@ def decode_bytes(
 
 @functools.cache
 def _kernels(config: MMICLConfig) -> dict[str, int]:
-  """Sizes of all kernels, scanned layers together, by path."""
+  """Sizes of kernels and adapters, scanned layers together, by path."""
   params = nn.unbox(mmicl.abstract_params(config))
   flat = trees.flatten(params)
   return {
     path: math.prod(x.shape)
     for path, x in flat.items()
-    if path.endswith('/kernel')
+    if re.search('/(kernel|lora_[ab])$', path)
   }
 
 

@@ -66,6 +66,20 @@ def test_steps(config, lengths, t5, tune, pretrain):
   )
 
 
+def test_adapters_count():
+  """Both factors: forward, the activations' gradient, and their own."""
+  adapted = configs.with_execution(configs.XL, lora=configs.LoRA(rank=16))
+  plain, more = (
+    flops.train_step(c, ['^projector/'], LONG) for c in (configs.XL, adapted)
+  )
+  factors = 2 * 16 * (2048 + 32 * 64)
+  # Query and value: of both stacks, and where the decoder reads the prompt.
+  rows = 24 * (2 * 512 + 2 * 128 + 128 + 512)
+  assert more - plain == 2 * factors * rows
+  trained = flops.train_step(adapted, 'lora', LONG)
+  assert trained - more == factors * rows
+
+
 @pytest.mark.parametrize(
   'config, batch, beams, expected',
   [

@@ -49,6 +49,8 @@ def analyse(text: str) -> Cost:
       if each.opcode in ('dot', 'convolution'):
         flops += times * _product_flops(each, body)
       kind = each.opcode.removesuffix('-start')
+      if kind == 'all-reduce' and name.startswith('all-reduce-scatter'):
+        kind = 'reduce-scatter'  # the TPU compiler's: each keeps a slice
       if kind in COLLECTIVES and not _repeated(each, holder, seen):
         sent[kind] += times * _sent(kind, each, body)
         counts[kind] += times

@@ -64,6 +64,27 @@ def test_a_collective_behind_several_fusions_counts_once():
   assert found.hbm_bytes == shard + whole + 2 * x
 
 
+def test_a_reduce_scatter_is_half_an_all_reduce():
+  """The TPU compiler writes it as an all-reduce of which a slice is kept."""
+  text = """%all-reduce-scatter (input: bf16[32,16]) -> bf16[8,16] {
+  %input = bf16[32,16]{1,0} parameter(0)
+  %sum = bf16[32,16]{1,0} all-reduce(%input), channel_id=1, \
+replica_groups=[1,4]<=[4], to_apply=%add
+  %place = s32[] constant(0)
+  ROOT %slice = bf16[8,16]{1,0} dynamic-slice(%sum, %place, %place), \
+dynamic_slice_sizes={8,16}
+}
+
+ENTRY %main (x: bf16[32,16]) -> bf16[8,16] {
+  %x = bf16[32,16]{1,0} parameter(0)
+  ROOT %y = bf16[8,16]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+}
+"""
+  found = cost.analyse(text)
+  assert found.collectives == {'reduce-scatter': 32 * 16 * 2 * 3 / 4}
+  assert found.collective_counts == {'reduce-scatter': 1}
+
+
 def test_the_trip_count_that_the_compiler_noted_wins():
   noted = TEXT.replace(
     'body=%body',
