@@ -206,7 +206,10 @@ class Checkpointer:
 
   def _set_aside(self, step: int, error: Exception) -> None:
     path = step_path(self.directory, step)
-    aside = path.parent / f'torn_{path.name}'
+    aside, again = path.parent / f'torn_{path.name}', 1
+    while aside.exists():  # of a former time, or of a faster host
+      again += 1
+      aside = path.parent / f'torn_{path.name}_{again}'
     log.warning(
       'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
       path,
@@ -215,8 +218,6 @@ class Checkpointer:
     )
     # Another host may be faster, or be the only one that sees it.
     with contextlib.suppress(FileNotFoundError):
-      if aside.exists():
-        aside.rmtree()
       path.rename(aside)
     multihost.wait_for_all(f'torn_{step}')
     self._manager.reload()

@@ -1,8 +1,8 @@
 """Features of images, computed once: what the frozen towers of stage 2 give.
 
 The Q-Former's output, without instruction text and dropout, is a function of
-the image and of the weights of ViT, Q-Former and query tokens. The fingerprint
-of the latter two stands in the store; training refuses another one.
+the image and of the weights of ViT, Q-Former and query tokens. A fingerprint
+of their sizes and weights stands in the store; training refuses another one.
 """
 
 import hashlib

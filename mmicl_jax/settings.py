@@ -1,6 +1,6 @@
 """What a run's numbers must satisfy, under either trainer."""
 
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.train_step import LOSS_MEANS
@@ -9,7 +9,7 @@ from mmicl_jax.train_step import LOSS_MEANS
 def check(
   batch_size: int,
   num_microbatches: int,
-  mesh: Mesh,
+  mesh: Mesh | AbstractMesh,
   loss_mean: str,
   train_steps: int,
 ) -> None:

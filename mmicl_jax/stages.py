@@ -92,8 +92,8 @@ def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
   if not chosen:
     raise UserError('no trainable pattern was given: name a profile')
   return (
-    _unflatten({path: x for path, x in flat.items() if path in chosen}),
-    _unflatten({path: x for path, x in flat.items() if path not in chosen}),
+    trees.unflatten({p: x for p, x in flat.items() if p in chosen}),
+    trees.unflatten({p: x for p, x in flat.items() if p not in chosen}),
   )
 
 
@@ -101,10 +101,6 @@ def merge(trainable: Tree, frozen: Tree) -> dict:
   """The inverse of split."""
   flat = trees.flatten(frozen)
   flat |= trees.flatten(trainable)
-  return _unflatten(flat)
-
-
-def _unflatten(flat: Mapping[str, Any]) -> dict:
   return trees.unflatten(flat)
 
 

@@ -146,7 +146,7 @@ class T5XModel:
     """A microbatch's share of the loss, and metrics over its tokens."""
     trainable, frozen = stages.split(unfreeze(params), self.profile)
     merged = stages.merge(trainable, jax.lax.stop_gradient(frozen))
-    key = dropout_rng if self._has_dropout() else None
+    key = dropout_rng if self.config.has_dropout else None
     sums = token_sums(self._apply, merged, batch, key)
     loss = sums['loss'] / (
       jnp.maximum(sums['tokens'], 1) * self.num_microbatches
@@ -233,10 +233,6 @@ class T5XModel:
     rngs = {} if rng is None else {'dropout': rng}
     logits: Any = self.module.apply({'params': params}, batch, rngs=rngs)
     return logits
-
-  def _has_dropout(self) -> bool:
-    c = self.config
-    return c.t5.dropout_rate > 0 or c.qformer.dropout_rate > 0
 
   def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
     size, given = self.config.vit.image_size, shapes['encoder_images'][2:4]

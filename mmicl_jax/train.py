@@ -165,7 +165,7 @@ def train(
     apply=apply,
     optimizer=chain,
     learning_rate=learning_rate,
-    rng=root if _has_dropout(model) else None,
+    rng=root if model.has_dropout else None,
     num_microbatches=num_microbatches,
     loss_mean=loss_mean,
   )
@@ -242,10 +242,6 @@ def _evaluate(sums_fn, mesh, params, data: BatchSource) -> dict[str, float]:
     f'eval/{name}': total[name] / total['tokens']
     for name in ('loss', 'accuracy')
   }
-
-
-def _has_dropout(model: MMICLConfig) -> bool:
-  return model.t5.dropout_rate > 0 or model.qformer.dropout_rate > 0
 
 
 def _samples(batch, vocabulary) -> list[tuple[str, bytes | None]]:

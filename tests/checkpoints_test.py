@@ -235,6 +235,22 @@ def test_a_checkpoint_that_another_host_cannot_read_is_skipped(
   assert step == 5 and c.steps() == [5]
 
 
+def test_what_a_faster_host_moved_aside_stays(tmp_path, monkeypatch):
+  save(tmp_path, 5, 10)
+  verdicts = iter([False, True])
+
+  def all_agree(yes):
+    if agreed := next(verdicts):
+      return agreed
+    (tmp_path / 'checkpoint_10').rename(tmp_path / 'torn_checkpoint_10')
+    return agreed
+
+  monkeypatch.setattr(multihost, 'all_agree', all_agree)
+  step, *_ = checkpointer.Checkpointer(tmp_path).restore_latest(like(tree(0)))
+  assert step == 5
+  assert (tmp_path / 'torn_checkpoint_10' / 'state').is_dir()
+
+
 def test_hosts_without_a_checkpoint_in_common_stop(tmp_path, other_host):
   save(tmp_path, 5)
   other_host(lambda own: [10])

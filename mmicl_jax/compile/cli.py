@@ -14,8 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import gin
+import jax
 
-from mmicl_jax import gin_utils, partitioning
+from mmicl_jax import gin_utils, partitioning, settings
 from mmicl_jax.compile import chips, table
 from mmicl_jax.compile.chips import GIB
 from mmicl_jax.compile.generation import reports
@@ -27,6 +28,8 @@ from mmicl_jax.compile.job import (
   devices,
 )
 from mmicl_jax.errors import UserError
+
+TRAIN_STEPS = 1000  # changes nothing that is compiled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,11 +78,11 @@ def main(args: argparse.Namespace) -> int:
       'nothing to compile: give --gin_file for the model and the stage, or '
       '--table FILE'
     )
-  settings = args.gin_file, args.gin_binding, args.topology, args.abstract
+  given = args.gin_file, args.gin_binding, args.topology, args.abstract
   if args.generate:
-    found = generation(*settings, num_beams=args.num_beams)
+    found = generation(*given, num_beams=args.num_beams)
   else:
-    found = {'step': run(*settings)}
+    found = {'step': run(*given)}
   if args.json:
     fields = {
       name: dataclasses.asdict(x) | {'flops_ratio': x.flops_ratio}
@@ -140,20 +143,16 @@ def _parse(
 ) -> tuple[Job, chips.Topology, dict[str, int]]:
   where = chips.topology(topology)
   gin_utils.parse(
-    # The number of steps changes nothing that is compiled.
     ['runs/compile.gin', *files],
-    ['TRAIN_STEPS=1000', *bindings],
+    [f'TRAIN_STEPS={TRAIN_STEPS}', *bindings],
   )
   job = gin_utils.call(Job)
   sizes = mesh_sizes()
   whole = partitioning.mesh_sizes(**sizes, count=where.chips)
-  shards = whole[0] * whole[1] * job.num_microbatches
-  if job.batch_size < 1 or job.batch_size % shards:
-    raise UserError(
-      f'BATCH_SIZE {job.batch_size} does not divide into '
-      f'{job.num_microbatches} microbatches over {whole[0] * whole[1]} shards '
-      f'(data x fsdp): use a multiple of {shards}'
-    )
+  mesh = jax.sharding.AbstractMesh(whole, partitioning.MESH_AXES)
+  settings.check(
+    job.batch_size, job.num_microbatches, mesh, job.loss_mean, TRAIN_STEPS
+  )
   return job, where, sizes
 
 

@@ -191,13 +191,12 @@ def compile_step(
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   before = abstract(job, topology, dict(mesh.shape))
   layout = job.layout(mesh)
-  dropout = max(job.model.t5.dropout_rate, job.model.qformer.dropout_rate)
   step = compiled_step(
     layout,
     apply=apply_fn(job.model, mesh),
     optimizer=layout.optimizer,
     learning_rate=job.learning_rate,
-    rng=jax.random.PRNGKey(0) if dropout else None,
+    rng=jax.random.PRNGKey(0) if job.model.has_dropout else None,
     num_microbatches=job.num_microbatches,
     loss_mean=job.loss_mean,
   )

@@ -108,6 +108,11 @@ class MMICLConfig:
   image_token: int = 32100
   execution: Execution = Execution()
 
+  @property
+  def has_dropout(self) -> bool:
+    """Whether a step of training draws random numbers."""
+    return self.t5.dropout_rate > 0 or self.qformer.dropout_rate > 0
+
 
 def to_dict(config: MMICLConfig) -> dict[str, Any]:
   """The nested dictionary that model.json holds."""
