@@ -58,12 +58,15 @@ class Checkpointer:
       raise UserError(
         f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, or None'
       )
+    if not os.fspath(model_dir):
+      raise UserError('MODEL_DIR is empty: name a directory')
     self.directory = epath.Path(model_dir).absolute()
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+      why = getattr(error, 'strerror', None) or error
       raise UserError(
-        f'cannot make the model directory {self.directory}: {error.strerror}; '
+        f'cannot make the model directory {self.directory}: {why}; '
         'choose another MODEL_DIR'
       ) from error
     if not os.access(self.directory, os.W_OK):

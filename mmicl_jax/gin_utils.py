@@ -5,6 +5,7 @@ import functools
 import importlib.util  # gin reads importlib.util without importing it
 import inspect
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import gin
 from gin import config as gin_config
 
 from mmicl_jax.errors import UserError
+from mmicl_jax.gin_types import check_types
 
 PACKAGE = Path(__file__).resolve().parent
 # A clone has gin_configs at its top, an installed package inside itself.
@@ -29,11 +31,14 @@ def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
 
   Files are sought in the working directory, then among those that come with
   the package. Raises UserError for a missing file, two stages, a name that no
-  file knows, a value that is no gin value or one that is still required, before
-  anything else happens.
+  file knows, a value that is no gin value or of another type than is read, or
+  one that is still required, before anything else happens.
   """
   assert importlib.util
   gin.clear_config()
+  # gin would also take `gin_configs/a.gin` for data of a Python package, and
+  # fails where a directory on sys.path is a package without __init__.py.
+  gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
   for place in PLACES:
     gin.add_config_file_search_path(str(place))
   check_files(files)
@@ -51,6 +56,7 @@ def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
     _parse(gin.parse_config, f'{name} = {value}', f'--gin.{binding}')
   check_names()
   check_required()
+  check_types()
   try:
     gin.finalize()
   except ValueError as error:

@@ -27,6 +27,11 @@ def adamw(
   `learning_rate` is a schedule even when constant, so that the shape of the
   optimizer's state, and with it of a checkpoint, does not depend on it.
   """
+  if clip <= 0 or weight_decay < 0:
+    raise UserError(
+      f'optim.adamw.clip ({clip}) must be above 0 and weight_decay '
+      f'({weight_decay}) at least 0'
+    )
   return optax.chain(
     optax.clip_by_global_norm(clip),
     optax.adamw(
@@ -37,6 +42,7 @@ def adamw(
 
 def constant(learning_rate: float) -> optax.Schedule:
   """The same rate at every step."""
+  _check_rate(learning_rate)
   return optax.constant_schedule(learning_rate)
 
 
@@ -48,6 +54,7 @@ def log_warmup(
   `warmup` is a share of `train_steps`. The rate never decays: this is the
   schedule of MMICL's published scripts.
   """
+  _check_rate(learning_rate)
   # Two steps at least, as DeepSpeed has it: ln(1) would divide by zero.
   warmup_steps = max(2, _warmup_steps(train_steps, warmup))
 
@@ -65,6 +72,7 @@ def warmup_cosine(
   final: float = 0.0,
 ) -> optax.Schedule:
   """Linear from 0 to the peak, then half a cosine down to `final` * peak."""
+  _check_rate(learning_rate)
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=learning_rate,
@@ -81,6 +89,7 @@ def warmup_linear(
   final: float = 0.0,
 ) -> optax.Schedule:
   """Linear from 0 to the peak, then linear down to `final` * peak."""
+  _check_rate(learning_rate)
   warmup_steps = _warmup_steps(train_steps, warmup)
   return optax.join_schedules(
     [
@@ -96,6 +105,14 @@ def warmup_linear(
 def steps(examples: int, epochs: int, batch_size: int) -> int:
   """The number of training steps of so many passes over the examples."""
   return math.ceil(examples * epochs / batch_size)
+
+
+def _check_rate(learning_rate: float) -> None:
+  if learning_rate < 0:
+    raise UserError(
+      f'the learning rate is {learning_rate}: give a PEAK_RATE that is not '
+      'below 0'
+    )
 
 
 def _warmup_steps(train_steps: int, warmup: float) -> int:

@@ -30,11 +30,19 @@ def model(
 ) -> configs.MMICLConfig:
   """A preset run in a given way; None keeps the preset's value.
 
-  Raises UserError for an unknown preset.
+  Raises UserError for an unknown preset or a value that no model can have.
   """
   if preset not in PRESETS:
     raise UserError(
       f'unknown model preset {preset!r}: choose one of {", ".join(PRESETS)}'
+    )
+  configs.check_choice('presets.model.dtype', dtype, configs.DTYPES)
+  configs.check_choice('presets.model.param_dtype', param_dtype, configs.DTYPES)
+  configs.check_choice('presets.model.remat', remat, configs.REMATS)
+  if dropout_rate is not None and not 0 <= dropout_rate < 1:
+    raise UserError(
+      f'presets.model.dropout_rate is {dropout_rate}: give a number from 0 up '
+      'to, but not including, 1'
     )
   config = configs.with_execution(
     PRESETS[preset],

@@ -1,6 +1,12 @@
 """What a run's numbers must satisfy, under either trainer."""
 
+<<<<<<< HEAD
 from jax.sharding import AbstractMesh, Mesh
+=======
+from collections.abc import Mapping
+
+from jax.sharding import Mesh
+>>>>>>> a9afb6a (A value of another type or out of range is named before a run starts; gin files are found from any folder)
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.train_step import LOSS_MEANS
@@ -31,3 +37,10 @@ def check(
       f'microbatches over {shards} shards (data x fsdp): use a multiple of '
       f'{parts}'
     )
+
+
+def check_counts(counts: Mapping[str, int | None]) -> None:
+  """Raises UserError for a number below 1; None is for what is not wanted."""
+  for name, count in counts.items():
+    if count is not None and count < 1:
+      raise UserError(f'{name} is {count}: give at least 1')

@@ -31,7 +31,7 @@ from mmicl_jax import model_dir as files
 from mmicl_jax.checkpointer import Checkpointer
 from mmicl_jax.errors import UserError
 from mmicl_jax.feature_cache import check as check_features
-from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
 from mmicl_jax.preemption import Preemption
 from mmicl_jax.profiling import Trace
 from mmicl_jax.progress import ProgressBar, Summaries
@@ -129,6 +129,17 @@ def train(
   """
   mesh = mesh or partitioning.make_mesh()
   settings.check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
+  settings.check_counts(
+    {
+      'SAVE_EVERY': save_every,
+      'LOG_EVERY': log_every,
+      'EVAL_EVERY': eval_every,
+      'KEEP': keep,
+    }
+  )
+  check_choice('FROZEN_DTYPE', frozen_dtype or DTYPES[0], DTYPES)
+  if abs(seed) >= 2**63:
+    raise UserError(f'SEED is {seed}: give a number of at most 18 digits')
   if best_by is not None and (eval_data is None or not eval_every):
     raise UserError(
       f'BEST_BY={best_by!r} needs an evaluation: give EVAL_DATA and EVAL_EVERY'

@@ -63,6 +63,14 @@ def test_wrong_files(tmp_path, text, match):
     gin_utils.parse([str(path)])
 
 
+def test_files_are_found_where_their_folder_is_a_package(monkeypatch, tmp_path):
+  """A directory on sys.path is one, and gin would look into it."""
+  monkeypatch.syspath_prepend(str(gin_utils.PACKAGE.parent))
+  monkeypatch.chdir(tmp_path)
+  gin_utils.parse(['stages/tune.gin'], ['TRAIN_STEPS=1'])
+  assert gin_utils.macros()['TRAINABLE'] == 'tune'
+
+
 def test_missing_file():
   with pytest.raises(UserError, match='models/huge.gin was not found'):
     gin_utils.parse(['models/huge.gin'])

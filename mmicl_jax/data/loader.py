@@ -184,6 +184,8 @@ def make_loader(
     raise UserError(f'{empty_one[0]}: no records; correct the path or drop it.')
   if not sources or batch_size < 1:
     raise UserError('the loader needs a source and a batch size of at least 1.')
+  if workers < 0:
+    raise UserError(f'WORKERS is {workers}: give 0 or the number of processes.')
   if not 0 <= process_index < process_count:
     raise ValueError(f'process {process_index} of {process_count}')
   if spec.qformer_length is not None and qformer_tokenizer is None:

@@ -87,7 +87,12 @@ def spec(
   max_images: int,
   qformer_length: int | None = None,
 ) -> FeatureSpec:
-  """The static shapes of a model's batches."""
+  """The static shapes of a model's batches; UserError where there are none."""
+  if min(inputs_length, targets_length) < 1 or max_images < 0:
+    raise UserError(
+      f'INPUTS_LENGTH ({inputs_length}) and TARGETS_LENGTH ({targets_length}) '
+      f'must be at least 1, MAX_IMAGES ({max_images}) at least 0'
+    )
   return FeatureSpec(
     inputs_length,
     targets_length,

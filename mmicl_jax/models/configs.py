@@ -1,7 +1,10 @@
 """Sizes are values: frozen dataclasses, and presets from TINY to XXL."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+from mmicl_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,16 @@ class MMICLConfig:
   def has_dropout(self) -> bool:
     """Whether a step of training draws random numbers."""
     return self.t5.dropout_rate > 0 or self.qformer.dropout_rate > 0
+
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+REMATS = ('none', 'minimal', 'full')
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  """Raises UserError for a value that is none of the choices."""
+  if value not in choices:
+    raise UserError(f'{name} is {value!r}: choose one of {", ".join(choices)}')
 
 
 def to_dict(config: MMICLConfig) -> dict[str, Any]:
