@@ -1,12 +1,8 @@
 """What a run's numbers must satisfy, under either trainer."""
 
-<<<<<<< HEAD
-from jax.sharding import AbstractMesh, Mesh
-=======
 from collections.abc import Mapping
 
-from jax.sharding import Mesh
->>>>>>> a9afb6a (A value of another type or out of range is named before a run starts; gin files are found from any folder)
+from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.train_step import LOSS_MEANS
