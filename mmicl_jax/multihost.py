@@ -1,7 +1,11 @@
 """One run on several hosts: how they find and agree with each other."""
 
 import argparse
-from collections.abc import Sequence
+import atexit
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -56,6 +60,29 @@ def start(args: argparse.Namespace) -> None:
       f'the other processes were not found ({str(error).splitlines()[0]}): '
       'give --coordinator_address, --process_count and --process_index'
     ) from error
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+  """An error of one process ends all of them, instead of letting them wait.
+
+  At its exit JAX waits minutes for the others, which wait for this process in
+  a collective. When it is gone, theirs fails.
+  """
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() > 1:
+      expected = isinstance(error, UserError | OSError)
+      atexit.register(_leave, 2 if expected else 1)
+    raise
+
+
+def _leave(status: int) -> None:
+  """Exits before what was registered earlier, JAX's farewell, can run."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def all_agree(yes: bool) -> bool:

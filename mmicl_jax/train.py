@@ -324,5 +324,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
   gin_utils.parse(args.gin_file, args.gin_binding)
   multihost.start(args)
-  gin_utils.call(train, config_text=gin.config_str(), profile=args.profile)
+  with multihost.ending_together():
+    gin_utils.call(train, config_text=gin.config_str(), profile=args.profile)
   return 0

@@ -105,7 +105,7 @@ def environment(devices):
   }
 
 
-def train(data, name, steps, hosts=1, devices=1, *more):
+def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
   """Exit codes and what the hosts said."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
@@ -126,7 +126,11 @@ def train(data, name, steps, hosts=1, devices=1, *more):
         text=True,
       )
     )
-  said = [run.communicate(timeout=600)[0] for run in runs]
+  try:
+    said = [run.communicate(timeout=timeout)[0] for run in runs]
+  finally:
+    for run in runs:
+      run.kill()
   return [run.returncode for run in runs], said
 
 
@@ -163,6 +167,19 @@ def test_two_processes_train_as_one_device_does(data):
   np.testing.assert_allclose(
     [*two.values()], [*one.values()], rtol=1e-5, atol=0
   )
+
+
+def test_an_error_of_one_process_ends_both(data):
+  """At once, though the other waits for its gradients."""
+  records = (data / 'train.jsonl').read_text().splitlines()
+  broken = json.loads(records[3]) | {'input_image': ['absent.png']}
+  records[3] = json.dumps(broken)
+  (data / 'broken.jsonl').write_text('\n'.join(records) + '\n')
+  path = repr(str(data / 'broken.jsonl'))
+  more = [f'--gin.DATA={path}', '--gin.SHUFFLE=False', '--gin.BATCH_SIZE=2']
+  codes, said = train(data, 'broken', 50, 2, 1, *more, timeout=150)
+  assert codes[0] not in (0, 2) and codes[1] == 2, said
+  assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
 
 
 @pytest.mark.skipif(
