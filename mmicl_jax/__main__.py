@@ -67,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:]
     if argv and argv[0] in COMPUTING:
       malloc.restart()
-  # Orbax warns of each option that it derives from another.
-  logging.getLogger('absl').setLevel(logging.ERROR)
+  if '--debug' not in argv:
+    # Orbax logs each error that it raises, once a thread and with traceback;
+    # asyncio those that nobody waits for after the first.
+    for name in ('absl', 'asyncio'):
+      logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
     args, module = parse(argv)
     if module is None:

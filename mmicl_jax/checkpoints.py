@@ -7,6 +7,7 @@ of the data iterator and `sums` the arrays' checksums (checkpointer.py writes
 both). What else a MODEL_DIR needs to be usable alone is in model_dir.py.
 """
 
+import errno
 import json
 import os
 import re
@@ -288,8 +289,10 @@ def _without_empty(tree: Tree) -> dict:
 
 def not_written(directory, step, error) -> UserError:
   name = 'the last checkpoint' if step is None else f'{PREFIX}_{step}'
+  full = os.strerror(errno.ENOSPC)  # at the end of TensorStore's long errors
+  why = full if full in str(error) else reason(error)
   return UserError(
     f'{name} could not be written to {directory} '
-    f'({reason(error)}); earlier checkpoints are intact: '
+    f'({why}); earlier checkpoints are intact: '
     'make room or choose another MODEL_DIR'
   )

@@ -5,10 +5,12 @@ qformer_vocab.txt (BERT's, where an InstructBLIP Q-Former has one),
 config.gin (the operative configuration of the run), ledger.json.
 """
 
+import contextlib
 import filecmp
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmicl_jax.errors import UserError
@@ -23,12 +25,33 @@ MODEL, VOCABULARY, GIN, LEDGER = (
 QFORMER_VOCABULARY = 'qformer_vocab.txt'
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes under a temporary name and renames: never half a file."""
-  path = Path(path)
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+  """A temporary name that becomes `path` at the end: never half a file.
+
+  Raises UserError, leaving nothing, if it cannot be written.
+  """
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  temporary.replace(path)
+  try:
+    try:
+      yield temporary
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)
+  except OSError as error:
+    raise UserError(
+      f'{path} could not be written ({error.strerror}): make room or choose '
+      'another directory'
+    ) from error
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a file that appears when it is whole.
+
+  Raises UserError, leaving what was there, if it cannot be written.
+  """
+  with _whole(Path(path)) as temporary:
+    temporary.write_text(text, encoding='utf-8')
 
 
 def write_config(directory: str | os.PathLike, config: configs.MMICLConfig):
@@ -54,12 +77,14 @@ def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
 
 
 def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
-  """Copies a SentencePiece file to its place; raises UserError if absent."""
+  """Copies a SentencePiece file to its place.
+
+  Raises UserError if it is absent or cannot be written.
+  """
   target = Path(directory) / VOCABULARY
   if not Path(source).is_file():
     raise UserError(f'the vocabulary file {source} does not exist')
   if target.is_file() and filecmp.cmp(source, target, shallow=False):
     return
-  temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-  shutil.copyfile(source, temporary)
-  temporary.replace(target)
+  with _whole(target) as temporary:
+    shutil.copyfile(source, temporary)

@@ -3,6 +3,7 @@
 And what TensorBoard sees: scalars, and sample prompts with their images.
 """
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -95,6 +96,7 @@ class Summaries:
 
   Written with TensorBoard's record writer: the writers of clu, and
   TensorBoard's own event writer, import TensorFlow, which takes many seconds.
+  Raises UserError where the file cannot be written.
   """
 
   def __init__(self, directory: str | os.PathLike):
@@ -112,7 +114,8 @@ class Summaries:
     self._metadata: Any = vars(summary_pb2)['SummaryMetadata']
     self._tensor: Any = vars(tensor_pb2)['TensorProto']
     name = f'events.out.tfevents.{time.time_ns()}.{socket.gethostname()}'
-    self._file = (epath.Path(directory) / name).open('wb')
+    self._path = epath.Path(directory) / name
+    self._file = self._path.open('wb')
     self._records = record_writer.RecordWriter(self._file)
     self._add(file_version='brain.Event:2')
 
@@ -145,7 +148,8 @@ class Summaries:
     self._add(step=step, summary=self._summary(value=values))
 
   def close(self) -> None:
-    self._file.close()
+    with contextlib.suppress(OSError):  # what _add failed to write
+      self._file.close()
 
   def _text(self, tag: str, text: str) -> Any:
     plugin = self._metadata.PluginData(plugin_name='text')
@@ -156,5 +160,11 @@ class Summaries:
 
   def _add(self, **fields: Any) -> None:
     event = self._event(wall_time=time.time(), **fields)
-    self._records.write(event.SerializeToString())
-    self._file.flush()
+    try:
+      self._records.write(event.SerializeToString())
+      self._file.flush()
+    except OSError as error:
+      raise UserError(
+        f'{self._path} could not be written ({error.strerror}): make room, or '
+        'set TENSORBOARD=False; checkpoints are intact'
+      ) from error

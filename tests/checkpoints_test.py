@@ -16,6 +16,7 @@ from mmicl_jax.model_dir import (
   copy_vocabulary,
   read_config,
   write_config,
+  write_text,
 )
 from mmicl_jax.models import configs
 
@@ -349,6 +350,23 @@ def test_model_json_round_trip(tmp_path):
     read_config(tmp_path / 'nowhere')
 
 
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+  resource = pytest.importorskip('resource')
+  (tmp_path / 'a.model').write_bytes(b'p' * 9000)
+  (tmp_path / 'b.json').write_text('before')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+  try:
+    with pytest.raises(UserError, match='b.json could not be .*: make room'):
+      write_text(tmp_path / 'b.json', 'a' * 9000)
+    with pytest.raises(UserError, match='spiece.model could not be written'):
+      copy_vocabulary(tmp_path, tmp_path / 'a.model')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert (tmp_path / 'b.json').read_text() == 'before'
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['a.model', 'b.json']
+
+
 def test_vocabulary_is_copied(tmp_path):
   (tmp_path / 'a.model').write_bytes(b'pieces')
   copy_vocabulary(tmp_path, tmp_path / 'a.model')
@@ -384,7 +402,6 @@ def test_flipped_bytes_of_the_files_cost_one_checkpoint(tmp_path):
   save(tmp_path, 5, 10)
   folder = tmp_path / 'checkpoint_10/state'
   (data,) = folder.glob('d/*')  # not what it was merged from, as large
-
   whole = data.read_bytes()
   found = 0
   for place in range(0, len(whole), len(whole) // 6):
@@ -421,6 +438,14 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path):
   c = checkpointer.Checkpointer(tmp_path)
   assert c.steps() == [5]
   assert c.restore_latest(like(tree(0)))[0] == 5
+
+
+def test_that_the_disk_is_full_is_said():
+  error = ValueError(
+    'Error ' + 'x' * 300 + ' No space left on device [code=28]'
+  )
+  text = str(checkpoints.not_written('m', 3, error))
+  assert text.startswith('checkpoint_3 could not be written to m (No space ')
 
 
 def test_the_best_stays_beside_the_newest(tmp_path):

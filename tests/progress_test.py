@@ -6,6 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
+from mmicl_jax.errors import UserError
 from mmicl_jax.progress import ProgressBar, Summaries
 
 
@@ -64,3 +65,17 @@ def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
     [sys.executable, '-c', code], capture_output=True, text=True
   )
   assert run.stdout.strip() == '[]', run.stderr
+
+
+def test_a_full_disk_is_named(tmp_path):
+  pytest.importorskip('tensorboard')
+  resource = pytest.importorskip('resource')
+  summaries = Summaries(tmp_path)
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+  try:
+    with pytest.raises(UserError, match='events.* could not be written'):
+      summaries.show(1, [('a' * 9000, None)])
+    summaries.close()  # at the end of the run, which must not hide the error
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -149,7 +149,7 @@ def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
   assert [path.read_bytes() for path in files] == before
 
 
-def test_a_full_disk_loses_nothing(data, tmp_path, capsys):
+def test_a_full_disk_loses_nothing(data, tmp_path, capsys, caplog):
   resource = pytest.importorskip('resource')
   more = ['--gin.EVAL_DATA=None', '--gin.TENSORBOARD=False']
   assert cli.main(arguments(data, tmp_path, *more)) == 0
@@ -163,5 +163,6 @@ def test_a_full_disk_loses_nothing(data, tmp_path, capsys):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
   line = capsys.readouterr().err.splitlines()[-1]
   assert line.startswith('mmicl: ') and 'checkpoints are intact' in line
+  assert not [record for record in caplog.records if record.exc_info]
   assert cli.main(arguments(data, tmp_path, *more)) == 0
   assert 'resuming at step 2' in capsys.readouterr().err
