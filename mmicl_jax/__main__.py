@@ -8,6 +8,7 @@ loads no more than it needs.
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -63,6 +64,7 @@ def _gin_binding(argument: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; 0 is success, 2 an error named in one sentence."""
+  alone = argv is None
   if argv is None:
     argv = sys.argv[1:]
     if argv and argv[0] in COMPUTING:
@@ -84,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'mmicl: {message}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print('mmicl: stopped', file=sys.stderr)
+    print('mmicl: stopped', file=sys.stderr, flush=True)
+    if alone:
+      # A save that was interrupted has threads that wait for its end.
+      os._exit(130)
     return 130
 
 

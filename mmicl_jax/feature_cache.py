@@ -85,6 +85,12 @@ def write(
   dtype: of the computation and of what is stored. Goes on where a former call
   ended. Raises UserError for another model's store, a bad record or image.
   """
+  if batch_size < 1 or not os.fspath(out):
+    raise UserError(
+      f'--batch_size ({batch_size}) must be at least 1 and --out '
+      f'({os.fspath(out)!r}) name a folder'
+    )
+  parts = [p for file in files for p in sources(file, data_dir, None, 0, False)]
   directory, _ = checkpoints.locate(checkpoint)
   config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
   params = checkpoints.load_weights(checkpoint, modules=TOWERS)
@@ -102,7 +108,6 @@ def write(
   embed = embedder(config, params)
   seen: set[bytes] = set()
 
-  parts = [p for file in files for p in sources(file, data_dir, None, 0, False)]
   with ProgressBar('records', sum(len(part.data) for part in parts)) as bar:
     new = _unseen(parts, seen, reader, config.vit.image_size, bar)
     added = 0
@@ -128,10 +133,16 @@ def _unseen(
   done = 0
   for part in parts:
     for i in range(len(part.data)):
-      for source in example(part.data[i], i)[0].images:
-        key = feature_store.key_of(source)
-        if key not in seen and key not in known:
-          yield key, images.load_image(source, size)
+      record, _ = example(part.data[i], i)
+      for source in record.images:
+        try:
+          key = feature_store.key_of(source)
+          new = key not in seen and key not in known
+          pixels = images.load_image(source, size) if new else None
+        except UserError as error:
+          raise UserError(f'{record.name}: {error}') from error
+        if pixels is not None:
+          yield key, pixels
         seen.add(key)
       done += 1
       bar.step(done)

@@ -196,6 +196,30 @@ def test_a_torn_shard_is_named(data, tmp_path):
     feature_store.FeatureStore(tmp_path)
 
 
+@pytest.mark.parametrize(
+  'more, match',
+  [
+    (['--batch_size', '0'], '--batch_size (0) must be at least 1'),
+    (['--out', ''], "--out ('') name a folder"),
+    (['--checkpoint', 'nowhere'], 'there is no checkpoint'),
+  ],
+)
+def test_wrong_arguments_write_nothing(data, tmp_path, capsys, more, match):
+  assert cli.main([*arguments(data, tmp_path / 'cache'), *more]) == 2
+  assert match in capsys.readouterr().err.splitlines()[-1]
+  assert not (tmp_path / 'cache').exists()
+
+
+def test_the_record_of_a_bad_image_is_named(data, tmp_path):
+  line = json.loads((data / 'train.jsonl').read_text('utf-8').splitlines()[0])
+  line['input_image'] = ['data:image/png;base64,AAAA']
+  (tmp_path / 'bad.jsonl').write_text('\n' + json.dumps(line))
+  with pytest.raises(UserError, match=r'bad.jsonl:2: base64 image: not an'):
+    feature_cache.write(
+      [str(tmp_path / 'bad.jsonl')], str(data / 'model'), tmp_path / 'cache'
+    )
+
+
 @pytest.fixture
 def small(tmp_path):
   """A store of two images' features and what it holds."""

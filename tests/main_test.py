@@ -74,6 +74,16 @@ def test_stopping_by_keyboard_is_no_traceback(command, capsys):
   assert capsys.readouterr().err == 'mmicl: stopped\n'
 
 
+def test_a_stopped_process_waits_for_no_thread(command, monkeypatch):
+  """A save that was interrupted has one that would never end."""
+  command.act = fail(KeyboardInterrupt())
+  monkeypatch.setattr(sys, 'argv', ['mmicl', 'try'])
+  left = []
+  monkeypatch.setattr(cli.os, '_exit', left.append)
+  cli.main()
+  assert left == [130]
+
+
 def test_without_a_command_the_help_is_shown(capsys):
   assert cli.main([]) == 2
   out = capsys.readouterr().out

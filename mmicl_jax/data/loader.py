@@ -123,11 +123,16 @@ class Loader:
       json.loads(json.dumps(self._fingerprint)),
     )
     if theirs != ours:
-      other = [k for k in ours if not theirs or theirs.get(k) != ours[k]]
+      theirs = theirs if isinstance(theirs, dict) else {}
+      changed = [
+        f'{name} was {json.dumps(theirs.get(name))} and is {json.dumps(value)}'
+        for name, value in ours.items()
+        if theirs.get(name) != value
+      ]
       raise UserError(
-        f'the saved place in the data belongs to another stream, '
-        f'{", ".join(other)} changed; restore it as it was or start the data '
-        'anew.'
+        'the saved place in the data belongs to another stream '
+        f'({"; ".join(changed)}): give what the run began with, or begin a new '
+        'one in another MODEL_DIR, with this one as INIT_FROM.'
       )
     self.step = state['step']
     self.skipped, self.truncated = state['skipped'], state['truncated']

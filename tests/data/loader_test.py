@@ -215,9 +215,9 @@ def test_resume_is_exact_and_elastic(tokenizer):
   half = loader(batch_size=2, process_index=1, process_count=2)
   half.set_state(state)
   assert levels(take(half, 6)) == [rows[2:] for rows in levels(expected[4:])]
-  with pytest.raises(UserError, match='seed changed'):
+  with pytest.raises(UserError, match='seed was 0 and is 1'):
     loader(seed=1).set_state(state)
-  with pytest.raises(UserError, match='global batch size changed'):
+  with pytest.raises(UserError, match='global batch size was . and is .'):
     loader(batch_size=2).set_state(state)
 
 
