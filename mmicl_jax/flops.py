@@ -64,26 +64,6 @@ def train_step(
   return sum(parts.values()) + sum(parts[name] for name in crossed) + weights
 
 
-def decode_bytes(
-  config: MMICLConfig, batch: int, beams: int, lengths: Lengths
-) -> int:
-  """Bytes that one step of decoding must read, all values in two bytes.
-
-  The decoder's weights, the prompts' keys and values once an example, and the
-  own keys and values of each beam at the full length.
-  """
-  t5 = config.t5
-  weights = sum(
-    size
-    for path, size in _kernels(config).items()
-    if re.search(r'^t5/(lm_head|decoder)', path)
-    and not re.search(r'cross_attention/(key|value)/', path)
-  )
-  width = t5.num_heads * t5.head_dim * t5.num_decoder_layers
-  cache = 2 * width * batch * (lengths.inputs + beams * lengths.targets)
-  return 2 * (weights + cache)
-
-
 @functools.cache
 def _kernels(config: MMICLConfig) -> dict[str, int]:
   """Sizes of kernels and adapters, scanned layers together, by path."""

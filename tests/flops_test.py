@@ -78,17 +78,3 @@ def test_adapters_count():
   assert more - plain == 2 * factors * rows
   trained = flops.train_step(adapted, 'lora', LONG)
   assert trained - more == factors * rows
-
-
-@pytest.mark.parametrize(
-  'config, batch, beams, expected',
-  [
-    (configs.XL, 1, 1, 2.96),
-    (configs.XL, 8, 5, 3.91),
-    (configs.XXL, 1, 1, 11.35),
-    (configs.XXL, 8, 5, 13.25),
-  ],
-)
-def test_bytes_of_a_decoding_step(config, batch, beams, expected):
-  found = flops.decode_bytes(config, batch, beams, Lengths(512, 32))
-  assert found / 1e9 == pytest.approx(expected, rel=0.02)
