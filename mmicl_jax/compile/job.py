@@ -121,7 +121,9 @@ def devices(topology: Topology) -> list[Any] | None:
   # them libtpu complains at length.
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-  options = {}
+  options: dict[str, Any] = {}
+  if topology.chips == 1:  # else a host is taken to have four
+    options['chips_per_host_bounds'] = (1, 1, 1)
   if topology.chip.name == 'v4':  # else each of its cores is a device
     options['chip_config_name'] = 'megacore'
   try:

@@ -285,7 +285,13 @@ def stack(
   """
   execution: Execution = fields['execution']
   if execution.remat != 'none':
-    layer = nn.remat(layer, policy=POLICIES[execution.remat], prevent_cse=False)
+    layer = nn.remat(
+      layer,
+      policy=POLICIES[execution.remat],
+      # In a loop, forward and backward pass are apart anyway; else XLA may see
+      # that it has the values already, and keep them.
+      prevent_cse=not execution.scan_layers,
+    )
   if execution.scan_layers:
     scanned = nn.scan(
       layer,

@@ -34,6 +34,13 @@ def test_one_small_topology():
     assert report.flops_ratio and 0.5 < report.flops_ratio < 2
 
 
+def test_a_slice_may_be_one_chip():
+  found = job.devices(topology('v5e:1x1'))
+  if found is None:
+    pytest.skip('needs libtpu')
+  assert len(found) == 1
+
+
 @pytest.mark.parametrize('num_beams', [1, 3])
 def test_generation_on_a_small_topology(num_beams):
   found = cli.generation(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)

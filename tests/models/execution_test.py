@@ -54,6 +54,18 @@ def test_rematerialisation_changes_no_value_and_no_gradient(
   close(loss(saving, key)(params, batch), loss(plain, key)(params, batch))
 
 
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_what_is_computed_again_is_not_merged(
+  config, params, make_batch, scan_layers
+):
+  """A loop over layers needs barriers between the two computations."""
+  if not scan_layers:
+    params = unstack_layers(params)
+  saving = configs.with_execution(config, remat='full', scan_layers=scan_layers)
+  lowered = loss(saving).lower(params, make_batch())
+  assert ('optimization_barrier' in lowered.as_text()) == (not scan_layers)
+
+
 def test_full_rematerialisation_keeps_less(config, params, make_batch):
   batch = make_batch(rows=8)
 
