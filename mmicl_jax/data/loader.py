@@ -11,7 +11,10 @@ import dataclasses
 import itertools
 import json
 import math
+import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -95,7 +98,8 @@ class Loader:
     if self._workers:
       _parse_flags()
       batches = batches.mp_prefetch(
-        grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=1)
+        grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=1),
+        worker_init_fn=_end_with_parent,
       )
     iterator = iter(batches)
     try:
@@ -359,6 +363,19 @@ class _Rows:
     if not item.name:
       item = dataclasses.replace(item, name=f'{name}:{index}')
     return item, f'{name}:{index}'
+
+
+def _end_with_parent(index: int, count: int) -> None:
+  """A worker whose parent was killed would wait for it for ever."""
+  del index, count
+  parent = multiprocessing.parent_process()
+
+  def watch() -> None:
+    if parent is not None:
+      parent.join()
+      os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _parse_flags() -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -222,7 +223,7 @@ def test_resume_is_exact_and_elastic(tokenizer):
 
 
 WORKERS = """
-import pickle, sys
+import os, pickle, signal, sys
 import numpy as np
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.loader import Source, make_loader
@@ -252,6 +253,9 @@ if __name__ == '__main__':
   iterator.close()
   with open(out, 'wb') as file:
     pickle.dump((batches, second.get_state()), file)
+  iterator = iter(loader(2))
+  next(iterator)
+  os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -262,12 +266,13 @@ def test_worker_processes_give_the_same_and_resume(tokenizer, tmp_path):
   script, out = tmp_path / 'script.py', tmp_path / 'out'
   script.write_text(WORKERS)
   tokenizer.save(tmp_path / 'spiece.model')
-  subprocess.run(
+  ended = subprocess.run(
     [sys.executable, script, path, tmp_path / 'spiece.model', out],
-    check=True,
-    timeout=300,
+    stdout=subprocess.PIPE,  # which workers that stayed would keep open
+    timeout=120,
     env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])},
   )
+  assert ended.returncode == -signal.SIGKILL
   batches, state = pickle.loads(out.read_bytes())
   here = make(tokenizer, JsonlIndex(path), skip_bad_records=True)
   assert_same(batches, take(here, 8))
