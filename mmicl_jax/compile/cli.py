@@ -7,6 +7,7 @@ takes, and the output says so.
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -78,11 +79,13 @@ def main(args: argparse.Namespace) -> int:
       'nothing to compile: give --gin_file for the model and the stage, or '
       '--table FILE'
     )
-  given = args.gin_file, args.gin_binding, args.topology, args.abstract
-  if args.generate:
-    found = generation(*given, num_beams=args.num_beams)
-  else:
-    found = {'step': run(*given)}
+  found = run(
+    args.gin_file,
+    args.gin_binding,
+    args.topology,
+    shardings_only=args.abstract,
+    num_beams=args.num_beams if args.generate else None,
+  )
   if args.json:
     fields = {
       name: dataclasses.asdict(x) | {'flops_ratio': x.flops_ratio}
@@ -101,41 +104,41 @@ def run(
   files: Sequence[str],
   bindings: Sequence[str],
   topology: str,
+  *,
   shardings_only: bool = False,
-) -> Report:
-  """Compiles what the gin files describe; without libtpu: abstractly."""
+  num_beams: int | None = None,
+) -> dict[str, Report]:
+  """Compiles what the gin files describe; without libtpu: abstractly.
+
+  {'step': of training}; with num_beams that of generation, and, before it,
+  'prefill', which is alone if it does not fit or is not compiled.
+  """
   job, where, sizes = _parse(files, bindings, topology)
   found = None if shardings_only else devices(where)
+  if num_beams is not None:
+    return dict(reports(job, where, sizes, found, num_beams))
   if found is None:
-    return abstract(job, where, sizes)
-  return compile_step(job, where, sizes, found)
+    return {'step': abstract(job, where, sizes)}
+  return {'step': compile_step(job, where, sizes, found)}
 
 
 def apart(
-  files: Sequence[str], bindings: Sequence[str], topology: str
-) -> Report:
-  """As `run`, in a process of its own, which the compiler may take down."""
-  context = multiprocessing.get_context('spawn')
-  with ProcessPoolExecutor(1, context) as process:
-    try:
-      return process.submit(run, files, bindings, topology).result()
-    except BrokenProcessPool:
-      found = run(files, bindings, topology, shardings_only=True)
-      reason = f'the compiler crashed; {found.reason}'
-      return dataclasses.replace(found, reason=reason)
-
-
-def generation(
   files: Sequence[str],
   bindings: Sequence[str],
   topology: str,
-  shardings_only: bool = False,
-  num_beams: int = 1,
+  num_beams: int | None = None,
 ) -> dict[str, Report]:
-  """As `run`, of the model's generation: 'prefill' and, compiled, 'step'."""
-  job, where, sizes = _parse(files, bindings, topology)
-  found = None if shardings_only else devices(where)
-  return dict(reports(job, where, sizes, found, num_beams))
+  """As `run`, in a process of its own, which the compiler may take down."""
+  again = functools.partial(run, files, bindings, topology, num_beams=num_beams)
+  context = multiprocessing.get_context('spawn')
+  with ProcessPoolExecutor(1, context) as process:
+    try:
+      return process.submit(again).result()
+    except BrokenProcessPool:
+      return {
+        name: dataclasses.replace(x, reason=f'the compiler crashed; {x.reason}')
+        for name, x in again(shardings_only=True).items()
+      }
 
 
 def _parse(
@@ -157,14 +160,11 @@ def _parse(
 
 
 def mesh_sizes() -> dict[str, int]:
-  """The mesh that the gin files ask for; without one, fsdp over all chips."""
-  sizes = {}
-  for axis, default in zip(partitioning.MESH_AXES, (1, -1, 1), strict=True):
-    try:
-      sizes[axis] = gin.query_parameter(f'partitioning.make_mesh.{axis}')
-    except ValueError:
-      sizes[axis] = default
-  return sizes
+  """The mesh that the gin files ask for; -1: what is left."""
+  return {
+    axis: gin.query_parameter(f'partitioning.make_mesh.{axis}')
+    for axis in partitioning.MESH_AXES
+  }
 
 
 def lines(report: Report) -> list[str]:
@@ -192,6 +192,7 @@ def lines(report: Report) -> list[str]:
   if (
     report.compiled_flops is None
     or report.step_seconds is None
+    or report.exposed_seconds is None
     or report.mfu is None
   ):
     return found
@@ -202,10 +203,12 @@ def lines(report: Report) -> list[str]:
   for kind, sent in sorted(report.collectives.items()):
     count = report.collective_counts[kind]
     found.append(f'{kind}: {count}, {gib(sent)} sent a chip')
+  parts = ', '.join(f'{n} {x * 1e3:.1f}' for n, x in report.roofline.items())
   found.append(
-    f'at the roofline: {report.step_seconds * 1e3:.1f} ms, bound by '
-    f'{report.bound}, MFU {report.mfu:.0%} (compiled in '
-    f'{report.compile_seconds:.0f} s; estimates from vendor peaks, not '
-    'measurements)'
+    f'at the roofline: {report.step_seconds * 1e3:.1f} ms ({parts}), bound by '
+    f'{report.bound}, MFU {report.mfu:.0%}; '
+    f'{report.exposed_seconds * 1e3:.1f} ms if nothing sent were hidden '
+    f'(compiled in {report.compile_seconds:.0f} s; estimates from vendor '
+    'peaks, not measurements)'
   )
   return found

@@ -78,6 +78,9 @@ class Report:
 
   compiled: whether XLA's TPU compiler made the figures; if not, only those
   that the shardings alone determine are there, and `fits` speaks of them.
+  roofline: seconds of compute, memory and network, each at its peak.
+  step_seconds: the largest, as if they overlapped perfectly. exposed_seconds:
+  as if nothing that is sent were hidden behind the other two.
   """
 
   topology: str
@@ -94,7 +97,9 @@ class Report:
   hbm_traffic: float | None = None
   collectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
   collective_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  roofline: Mapping[str, float] = dataclasses.field(default_factory=dict)
   step_seconds: float | None = None
+  exposed_seconds: float | None = None
   bound: str | None = None
   mfu: float | None = None
   compile_seconds: float | None = None
@@ -117,6 +122,10 @@ def devices(topology: Topology) -> list[Any] | None:
   # No TPU is opened, so that several compilations may run at a time.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  # Its threads have 64 KiB, which some programs of ours overflow.
+  os.environ.setdefault(
+    'LIBTPU_INIT_ARGS', '--fibers_default_thread_stack_size=1048576'
+  )
   # What a TPU's machine would say; any kind that exists will do, and without
   # them libtpu complains at length.
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')
@@ -271,7 +280,9 @@ def _read(
     hbm_traffic=cost.hbm_bytes,
     collectives=cost.collectives,
     collective_counts=cost.collective_counts,
+    roofline=times,
     step_seconds=times[bound],
+    exposed_seconds=max(times['compute'], times['memory']) + times['network'],
     bound=bound,
     mfu=before.model_flops / topology.chips / chip.flops / times[bound],
   )

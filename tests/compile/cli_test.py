@@ -1,7 +1,9 @@
 """`mmicl compile`: the compiler's figures with libtpu, else the shardings'."""
 
 import importlib.util
+import itertools
 import json
+import math
 import os
 import types
 
@@ -26,7 +28,7 @@ BINDINGS = [
 
 
 def test_one_small_topology():
-  report = cli.run(TINY, BINDINGS, 'v5e:2x2')
+  report = cli.run(TINY, BINDINGS, 'v5e:2x2')['step']
   assert report.mesh == {'data': 1, 'fsdp': 4, 'tensor': 1} and report.fits
   assert report.compiled == (importlib.util.find_spec('libtpu') is not None)
   if report.compiled:
@@ -43,7 +45,7 @@ def test_a_slice_may_be_one_chip():
 
 @pytest.mark.parametrize('num_beams', [1, 3])
 def test_generation_on_a_small_topology(num_beams):
-  found = cli.generation(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
+  found = cli.run(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
   if not found['prefill'].compiled:
     pytest.skip('needs libtpu')
   step = found['step']
@@ -65,7 +67,9 @@ def test_a_step_of_generation_keeps_the_state(num_beams, scan_layers):
 
 def test_weights_of_generation_are_in_two_bytes():
   files = ['models/xxl.gin', 'stages/tune.gin']
-  found = cli.generation(files, ['BATCH_SIZE=8'], 'v5e:2x4', True)
+  found = cli.run(
+    files, ['BATCH_SIZE=8'], 'v5e:2x4', shardings_only=True, num_beams=1
+  )
   # 12.3 billion parameters of two bytes in 8 pieces.
   assert found['prefill'].argument_bytes == pytest.approx(3.08e9, rel=0.02)
   assert found['prefill'].fits and not found['prefill'].compiled
@@ -75,7 +79,7 @@ def test_shardings_divide_the_state():
   """What is held falls with the chips; what does not fit is named."""
   files = ['models/xxl.gin', 'stages/tune.gin']
   one, eight = (
-    cli.run(files, ['BATCH_SIZE=8'], where, shardings_only=True)
+    cli.run(files, ['BATCH_SIZE=8'], where, shardings_only=True)['step']
     for where in ('v5e:1x1', 'v5e:2x4')
   )
   assert not one.fits and eight.fits
@@ -94,7 +98,7 @@ def test_a_program_that_cannot_be_read_still_tells_its_memory():
     def as_text(self):
       raise jax.errors.JaxRuntimeError('INTERNAL: another version')
 
-  before = cli.run(TINY, BINDINGS, 'v5e:2x2', True)
+  before = cli.run(TINY, BINDINGS, 'v5e:2x2', shardings_only=True)['step']
   found = job._read(Unreadable(), before, topology('v5e:2x2'), 1.0)
   assert found.compiled and found.fits and found.peak_bytes == 8
   assert 'cannot be read: INTERNAL' in found.reason and found.mfu is None
@@ -134,13 +138,25 @@ def test_mistakes_are_one_sentence(capsys, arguments, match):
 
 def test_the_table_is_written_row_by_row(tmp_path):
   path = tmp_path / 'scaling.md'
+  seen = []
 
-  def run(files, bindings, where):
-    return cli.run(files, bindings, where, shardings_only=True)
+  def run(*given, **options):
+    seen.append(path.exists() and path.read_text().count('| XXL'))
+    return cli.run(*given, **options, shardings_only=True)
 
-  table.write(str(path), 'XXL stage 2 v5e', run)
-  line, _ = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
-  assert '| v5e:2x4 | 1, 8, 1 | 8 | full | state and batch alone;' in line
+  table.write(str(path), 'v5e:2x4', run)
+  lines = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
+  assert seen == list(range(len(lines)))
+  held = 'state and batch alone'
+  assert f'2 | v5e:2x4 | 1, 2, 4 | 8 | minimal | {held}' in lines[0]
+  assert f'2 | v5e:2x4 | 1, 8, 1 | 8 | none | {held}' in lines[3]
+  assert lines[4].startswith('| XXL stage 1 |')
+  assert lines[-1].startswith(
+    '| XXL 4 beams, prefill | v5e:2x4 | 1, 1, 8 | 8 |'
+  )
+  for line, above in itertools.pairwise(path.read_text().splitlines()):
+    if line[:1] == above[:1] == '|':
+      assert line.count('|') == above.count('|')
 
 
 class Crashing(list):
@@ -151,14 +167,13 @@ class Crashing(list):
 
 
 def test_a_compiler_that_crashes_costs_its_row_alone():
-  found = cli.apart(Crashing(TINY), BINDINGS, 'v5e:2x2')
+  found = cli.apart(Crashing(TINY), BINDINGS, 'v5e:2x2')['step']
   assert not found.compiled and found.argument_bytes
   assert found.reason.startswith('the compiler crashed; state and batch')
-  found = cli.apart(TINY, BINDINGS, 'v5e:2x2')
+  found = cli.apart(TINY, BINDINGS, 'v5e:2x2')['step']
   assert 'crashed' not in found.reason
 
 
 def test_every_row_divides_its_slice():
-  for row in table.rows():
-    assert topology(row.topology).chips
-    assert row.mesh or row.topology == 'v5e:2x2'
+  for row in table.ROWS:
+    assert topology(row.topology).chips == math.prod(row.mesh)
