@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 
 
 class Preemption(contextlib.ContextDecorator):
-  """Notices SIGTERM; all processes agree at which step it was.
+  """Notices SIGTERM; all processes agree when it was.
 
   As a decorator it also covers what a run does before its first step.
   """
@@ -18,6 +18,7 @@ class Preemption(contextlib.ContextDecorator):
   def __init__(self):
     self._flag = threading.Event()
     self._previous: Any = None
+    self._calls = 0
 
   def __enter__(self):
     self._flag.clear()
@@ -34,7 +35,13 @@ class Preemption(contextlib.ContextDecorator):
       signal.signal(signal.SIGTERM, self._previous)
       self._previous = None
 
-  def requested(self, step: int) -> bool:
+  def requested(self) -> bool:
+    """Whether it is time to save and leave.
+
+    With several processes all must call it equally often, and all are told in
+    the same call.
+    """
     if jax.process_count() > 1:
-      return multihost_utils.reached_preemption_sync_point(step)
+      self._calls += 1
+      return multihost_utils.reached_preemption_sync_point(self._calls)
     return self._flag.is_set()

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import gin
 import jax
@@ -200,17 +200,30 @@ def train(
       checkpointer.save(step, tree, train_data.get_state(), metrics)
       saved = step
 
+  def leave(step: int) -> NoReturn:
+    save(step)
+    checkpointer.close()
+    log.say(f'stopped by SIGTERM: saved at step {step}')
+    raise SystemExit(0)
+
+  def evaluated(step: int) -> dict[str, float] | None:
+    if eval_data is None or not eval_every or step % eval_every:
+      return None
+    found = evaluate(stages.merge(state.params, frozen), eval_data)
+    if found is None:
+      leave(step)
+    log.write(step, found)
+    return found
+
   trace = Trace(checkpointer.directory, start, profile)
   with log, trace:
     log.say(ledger.table())
     if resumed is not None:
       log.say(f'resuming at step {start} from {checkpointer.directory}')
+      evaluated(start)  # SIGTERM may have cut it short
     for step in range(start + 1, train_steps + 1):
-      if preemption.requested(step - 1):
-        save(step - 1)
-        checkpointer.close()
-        log.say(f'stopped by SIGTERM: saved at step {step - 1}')
-        raise SystemExit(0)
+      if preemption.requested():
+        leave(step - 1)
       batch = _next(stream, batch_size, parts, step)
       if step == start + 1:
         kind = jax.devices()[0].device_kind
@@ -223,12 +236,9 @@ def train(
       if step % log_every == 0 or step == train_steps:
         log.flush(step, getattr(train_data, 'skipped', 0))
       log.show(step)
-      if eval_data is not None and eval_every and step % eval_every == 0:
-        params = stages.merge(state.params, frozen)
-        evaluated = evaluate(params, eval_data)
-        log.write(step, evaluated)
-        if best_by is not None:
-          save(step, evaluated)
+      found = evaluated(step)
+      if found is not None and best_by is not None:
+        save(step, found)
       if step % save_every == 0:
         save(step)
     save(int(state.step))
@@ -239,11 +249,19 @@ def train(
   return Result(params, int(state.step), log.last, ledger)
 
 
-def _evaluate(sums_fn, mesh, params, data: BatchSource) -> dict[str, float]:
-  """Token-weighted loss and accuracy over all batches from the state on."""
+def _evaluate(
+  sums_fn, mesh, params, data: BatchSource
+) -> dict[str, float] | None:
+  """Token-weighted loss and accuracy over all batches from the state on.
+
+  None, and the data where it was, if SIGTERM came meanwhile.
+  """
   total: collections.Counter = collections.Counter()
   start = data.get_state()
   for batch, _ in data:
+    if preemption.requested():
+      data.set_state(start)
+      return None
     sums = jax.device_get(sums_fn(params, to_device(batch, mesh)))
     total.update({name: float(x) for name, x in sums.items()})
   data.set_state(start)

@@ -170,6 +170,32 @@ def test_sigterm_saves_and_exits_with_0(whole, tmp_path):
   assert_bits_equal(run(tmp_path).params, result.params)
 
 
+def test_sigterm_does_not_wait_for_an_evaluation(whole, tmp_path):
+  class Long(Data):
+    def __iter__(self):
+      for item in super().__iter__():
+        assert self.position < 4, 'the evaluation goes on'
+        if self.position == 2:
+          os.kill(os.getpid(), signal.SIGTERM)
+        yield item
+
+  _, result, _ = whole
+  with pytest.raises(SystemExit) as exit:
+    run(tmp_path, eval_data=Long(), eval_every=3, save_every=100)
+  assert exit.value.code == 0
+  assert checkpointer.Checkpointer(tmp_path).steps() == [3]
+  # The evaluation that was cut short is made where the run goes on.
+  seen = []
+  resumed = run(
+    tmp_path,
+    eval_data=Data(limit=2),
+    eval_every=3,
+    on_metrics=lambda s, m: seen.append((s, 'eval/loss' in m)),
+  )
+  assert seen[0] == (3, True) and resumed.step == STEPS
+  assert_bits_equal(resumed.params, result.params)
+
+
 def test_torn_checkpoint_costs_only_its_steps(whole, tmp_path, caplog):
   _, result, _ = whole
   run(tmp_path, 4)
