@@ -8,6 +8,7 @@ def writer(path):
 
   def write(step, metrics):
     with open(path, 'a') as file:
-      file.write(json.dumps([step, metrics['loss']]) + '\n')
+      if 'loss' in metrics:  # else of an evaluation
+        file.write(json.dumps([step, metrics['loss']]) + '\n')
 
   return write

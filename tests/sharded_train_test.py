@@ -4,9 +4,11 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -105,8 +107,8 @@ def environment(devices):
   }
 
 
-def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
-  """Exit codes and what the hosts said."""
+def start(data, name, steps, hosts, devices, *more):
+  """The processes of a run."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
     port = s.getsockname()[1]
@@ -126,12 +128,21 @@ def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
         text=True,
       )
     )
+  return runs
+
+
+def end(runs, timeout=600):
+  """Exit codes and what the hosts said."""
   try:
     said = [run.communicate(timeout=timeout)[0] for run in runs]
   finally:
     for run in runs:
       run.kill()
   return [run.returncode for run in runs], said
+
+
+def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
+  return end(start(data, name, steps, hosts, devices, *more), timeout)
 
 
 @pytest.fixture(scope='module')
@@ -180,6 +191,21 @@ def test_an_error_of_one_process_ends_both(data):
   codes, said = train(data, 'broken', 50, 2, 1, *more, timeout=150)
   assert codes[0] not in (0, 2) and codes[1] == 2, said
   assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
+
+
+def test_sigterm_of_one_process_saves_once_and_ends_both(data):
+  """Though they evaluate now and then, where they notice it too."""
+  path = repr(str(data / 'train.jsonl'))
+  more = [f'--gin.EVAL_DATA={path}', '--gin.EVAL_EVERY=2']
+  runs = start(data, 'stopped', 10**6, 2, 1, *more)
+  losses = data / 'stopped.jsonl'
+  while not losses.exists() and all(run.poll() is None for run in runs):
+    time.sleep(0.1)
+  runs[1].send_signal(signal.SIGTERM)
+  codes, said = end(runs, 150)
+  assert codes == [0, 0], said
+  saved = f'saved at step {max(read(data, "stopped"))}\n'
+  assert saved in said[0] and 'SIGTERM: saved' not in said[1]
 
 
 @pytest.mark.skipif(
