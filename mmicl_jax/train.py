@@ -6,16 +6,13 @@ and a resumed run computes bit for bit what an uninterrupted one does.
 """
 
 import argparse
-import collections
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import NoReturn
 
 import gin
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -30,6 +27,7 @@ from mmicl_jax import (
 from mmicl_jax import model_dir as files
 from mmicl_jax.checkpointer import Checkpointer
 from mmicl_jax.errors import UserError
+from mmicl_jax.evaluation import Evaluation
 from mmicl_jax.feature_cache import check as check_features
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
 from mmicl_jax.preemption import Preemption
@@ -38,30 +36,15 @@ from mmicl_jax.progress import ProgressBar, Summaries
 from mmicl_jax.run_log import RunLog
 from mmicl_jax.samples import samples
 from mmicl_jax.tokenizer import Tokenizer
-from mmicl_jax.train_step import Params, token_sums
+from mmicl_jax.train_step import Params, TrainState
 from mmicl_jax.training_state import (
   Layout,
   apply_fn,
   compiled_step,
   to_device,
 )
+from mmicl_jax.types import BatchSource
 from mmicl_jax.utilisation import Meter
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-  """This process's share of each batch, and where in the data it stands.
-
-  iter() starts at the state and yields (batch, anything); the state, of JSON
-  values, is the place behind the last batch. An attribute `skipped` may count
-  the bad records that were left out. data.loader.Loader is one.
-  """
-
-  def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], Any]]: ...
-
-  def get_state(self) -> Any: ...
-
-  def set_state(self, state: Any) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,21 +135,11 @@ def train(
 
   # As T5X splits them, so that both trainers start and drop alike.
   init_key, root = jax.random.split(jax.random.PRNGKey(seed))
-  resumed = layout.resume(checkpointer)
-  if resumed is not None:
-    state, frozen, position = resumed
-    if position is not None:
-      train_data.set_state(position)
-    elif seek := getattr(train_data, 'seek', None):
-      seek(int(state.step))  # T5X saves no place that we can read
-  elif init_from is not None:
-    state, frozen = layout.with_weights(os.fspath(init_from), init_key)
-  else:
-    state, frozen = layout.random(init_key)
+  run = _begin(layout, checkpointer, train_data, init_from, init_key)
+  start, resumed = int(run.state.step), run.saved is not None
 
   if feature_cache is not None:
-    params = stages.merge(state.params, frozen)
-    check_features(feature_cache, model, state.params, params)
+    check_features(feature_cache, model, run.state.params, run.params)
   # Not before: a run that is refused must leave another's files as they are.
   if jax.process_index() == 0:
     _describe(checkpointer.directory, model, vocabulary, ledger, config_text)
@@ -180,10 +153,10 @@ def train(
     num_microbatches=num_microbatches,
     loss_mean=loss_mean,
   )
-  evaluate = functools.partial(
-    _evaluate, jax.jit(functools.partial(token_sums, apply)), mesh
-  )
-  start = int(state.step)
+  evaluation = None
+  if eval_data is not None and eval_every:
+    stopped = preemption.requested
+    evaluation = Evaluation(apply, mesh, eval_data, eval_every, stopped)
   stream = iter(train_data)
   log = RunLog(
     ProgressBar(name, train_steps, start),
@@ -191,36 +164,29 @@ def train(
     on_metrics if jax.process_index() == 0 else None,
     batch_size,
   )
-  saved = start if resumed is not None else None
-
-  def save(step: int, metrics: Mapping[str, float] | None = None) -> None:
-    nonlocal saved
-    if step != saved:
-      tree = layout.save_tree(state, frozen)
-      checkpointer.save(step, tree, train_data.get_state(), metrics)
-      saved = step
 
   def leave(step: int) -> NoReturn:
-    save(step)
+    run.save(step)
     checkpointer.close()
     log.say(f'stopped by SIGTERM: saved at step {step}')
     raise SystemExit(0)
 
-  def evaluated(step: int) -> dict[str, float] | None:
-    if eval_data is None or not eval_every or step % eval_every:
-      return None
-    found = evaluate(stages.merge(state.params, frozen), eval_data)
+  def evaluate(step: int) -> None:
+    if evaluation is None or not evaluation.due(step):
+      return
+    found = evaluation(run.params)
     if found is None:
       leave(step)
     log.write(step, found)
-    return found
+    if best_by is not None:
+      run.save(step, found)
 
   trace = Trace(checkpointer.directory, start, profile)
   with log, trace:
     log.say(ledger.table())
-    if resumed is not None:
+    if resumed:
       log.say(f'resuming at step {start} from {checkpointer.directory}')
-      evaluated(start)  # SIGTERM may have cut it short
+      evaluate(start)  # SIGTERM may have cut it short
     for step in range(start + 1, train_steps + 1):
       if preemption.requested():
         leave(step - 1)
@@ -230,47 +196,68 @@ def train(
         meter = Meter(model, trainable, batch, kind, jax.device_count())
         log.first(step, meter, _samples(batch, vocabulary))
       trace.before(step)
-      state, metrics = step_fn(state, frozen, to_device(batch, mesh))
+      batch = to_device(batch, mesh)
+      run.state, metrics = step_fn(run.state, run.frozen, batch)
       trace.after(step, metrics)
       log.add(metrics)
       if step % log_every == 0 or step == train_steps:
         log.flush(step, getattr(train_data, 'skipped', 0))
       log.show(step)
-      found = evaluated(step)
-      if found is not None and best_by is not None:
-        save(step, found)
+      evaluate(step)
       if step % save_every == 0:
-        save(step)
-    save(int(state.step))
+        run.save(step)
+    run.save(max(start, train_steps))
     checkpointer.close()
     if best_by is not None:
       log.say(f'best by {best_by}: checkpoint_{checkpointer.best()}')
-  params = stages.merge(state.params, frozen)
-  return Result(params, int(state.step), log.last, ledger)
+  return Result(run.params, int(run.state.step), log.last, ledger)
 
 
-def _evaluate(
-  sums_fn, mesh, params, data: BatchSource
-) -> dict[str, float] | None:
-  """Token-weighted loss and accuracy over all batches from the state on.
+@dataclasses.dataclass
+class _Run:
+  """The state of a run under way, and what of it is saved."""
 
-  None, and the data where it was, if SIGTERM came meanwhile.
-  """
-  total: collections.Counter = collections.Counter()
-  start = data.get_state()
-  for batch, _ in data:
-    if preemption.requested():
-      data.set_state(start)
-      return None
-    sums = jax.device_get(sums_fn(params, to_device(batch, mesh)))
-    total.update({name: float(x) for name, x in sums.items()})
-  data.set_state(start)
-  if not total['tokens']:
-    raise UserError('the evaluation data holds no target tokens')
-  return {
-    f'eval/{name}': total[name] / total['tokens']
-    for name in ('loss', 'accuracy')
-  }
+  layout: Layout
+  checkpointer: Checkpointer
+  train_data: BatchSource
+  state: TrainState
+  frozen: Params
+  saved: int | None  # the step of the newest checkpoint
+
+  @property
+  def params(self) -> Params:
+    return stages.merge(self.state.params, self.frozen)
+
+  def save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
+    if step != self.saved:
+      tree = self.layout.save_tree(self.state, self.frozen)
+      place = self.train_data.get_state()
+      self.checkpointer.save(step, tree, place, metrics)
+      self.saved = step
+
+
+def _begin(
+  layout: Layout,
+  checkpointer: Checkpointer,
+  train_data: BatchSource,
+  init_from: str | os.PathLike | None,
+  key: jax.Array,
+) -> _Run:
+  """From the newest checkpoint; else from other weights; else random."""
+  resumed = layout.resume(checkpointer)
+  if resumed is not None:
+    state, frozen, position = resumed
+    step = int(state.step)
+    if position is not None:
+      train_data.set_state(position)
+    elif seek := getattr(train_data, 'seek', None):
+      seek(step)  # T5X saves no place that we can read
+    return _Run(layout, checkpointer, train_data, state, frozen, step)
+  if init_from is not None:
+    state, frozen = layout.with_weights(os.fspath(init_from), key)
+  else:
+    state, frozen = layout.random(key)
+  return _Run(layout, checkpointer, train_data, state, frozen, None)
 
 
 def _samples(batch, vocabulary) -> list[tuple[str, bytes | None]]:

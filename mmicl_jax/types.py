@@ -1,13 +1,15 @@
-"""The dimension alphabet of the project, and the batch that a model reads.
+"""The dimension alphabet of the project, batches, and where they come from.
 
 B batch   R rows (batch x beams)   N images a row   T/U encoder/decoder length
 S length attended to   H heads   K width of a head   D T5 width   E tower width
 P patches and the class token   Q queries an image   V vocabulary   L layers
 """
 
-from typing import NotRequired, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 PAD, EOS, START = 0, 1, 0  # T5's: the decoder starts with the pad token
@@ -26,3 +28,19 @@ class Batch(TypedDict):
   decoder_target_tokens: Int[jax.Array, 'B U']
   decoder_loss_weights: Int[jax.Array, 'B U']
   qformer_input_tokens: NotRequired[Int[jax.Array, 'B S']]
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+  """This process's share of each batch, and where in the data it stands.
+
+  iter() starts at the state and yields (batch, anything); the state, of JSON
+  values, is the place behind the last batch. An attribute `skipped` may count
+  the bad records that were left out. data.loader.Loader is one.
+  """
+
+  def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], Any]]: ...
+
+  def get_state(self) -> Any: ...
+
+  def set_state(self, state: Any) -> None: ...
