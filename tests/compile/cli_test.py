@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import pathlib
 import types
 
 import flax.linen as nn
@@ -177,3 +178,25 @@ def test_a_compiler_that_crashes_costs_its_row_alone():
 def test_every_row_divides_its_slice():
   for row in table.ROWS:
     assert topology(row.topology).chips == math.prod(row.mesh)
+
+
+def test_the_readme_says_what_the_page_says():
+  root = pathlib.Path(__file__).parents[2]
+
+  def cells(line):
+    return [cell.strip() for cell in line.strip('|').split('|')]
+
+  compiled = {}
+  for line in (root / 'docs/scaling.md').read_text().splitlines():
+    if ' stage 2 |' in line:
+      name, *key, fits, _, _, peak, _, ratio = cells(line)[:11]
+      compiled[name.removesuffix(' stage 2'), *key] = fits, peak, ratio
+  shown = 0
+  for line in (root / 'README.md').read_text().splitlines():
+    if line.startswith(('| XXL | v', '| XL | v')):
+      *key, peak, ratio = cells(line)
+      size, memory = peak.split(' of ')
+      assert compiled[tuple(key)] == ('yes', size, ratio), line
+      assert topology(key[1]).chip.hbm_bytes == int(memory) << 30
+      shown += 1
+  assert shown > 5
