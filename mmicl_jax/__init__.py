@@ -8,27 +8,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from mmicl_jax.context import Example, Turn, assemble
+  from mmicl_jax.context.turns import Example, Turn, assemble
+  from mmicl_jax.decoding.options import Options
   from mmicl_jax.errors import UserError
-  from mmicl_jax.load_model import load
+  from mmicl_jax.inference.load import load
+  from mmicl_jax.inference.predictor import Answer, Predictor
   from mmicl_jax.models.configs import MMICLConfig
   from mmicl_jax.models.mmicl import MMICL
-  from mmicl_jax.options import Options
-  from mmicl_jax.predictor import Answer, Predictor
   from mmicl_jax.tokenizer import Tokenizer
 
 _HOMES = {
-  'Answer': 'predictor',
-  'Example': 'context',
+  'Answer': 'inference.predictor',
+  'Example': 'context.turns',
   'MMICL': 'models.mmicl',
   'MMICLConfig': 'models.configs',
-  'Options': 'options',
-  'Predictor': 'predictor',
+  'Options': 'decoding.options',
+  'Predictor': 'inference.predictor',
   'Tokenizer': 'tokenizer',
-  'Turn': 'context',
+  'Turn': 'context.turns',
   'UserError': 'errors',
-  'assemble': 'context',
-  'load': 'load_model',
+  'assemble': 'context.turns',
+  'load': 'inference.load',
 }
 
 __all__ = [

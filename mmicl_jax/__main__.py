@@ -1,6 +1,6 @@
 """The `mmicl` command: finds the module of a subcommand and hands over.
 
-Each module in COMMANDS has `add_arguments(parser)` and `main(args) -> int`.
+Each module of commands/ has `add_arguments(parser)` and `main(args) -> int`.
 Only the chosen one is imported, so `mmicl --help` starts at once and a command
 loads no more than it needs.
 """
@@ -11,32 +11,34 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from mmicl_jax import malloc
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import malloc
 
+# Each is a module of commands/.
 COMMANDS = {
-  'demo': ('mmicl_jax.demo.run', 'train a small model here and see it learn'),
-  'train': ('mmicl_jax.train', 'train from gin files'),
-  'generate': ('mmicl_jax.generate', 'answer one prompt or a file of prompts'),
-  'convert': ('mmicl_jax.convert.cli', 'weights from PyTorch, and back'),
-  'data': ('mmicl_jax.data.cli', 'check and look at MIC records'),
-  'compile': ('mmicl_jax.compile.cli', 'would a run fit these TPUs?'),
-  'bench': ('mmicl_jax.bench', 'measure training and generation'),
+  'demo': 'train a small model here and see it learn',
+  'train': 'train from gin files',
+  'generate': 'answer one prompt or a file of prompts',
+  'convert': 'weights from PyTorch, and back',
+  'data': 'check and look at MIC records',
+  'compile': 'would a run fit these TPUs?',
+  'bench': 'measure training and generation',
 }
 
 # These run a model again and again; the others hold as little as they can.
 COMPUTING = ('demo', 'train', 'generate', 'bench')
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str | None]:
-  """Returns the arguments and the module that runs them (None: none named)."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """The arguments; their `command` is None where none was named."""
   parser = argparse.ArgumentParser(
     prog='mmicl', description='MMICL in JAX: train, ask, evaluate, convert.'
   )
   subparsers = parser.add_subparsers(dest='command', metavar='COMMAND')
   chosen = next((a for a in argv if not a.startswith('-')), None)
-  for name, (module, summary) in COMMANDS.items():
+  for name, summary in COMMANDS.items():
     sub = subparsers.add_parser(
       name,
       help=summary,
@@ -44,15 +46,18 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str | None]:
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if name == chosen:
-      importlib.import_module(module).add_arguments(sub)
+      _module(name).add_arguments(sub)
     sub.add_argument(
       '--debug', action='store_true', help='show the traceback of an error'
     )
   args = parser.parse_args([_gin_binding(a) for a in argv])
   if args.command is None:
     parser.print_help()
-    return args, None
-  return args, COMMANDS[args.command][0]
+  return args
+
+
+def _module(command: str) -> Any:
+  return importlib.import_module(f'mmicl_jax.commands.{command}')
 
 
 def _gin_binding(argument: str) -> str:
@@ -75,10 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ('absl', 'asyncio'):
       logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
-    args, module = parse(argv)
-    if module is None:
-      return 2
-    return importlib.import_module(module).main(args)
+    args = parse(argv)
+    return 2 if args.command is None else _module(args.command).main(args)
   except (UserError, OSError) as error:
     if '--debug' in argv:
       raise

@@ -15,9 +15,9 @@ from typing import SupportsIndex
 import numpy as np
 import sentencepiece
 
-from mmicl_jax.context import IMAGE, PROXIES
+from mmicl_jax.context.turns import IMAGE, PROXIES
+from mmicl_jax.data.normaliser import Normaliser
 from mmicl_jax.errors import UserError
-from mmicl_jax.normaliser import Normaliser
 
 NUM_EXTRA_IDS = 100
 

@@ -12,11 +12,11 @@ from typing import SupportsIndex
 
 import seqio
 
-from mmicl_jax import seqio_data
-from mmicl_jax.context import Example
+from mmicl_jax.context.turns import Example
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.demo import data
 from mmicl_jax.demo.tasks import TASKS
+from mmicl_jax.t5x import seqio_data
 
 # SeqIO's split -> the demo's, and how many of its items.
 SPLITS = {'train': ('train', 10_000), 'validation': ('heldout', 200)}

@@ -12,8 +12,9 @@ where my_data.gin sets DATA, VOCABULARY and the lengths.
 
 import os
 
-from mmicl_jax import gin_utils, seqio_data
+from mmicl_jax.configure import gin_files
 from mmicl_jax.errors import UserError
+from mmicl_jax.t5x import seqio_data
 
 VARIABLE = 'MMICL_TASK'
 RUN = 'tasks/mic_records.gin'
@@ -27,8 +28,8 @@ def register() -> str:
       f'set {VARIABLE} to the gin files of a model and of your data, with a '
       'comma between them'
     )
-  gin_utils.parse([RUN, *files])  # what is the user's wins
-  return gin_utils.call(seqio_data.mic_records)
+  gin_files.parse([RUN, *files])  # what is the user's wins
+  return gin_files.call(seqio_data.mic_records)
 
 
 register()

@@ -61,14 +61,14 @@ def test_imports_are_found_wherever_they_stand():
   tree = ast.parse(
     'import jax.numpy as jnp\n'
     'from mmicl_jax.models import t5\n'
-    'TABLE = {"train": "mmicl_jax.train"}\n'
-    'def f():\n  from mmicl_jax import optim\n'
+    'TABLE = {"train": "mmicl_jax.training.loop"}\n'
+    'def f():\n  from mmicl_jax.training import optim\n'
   )
   assert set(build_deps.imported_names(tree)) == {
     ('jax.numpy', True),
     ('mmicl_jax.models.t5', True),
-    ('mmicl_jax.train', False),
-    ('mmicl_jax.optim', False),
+    ('mmicl_jax.training.loop', False),
+    ('mmicl_jax.training.optim', False),
   }
 
 

@@ -21,17 +21,22 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tiny_records
 from flax import traverse_util
 
-from mmicl_jax import checkpoints, optim
+from mmicl_jax.checkpoints import store
 from mmicl_jax.data import mic
-from mmicl_jax.train import train
+from mmicl_jax.training import optim
+from mmicl_jax.training.loop import train
+
+sys.path.append(str(Path(__file__).parent / 'helpers'))
+import tiny_records  # noqa: E402
 
 # The children start from a process that has imported everything but has not
 # started JAX.
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(['mmicl_jax.train', 'mmicl_jax.data.mic'])
+CONTEXT.set_forkserver_preload(
+  ['mmicl_jax.training.loop', 'mmicl_jax.data.mic']
+)
 MOMENTS = ('start', 'step', 'save')
 
 
@@ -96,7 +101,7 @@ def ids(folder: Path, name: str) -> dict[int, list[str]]:
 
 
 def complete(folder: Path, name: str, steps: int) -> bool:
-  return checkpoints.latest_step(folder / name) == steps
+  return store.latest_step(folder / name) == steps
 
 
 def kill_once(folder: Path, steps: int, rng: random.Random) -> str:
@@ -167,7 +172,7 @@ def compare(folder: Path, steps: int) -> None:
   expected, found = ids(folder, 'whole'), ids(folder, 'killed')
   assert found == expected and set(expected) == set(range(1, steps + 1))
   one, other = (
-    traverse_util.flatten_dict(checkpoints.load_weights(folder / name), sep='/')
+    traverse_util.flatten_dict(store.load_weights(folder / name), sep='/')
     for name in ('whole', 'killed')
   )
   assert one.keys() == other.keys()

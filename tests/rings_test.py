@@ -1,35 +1,20 @@
-"""Imports only point inward: python, JAX, files and data, TensorFlow."""
+"""Imports point inward (python, JAX, files, TensorFlow) and downward."""
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import build_deps
+import folders
 import pytest
 
-# Modules of the inner rings and of ring 3; all others are ring 2.
+# The ring of each folder, or file at the top of the package; 2 where none is
+# named. Of training/, which is of ring 2, these files are further in.
 RINGS = {
-  0: [
-    *('context', 'context_text', 'errors', 'lint', 'malloc', 'metrics'),
-    'report',
-  ],
-  1: [
-    *(
-      'types',
-      'models',
-      'partitioning',
-      'stages',
-      'optim',
-      'trees',
-      'train_step',
-      'flops',
-      'checksums',
-      'multihost',
-    ),
-    *('decoding', 'beam', 'sampling', 'processors', 'options'),
-  ],
-  3: ['seqio_data', 't5x_model', 't5x_run'],
+  **dict.fromkeys(('context', 'errors'), 0),
+  **dict.fromkeys(('types', 'models', 'decoding', 'cost', 'presets'), 1),
+  **dict.fromkeys(('training/stages', 'training/optim', 'training/step'), 1),
+  't5x': 3,
 }
 PACKAGES = {
   1: {'jax', 'flax', 'optax', 'numpy', 'ml_dtypes', 'jaxtyping'},
@@ -45,15 +30,15 @@ LAZY = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'tensorboard'}
 LAZY |= {'libtpu'}
 LAZY |= PACKAGES[3]
 
+FOLDERS = {p.name for p in (build_deps.ROOT / 'mmicl_jax').iterdir()}
 MODULES = [
   path for path in build_deps.sources() if path.startswith('mmicl_jax/')
 ]
 
 
 def ring(path):
-  parts = Path(path).with_suffix('').parts[1:]
-  rings = [r for r, names in RINGS.items() if parts[0] in names]
-  return rings[0] if rings else 2
+  file = path.removeprefix('mmicl_jax/').removesuffix('.py')
+  return RINGS.get(file, RINGS.get(folders.node(path), 2))
 
 
 def packages(path):
@@ -73,14 +58,34 @@ def test_a_module_imports_from_its_ring_or_further_in(path):
     assert package in allowed or (
       not at_once and package in LAZY and ring(path) >= 2
     ), f'{path} (ring {ring(path)}) imports {package}'
-  # The package's own table of names and the command line load on demand.
-  if path not in ('mmicl_jax/__init__.py', 'mmicl_jax/__main__.py'):
-    outward = [
-      other
-      for other in build_deps.local_imports(path)
-      if ring(other) > ring(path)
-    ]
-    assert not outward, f'{path} (ring {ring(path)})'
+  outward = [
+    other
+    for other in build_deps.local_imports(path)
+    if ring(other) > ring(path)
+  ]
+  assert not outward, f'{path} (ring {ring(path)})'
+
+
+def test_folders_import_downward_in_short_chains():
+  assert set(folders.graph()) == set(folders.ORDER)
+  assert not folders.upward()
+  assert len(folders.longest()) <= folders.LONGEST
+
+
+def test_the_package_is_folders_and_few_files():
+  names = {path.name for path in (build_deps.ROOT / 'mmicl_jax').glob('*.*')}
+  assert names == {
+    *('__init__.py', '__main__.py', 'errors.py', 'types.py'),
+    *('presets.py', 'tokenizer.py'),  # users' gin files and scripts name them
+  }
+
+
+@pytest.mark.parametrize('folder', sorted({*folders.ORDER} & FOLDERS))
+def test_a_folder_says_in_a_few_lines_what_it_is_for(folder):
+  text = (build_deps.ROOT / 'mmicl_jax' / folder / '__init__.py').read_text()
+  [statement] = ast.parse(text).body  # nothing is handed on
+  doc = ast.literal_eval(statement.value)
+  assert 2 <= len(doc.strip().splitlines()) <= 5
 
 
 def loaded(*modules):
@@ -109,7 +114,7 @@ def test_importing_the_project_loads_no_other_framework():
 
 
 def test_answering_needs_no_packages_of_the_demo():
-  found = loaded('mmicl_jax', 'mmicl_jax.models', 'mmicl_jax.generate')
+  found = loaded('mmicl_jax', 'mmicl_jax.models', 'mmicl_jax.commands.generate')
   assert not found & {*LAZY, 'matplotlib', 'sklearn', 'jinja2'}
 
 

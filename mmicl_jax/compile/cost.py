@@ -11,13 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from mmicl_jax.compile.hlo import (
-  Instruction,
-  nbytes,
-  parse,
-  reached,
-  shapes,
-)
+from mmicl_jax.compile.hlo import Instruction, nbytes, parse, reached, shapes
 from mmicl_jax.compile.traffic import COLLECTIVES, moved
 
 

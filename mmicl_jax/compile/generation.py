@@ -13,12 +13,14 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mmicl_jax import decoding, flops, partitioning
-from mmicl_jax.compile.chips import Topology
 from mmicl_jax.compile.job import Job, Report, compiled_report, shardings_report
+from mmicl_jax.cost import flops
+from mmicl_jax.cost.chips import Topology
+from mmicl_jax.decoding import loop
+from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params
-from mmicl_jax.options import Options, split
 from mmicl_jax.types import PAD
 
 
@@ -85,13 +87,13 @@ def programs(
   def prefill(params, batch):
     encoded: Any = module.apply({'params': params}, batch, method='encode')
     is_token = batch['encoder_input_tokens'] != PAD
-    prompt = decoding.prefill(module, params, encoded, is_token)
-    state = decoding.begin(module, params, prompt, None, plan, numbers)
+    prompt = loop.prefill(module, params, encoded, is_token)
+    state = loop.begin(module, params, prompt, None, plan, numbers)
     return prompt, state
 
   def step(params, prompt, state):
-    run = decoding.model_step(module, params, prompt)
-    return decoding.advance_once(state, run, plan, numbers)
+    run = loop.model_step(module, params, prompt)
+    return loop.advance_once(state, run, plan, numbers)
 
   return prefill, step
 

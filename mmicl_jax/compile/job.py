@@ -12,12 +12,14 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 
-from mmicl_jax import flops, partitioning, stages
 from mmicl_jax.compile import cost as costs
-from mmicl_jax.compile.chips import GIB, Topology
+from mmicl_jax.cost import flops
+from mmicl_jax.cost.chips import GIB, Topology
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.training_state import Layout, apply_fn, compiled_step
+from mmicl_jax.training import stages
+from mmicl_jax.training.state import Layout, apply_fn, compiled_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,7 @@ def abstract(job: Job, topology: Topology, sizes: Mapping[str, int]) -> Report:
   layout = job.layout(mesh)
   held = (layout.state, layout.frozen, job.batch(mesh))
   return shardings_report(
-    topology, mesh, job.batch_size, held, _model_flops(job)
+    topology, mesh, job.batch_size, held, _model_flops(job, layout)
   )
 
 
@@ -288,8 +290,9 @@ def _read(
   )
 
 
-def _model_flops(job: Job) -> float:
-  each = flops.train_step(job.model, job.trainable, job.lengths)
+def _model_flops(job: Job, layout: Layout) -> float:
+  paths = trees.flatten(layout.state.params)
+  each = flops.train_step(job.model, paths, job.lengths)
   return float(each * job.batch_size)
 
 

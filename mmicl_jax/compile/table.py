@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jinja2
 
-from mmicl_jax.compile.chips import GIB
+from mmicl_jax.checkpoints.model_dir import write_text
 from mmicl_jax.compile.job import Report
+from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
-from mmicl_jax.model_dir import write_text
 
 STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 

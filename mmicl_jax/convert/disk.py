@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmicl_jax import lora, model_dir
-from mmicl_jax.convert.atomic import new_directory
+from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.convert.loading import find, open_checkpoint, vocabulary
-from mmicl_jax.convert.memory import return_large_buffers
 from mmicl_jax.convert.parts import open_parts
 from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
 from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import lora
+from mmicl_jax.runtime.buffers import return_large_buffers
+from mmicl_jax.runtime.new_directory import new_directory
 
 
 def to_jax(

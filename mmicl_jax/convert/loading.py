@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from mmicl_jax import trees
 from mmicl_jax.convert.source import Source, open_source
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import abstract_params
-from mmicl_jax.partitioning import shardings
+from mmicl_jax.models.partitioning import shardings
 from mmicl_jax.tokenizer import Tokenizer
 
 FILES = ('*.json', '*.safetensors', '*.bin', '*.model', '*.txt')

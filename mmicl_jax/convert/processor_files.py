@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.context import IMAGE, PROXIES
+from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MEAN, STD

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import flax.linen as nn
 import jax
 
-from mmicl_jax import trees
 from mmicl_jax.convert.layouts import (
   CONVOLUTION,
   FLAT,
@@ -24,6 +23,7 @@ from mmicl_jax.convert.layouts import (
   leading,
   linear,
 )
+from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import abstract_params
 

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmicl_jax import trees
 from mmicl_jax.convert import rules
-from mmicl_jax.convert.atomic import new_directory
 from mmicl_jax.convert.hf_config import to_hf
 from mmicl_jax.convert.processor_files import write_processor
 from mmicl_jax.convert.rules import Slot
 from mmicl_jax.convert.source import check_finite
 from mmicl_jax.convert.tensors import DTYPES
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.runtime.new_directory import new_directory
 from mmicl_jax.types import EOS, PAD, START
 
 SHARD_BYTES = 5 * 10**9  # Hugging Face's default of old

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmicl_jax import trees
-from mmicl_jax.checkpoints import PREFIX, locate
+from mmicl_jax.checkpoints.store import PREFIX, locate
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import trees
 
 Reader = Callable[[str], np.ndarray]
 CHUNK_BYTES = 64 * 2**20  # what is compressed at a time

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
-from mmicl_jax import images
+from mmicl_jax.data import images
 from mmicl_jax.errors import UserError
 
 INDEX = 'index.json'

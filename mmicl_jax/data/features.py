@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from mmicl_jax.context import IMAGE, Example, collapse, spans
+from mmicl_jax.context.turns import IMAGE, Example, collapse, spans
 from mmicl_jax.data.feature_store import FeatureStore
+from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
-from mmicl_jax.images import load_image
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
 Features = dict[str, np.ndarray]

@@ -13,12 +13,12 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from mmicl_jax.context import collapse
-from mmicl_jax.context_text import IMAGE_SPAN
+from mmicl_jax.context.lint import lint
+from mmicl_jax.context.text import IMAGE_SPAN
+from mmicl_jax.context.turns import collapse
+from mmicl_jax.data.images import load_image
 from mmicl_jax.data.records import JsonlIndex, Record
 from mmicl_jax.errors import UserError
-from mmicl_jax.images import load_image
-from mmicl_jax.lint import lint
 
 _SIZE = 224
 

@@ -21,7 +21,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from mmicl_jax.context import Example
+from mmicl_jax.context.turns import Example
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import (
   Features,
@@ -31,9 +31,9 @@ from mmicl_jax.data.features import (
   empty,
   featurize,
 )
+from mmicl_jax.data.images import load_image
 from mmicl_jax.data.records import Record, example_from_record
 from mmicl_jax.errors import UserError
-from mmicl_jax.images import load_image
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
 _ENOUGH_TO_JUDGE = 100

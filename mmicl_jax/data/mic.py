@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 from jax.sharding import Mesh
 
-from mmicl_jax import multihost
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.loader import Loader, make_loader
 from mmicl_jax.data.sources import sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.runtime import hosts
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
 
@@ -38,7 +38,7 @@ def loader(
   """Reads record files, mixed by their sizes, in the shapes of a model.
 
   batch_size: over all processes; mesh: says which rows a process reads, see
-  multihost.batch_share. templates: see data.sources. num_epochs: None repeats
+  hosts.batch_share. templates: see data.sources. num_epochs: None repeats
   for ever, if `shuffle` in a new order each time; a number is for evaluation,
   which is never shuffled.
   qformer_vocabulary: BERT's vocab.txt; without it the Q-Former reads no text,
@@ -56,7 +56,7 @@ def loader(
   bert = (
     None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
   )
-  index, count = multihost.batch_share(mesh)
+  index, count = hosts.batch_share(mesh)
   return make_loader(
     sources(data, data_dir, templates, seed),
     spec(

@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, SupportsIndex
 
-from mmicl_jax.context import Example, Turn, collapse, turn_from_text
-from mmicl_jax.context_text import MAX_IMAGES, count_problem, too_many
+from mmicl_jax.context.text import MAX_IMAGES, count_problem, too_many
+from mmicl_jax.context.turns import Example, Turn, collapse, turn_from_text
 from mmicl_jax.errors import UserError
 
 _OPTIONAL = ('id', 'dataset', 'meta')

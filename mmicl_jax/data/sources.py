@@ -12,8 +12,8 @@ from typing import Any, SupportsIndex
 
 import grain
 
-from mmicl_jax import templates as forms
-from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.context import templates as forms
+from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.loader import Source
 from mmicl_jax.data.records import (
   JsonlIndex,
@@ -35,7 +35,7 @@ def sources(
 ) -> list[Source]:
   """One source a file. Raises UserError for a file that is absent or empty.
 
-  templates: a name or a JSON path (see mmicl_jax.templates): each record's
+  templates: a name or a JSON path (see context.templates): each record's
   prompt is then a form drawn by seed and id, filled with the record's other
   keys (`question` and the like), with its images; None: `input_text` as it is.
   """

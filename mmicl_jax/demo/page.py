@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from mmicl_jax import report
 from mmicl_jax.demo import plots
 from mmicl_jax.demo.results import LedgerRow, Results, Sample
+from mmicl_jax.runtime import show
 
 _SLOT = re.compile(r'(<image\d+>)?图')
 
@@ -38,7 +38,7 @@ def render(results: Results, images: dict[str, bytes], folder: str) -> str:
     lstrip_blocks=True,
   )
   environment.filters.update(
-    percent=report.percent, count=_count, size=_size, duration=_duration
+    percent=show.percent, count=_count, size=_size, duration=_duration
   )
   source = resources.files('mmicl_jax.demo').joinpath('page.html.j2')
   template = environment.from_string(source.read_text(encoding='utf-8'))

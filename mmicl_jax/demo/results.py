@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmicl_jax import report
 from mmicl_jax.demo.data import save_picture
 from mmicl_jax.demo.tasks import Item
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Score:
 
   @property
   def interval(self) -> tuple[float, float]:
-    return report.wilson(self.correct, self.items)
+    return show.wilson(self.correct, self.items)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Results:
     return max(self.shots, key=lambda score: score.shots or 0)
 
   def shot_table(self) -> list[dict[str, Any]]:
-    """Rows for `report.table`, the demo's last words on the terminal."""
+    """Rows for `show.table`, the demo's last words on the terminal."""
     rows = []
     for score in self.shots:
       low, high = score.interval
@@ -131,10 +131,10 @@ class Results:
         {
           'shots': score.shots,
           'items': score.items,
-          'right': report.percent(score.accuracy),
+          'right': show.percent(score.accuracy),
           '95 % interval': f'{100 * low:.1f} to {100 * high:.1f} %',
-          'chance': report.percent(score.chance, 0),
-          'best possible': report.percent(score.ceiling, 0),
+          'chance': show.percent(score.chance, 0),
+          'best possible': show.percent(score.ceiling, 0),
         }
       )
     return rows
@@ -142,7 +142,7 @@ class Results:
   def save(self, folder: str) -> str:
     """Writes FOLDER/results.json and returns its path."""
     path = os.path.join(folder, 'results.json')
-    report.write_json(path, dataclasses.asdict(self))
+    show.write_json(path, dataclasses.asdict(self))
     return path
 
   @classmethod

@@ -4,12 +4,9 @@ Real images, no download, no accelerator: the same model, trainer, checkpoints
 and generation as at full size.
 """
 
-import argparse
-import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import resource
@@ -20,8 +17,9 @@ from pathlib import Path
 
 import jax
 
-from mmicl_jax import convert, model_dir, optim, report, train
-from mmicl_jax.context import Turn
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.context.turns import Turn
+from mmicl_jax.convert.disk import to_pytorch
 from mmicl_jax.demo import data, page, results
 from mmicl_jax.demo.lessons import (
   PHASES,
@@ -33,8 +31,7 @@ from mmicl_jax.demo.lessons import (
   Phase,
 )
 from mmicl_jax.demo.tasks import SHOTS, Item
-from mmicl_jax.errors import UserError
-from mmicl_jax.load_model import load
+from mmicl_jax.inference.load import load
 from mmicl_jax.models.configs import (
   Execution,
   MMICLConfig,
@@ -42,8 +39,10 @@ from mmicl_jax.models.configs import (
   T5Config,
   ViTConfig,
 )
-from mmicl_jax.stages import Ledger
+from mmicl_jax.parity.check import check
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.training import loop, optim
+from mmicl_jax.training.stages import Ledger
 
 HELD_OUT_SEED = 1_000_003  # apart from the seeds of training
 OTHER_TASKS = ('name_digit', 'caption', *SEVERAL)
@@ -137,7 +136,7 @@ def _train(
     curve.setdefault(step, {}).update(metrics)
 
   begin = time.monotonic()
-  done = train.train(
+  done = loop.train(
     model=model,
     trainable=phase.profile,
     train_data=LessonStream(phase, Tokenizer(vocabulary), seed),
@@ -249,14 +248,14 @@ def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
 def _export(answerer, final: Path, out: Path) -> str:
   """Writes the PyTorch directory and, with PyTorch there, compares logits."""
   directory = out / 'pytorch'
-  convert.to_pytorch(final, directory)
+  to_pytorch(final, directory)
   if not all(map(importlib.util.find_spec, ('torch', 'transformers'))):
     return (
       f'{directory} loads in transformers; to see that its logits agree: '
       "pip install -e '.[torch]', then mmicl convert check "
       f'--source {directory} --checkpoint {final}'
     )
-  checked = convert.check(directory, final)
+  checked = check(directory, final)
   logits = next(row for row in checked.rows if row.place == 'logits')
   return (
     f'{directory}: {checked.verdict}, from the patches to the answers; the '
@@ -278,28 +277,3 @@ def _versions() -> dict[str, str]:
 
 def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    '--out', default='runs/demo', help='a new folder (%(default)s)'
-  )
-  parser.add_argument('--seed', type=int, default=0, help='of everything')
-  parser.add_argument('--json', action='store_true', help='print JSON')
-  parser.epilog = 'example:\n  mmicl demo --out runs/demo'
-
-
-def main(args: argparse.Namespace) -> int:
-  out = Path(args.out)
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise UserError(
-      f'{out} is there already: name a new folder with --out, or remove it.'
-    )
-  found = run(out, args.seed)
-  if args.json:
-    print(json.dumps(dataclasses.asdict(found)))
-    return 0
-  print(report.table(found.shot_table()))
-  print(f'\npage: {out / "index.html"}\nask it: {found.ask_command}')
-  print(f'  -> {found.ask_answer}\nPyTorch: {found.export}')
-  return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmicl_jax.context import IMAGE, Example, Turn, assemble
+from mmicl_jax.context.turns import IMAGE, Example, Turn, assemble
 from mmicl_jax.demo import words
 from mmicl_jax.demo.pictures import Gallery, Picture
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from mmicl_jax import partitioning
+from mmicl_jax.models import partitioning
 
 # How many of a kernel's first axes are contracted, where it is not one.
 CONTRACTED = {'out': 2, 'patch_embedding': 3}

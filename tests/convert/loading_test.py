@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hf_models import torch
 
-from mmicl_jax import partitioning
 from mmicl_jax.convert import load_pretrained
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.mmicl import MMICL, abstract_params
 
 CASES = [('instructblip', 0), ('instructblip', 7), ('blip-2', 0)]

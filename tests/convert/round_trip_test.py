@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hf_models import torch
 
-from mmicl_jax import checkpoints
 from mmicl_jax.__main__ import main
+from mmicl_jax.checkpoints import store
 from mmicl_jax.convert import load_pretrained
 
 CASES = [('instructblip', 'bfloat16', True), ('blip-2', 'float32', False)]
@@ -41,7 +41,7 @@ def test_bit_exact_and_loadable(tmp_path, kind, dtype, safe):
   assert text.scale_decoder_outputs == first.scale_decoder_outputs
 
   _, loaded, _ = load_pretrained(there)
-  saved = checkpoints.load_weights(here)
+  saved = store.load_weights(here)
 
   def same(a, b):
     assert a.dtype == b.dtype == dtype

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.features import (
   FeatureSpec,
   collate,

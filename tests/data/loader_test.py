@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmicl_jax.context import Example, Turn, assemble
+from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.loader import Source, decode_images, make_loader
 from mmicl_jax.data.records import JsonlIndex
@@ -226,7 +226,7 @@ WORKERS = """
 import os, pickle, signal, sys
 import numpy as np
 from mmicl_jax.data.features import FeatureSpec
-from mmicl_jax.data.loader import Source, make_loader
+from mmicl_jax.data.loader import (Source, make_loader)
 from mmicl_jax.data.records import JsonlIndex
 from mmicl_jax.tokenizer import Tokenizer
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmicl_jax.context import assemble, sample_shots
+from mmicl_jax.context.turns import assemble, sample_shots
 from mmicl_jax.data import records
+from mmicl_jax.data.images import load_image
 from mmicl_jax.data.records import JsonlIndex, Record
 from mmicl_jax.errors import UserError
-from mmicl_jax.images import load_image
 
 GOOD = {
   'input_text': 'image 0 is <image0>图. Wie heißt image 0?',

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mmicl_jax import stages
 from mmicl_jax.demo import data
 from mmicl_jax.demo.lessons import PHASES, HeldOut, LessonStream
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.training import stages
 
 
 @pytest.fixture(scope='module')

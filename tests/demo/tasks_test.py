@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmicl_jax.context import IMAGE
+from mmicl_jax.context.turns import IMAGE
 from mmicl_jax.demo import data, words
 from mmicl_jax.demo.tasks import SHOTS, TASKS, Item
 

@@ -9,8 +9,7 @@ import jax
 import pytest
 from flax import traverse_util
 
-from mmicl_jax import partitioning
-from mmicl_jax.models import configs
+from mmicl_jax.models import configs, partitioning
 from mmicl_jax.models.mmicl import abstract_params
 
 PRESETS = {

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmicl_jax import partitioning
-from mmicl_jax.models import configs
+from mmicl_jax.models import configs, partitioning
 from mmicl_jax.models.mmicl import MMICL, abstract_params
 from mmicl_jax.models.stacking import unstack_layers
 

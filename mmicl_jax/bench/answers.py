@@ -1,0 +1,131 @@
+"""`mmicl bench`: ours and transformers on the same random weights.
+
+The two sides take turns, case by case, so that whatever else the machine does
+hits both. Prints medians with their spread, the ratio of medians and of the
+minima, and how many of the answers' tokens agree.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmicl_jax.bench.sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench.workers import Case, Ours, Theirs
+from mmicl_jax.errors import UserError
+from mmicl_jax.presets import PRESETS
+
+KINDS = ('encode', 'generate', 'questions')
+TARGETS = {
+  ('generate', 1, 1): 2.0,
+  ('generate', 8, 1): 1.5,
+  ('generate', 1, 5): 2.0,
+  ('generate', 8, 5): 2.0,
+  ('encode', 1, 1): 1.0,
+  ('questions', 6, 1): 3.0,
+}
+
+
+def cases(
+  kinds: Sequence[str],
+  images: Sequence[int],
+  batches: Sequence[int],
+  beams: Sequence[int],
+  new_tokens: int,
+) -> list[Case]:
+  """All combinations; raises UserError for an unknown kind."""
+  found = []
+  for kind in kinds:
+    if kind not in KINDS:
+      raise UserError(f'--kinds has {kind!r}: use {",".join(KINDS)}.')
+    for count in images:
+      if kind == 'encode':
+        found.append(Case(kind, count))
+      elif kind == 'questions':
+        found.append(Case(kind, count, 6, new_tokens=8))
+      else:
+        found += [
+          Case(kind, count, batch, beam, new_tokens=new_tokens)
+          for batch in batches
+          for beam in beams
+        ]
+  return found
+
+
+def run(
+  size: str,
+  chosen: Sequence[Case],
+  dtypes: Sequence[str],
+  threads: int,
+  rounds: int,
+) -> Iterator[dict[str, Any]]:
+  """Measures all cases at one size; one dictionary a case.
+
+  dtypes: of both sides, then others that transformers runs in as well.
+  """
+  sides = {'ours': (Ours, dtypes[0]), 'theirs': (Theirs, dtypes[0])}
+  sides |= {f'theirs_{dtype}': (Theirs, dtype) for dtype in dtypes[1:]}
+  with tempfile.TemporaryDirectory() as directory:
+    save_random(PRESETS[size], directory)
+    with Sides(sides, directory, threads) as workers:
+      for case in chosen:
+        yield measure(size, case, workers, rounds)
+
+
+def measure(
+  size: str, case: Case, workers: Asked, rounds: int
+) -> dict[str, Any]:
+  """Seconds of every side, taking turns after a first run that is not timed."""
+  outputs = {name: workers.ask(name, case)[1] for name in workers.names}
+  seconds: dict[str, list[float]] = {name: [] for name in workers.names}
+  for _ in range(rounds):
+    for name in workers.names:
+      seconds[name].append(workers.ask(name, case)[0])
+  ours, theirs = seconds['ours'], seconds['theirs']
+  same = outputs['ours'], outputs['theirs']
+  if case.kind == 'encode':
+    agreement = float(np.abs(same[0] - same[1]).max())
+  else:
+    agreement = float((same[0] == same[1]).mean())
+  return {
+    'size': size,
+    'case': case.name,
+    'units_per_second': case.units / float(np.median(ours)),
+    'ratio_of_medians': float(np.median(theirs) / np.median(ours)),
+    'ratio_of_minima': min(theirs) / min(ours),
+    # Their best setting on a CPU, where ours is float32.
+    'ratio_to_bfloat16': (
+      min(seconds['theirs_bfloat16']) / min(ours)
+      if 'theirs_bfloat16' in seconds
+      else None
+    ),
+    'target': TARGETS.get((case.kind, case.batch, case.beams)),
+    'difference' if case.kind == 'encode' else 'agreement': agreement,
+    'seconds': seconds,
+  }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+  """A Markdown table: seconds are median (least to most).
+
+  Ratios are theirs / ours: of medians, of minima, and of minima to their
+  bfloat16.
+  """
+  names = list(results[0]['seconds'])
+  head = ['size', 'case', *(f'{name}, s' for name in names)]
+  head += ['medians', 'minima', 'target', 'to bfloat16', 'agreement']
+  lines = [' | '.join(head), ' | '.join('---' for _ in head)]
+  for result in results:
+    cells = [result['size'], result['case']]
+    cells += map(spread, result['seconds'].values())
+    cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
+    bfloat16 = result['ratio_to_bfloat16']
+    for ratio, digits in ((result['target'], 1), (bfloat16, 2)):
+      cells.append(f'{ratio:.{digits}f}x' if ratio else '')
+    if 'agreement' in result:
+      cells.append(f'{result["agreement"]:.0%}')
+    else:
+      cells.append(f'within {result["difference"]:.1g}')
+    lines.append(' | '.join(cells))
+  return '\n'.join(f'| {line} |' for line in lines)

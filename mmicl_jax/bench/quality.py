@@ -1,0 +1,115 @@
+"""`mmicl bench quality`: what bfloat16 and eight bits cost a trained model."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmicl_jax.data import records
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.load import load
+from mmicl_jax.inference.predictor import Predictor
+from mmicl_jax.inference.requests import Prompt, bucket
+
+VARIANTS: dict[str, dict[str, Any]] = {
+  'float32': {'dtype': 'float32'},
+  'bfloat16': {'dtype': 'bfloat16'},
+  'int8, float32': {'dtype': 'float32', 'weights': 'int8'},
+  'int8, bfloat16': {'dtype': 'bfloat16', 'weights': 'int8'},
+}
+
+
+def measure(
+  checkpoint: str, path: str, limit: int = 64, max_new_tokens: int = 16
+) -> list[dict[str, Any]]:
+  """Each way to hold the weights against float32, on records of a file.
+
+  same_answers: share of greedy answers with equal ids; same_tokens: of the
+  tokens at equal places; logit_error: root mean square of the difference of
+  logits on float32's answers, as a share of the logits' own.
+  """
+  found = list(islice(records.read(path, need_answer=False), limit))
+  if not found:
+    raise UserError(f'{path} has no records: name a file of questions.')
+  options = Options(max_new_tokens=max_new_tokens)
+  results, answers, logits = [], [], []
+  for name, settings in VARIANTS.items():
+    model = load(checkpoint, **settings)
+    prompts = [model.prompt(records.example_from_record(r)) for r in found]
+    own = [a.tokens for a in model.answers(prompts, options)]
+    answers = answers or own
+    mine = _logits(model, prompts, answers)
+    logits = logits or mine
+    num_bytes = sum(x.nbytes for x in jax.tree.leaves(model.engine.params))
+    results.append(
+      {
+        'weights': name,
+        'records': len(found),
+        'megabytes': num_bytes / 1e6,
+        'same_answers': float(
+          np.mean([a == b for a, b in zip(answers, own, strict=True)])
+        ),
+        'same_tokens': _same_tokens(answers, own),
+        'logit_error': _error(logits, mine),
+      }
+    )
+  return results
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+  """A Markdown table, a line for each way to hold the weights."""
+  head = 'weights | MB | same answers | same tokens | error of logits'
+  text = [head, ' | '.join(['---'] * 5)]
+  for r in results:
+    text.append(
+      f'{r["weights"]} | {r["megabytes"]:.1f} | {r["same_answers"]:.1%} | '
+      f'{r["same_tokens"]:.1%} | {r["logit_error"]:.2%}'
+    )
+  return '\n'.join(f'| {line} |' for line in text)
+
+
+def _logits(
+  model: Predictor,
+  prompts: Sequence[Prompt],
+  answers: Sequence[Sequence[int]],
+) -> list[np.ndarray]:
+  """Logits U V at the places of each answer, in batches of one shape."""
+  size = model.config.vit.image_size
+  length = bucket(max(len(p.tokens) for p in prompts), 16)
+  count = max(len(p.images) for p in prompts)
+  longest = max(map(len, answers))
+  result = []
+  for first in range(0, len(prompts), 8):
+    rows = range(first, min(first + 8, len(prompts)))
+    batch = {
+      'encoder_input_tokens': np.zeros((8, length), np.int32),
+      'encoder_images': np.zeros((8, count, size, size, 3), np.uint8),
+      'decoder_input_tokens': np.zeros((8, longest), np.int32),
+    }
+    for place, i in enumerate(rows):
+      tokens, answer = prompts[i].tokens, answers[i]
+      batch['encoder_input_tokens'][place, : len(tokens)] = tokens
+      for j, image in enumerate(prompts[i].images):
+        batch['encoder_images'][place, j] = image
+      batch['decoder_input_tokens'][place, 1 : len(answer)] = answer[:-1]
+    found = np.asarray(model.logits(jax.tree.map(jax.numpy.asarray, batch)))
+    result += [found[k, : len(answers[i])] for k, i in enumerate(rows)]
+  return result
+
+
+def _same_tokens(a: Sequence[Sequence[int]], b: Sequence[Sequence[int]]):
+  same = [
+    x == y
+    for p, q in zip(a, b, strict=True)
+    for x, y in zip(p, q, strict=False)
+  ]
+  return sum(same) / max(sum(map(len, a)), 1)
+
+
+def _error(want: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
+  difference = [np.square(a - b).sum() for a, b in zip(want, got, strict=True)]
+  whole = [np.square(a).sum() for a in want]
+  return float(np.sqrt(np.sum(difference) / np.sum(whole)))

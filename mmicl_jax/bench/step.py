@@ -1,0 +1,270 @@
+"""`mmicl bench train | features`: the stage-2 step, in turns.
+
+train: ours and transformers with PyTorch's AdamW, on the same weights, batch
+and trainable set (projector; query and value of every T5 attention), towers
+under no gradient, no dropout, clipping on both sides. features: ours with
+images and ours with their cached features.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmicl_jax.bench.sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench.workers import load_theirs, read_images, sizes_of
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.presets import PRESETS
+
+TARGET = 1.1
+RATE, DECAY, CLIP = 1e-4, 5e-4, 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A batch: each example has so many images and tokens."""
+
+  images: int
+  batch: int = 4
+  text_tokens: int = 128
+  targets: int = 32
+
+  @property
+  def name(self) -> str:
+    images = f'{self.images} image{"s" * (self.images > 1)}'
+    return f'stage-2 step, batch {self.batch}, {images}'
+
+  def inputs(self, config: MMICLConfig) -> dict[str, np.ndarray]:
+    """A Batch, the same for both sides."""
+    rng = np.random.default_rng(0)
+    size, queries = config.vit.image_size, config.qformer.num_queries
+    length = self.text_tokens + queries * self.images
+    tokens = rng.integers(2, 30000, (self.batch, length)).astype(np.int32)
+    tokens[:, : queries * self.images] = config.image_token
+    targets = rng.integers(2, 30000, (self.batch, self.targets), np.int32)
+    shape = (self.batch, self.images, size, size, 3)
+    return {
+      'encoder_input_tokens': tokens,
+      'encoder_images': rng.integers(0, 256, shape).astype(np.uint8),
+      'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+      'decoder_target_tokens': targets,
+      'decoder_loss_weights': np.ones_like(targets),
+    }
+
+
+class Ours:
+  """The step that `mmicl train` compiles; each run takes one."""
+
+  cached = False
+
+  def __init__(self, directory: str, dtype: str, threads: int):
+    import jax
+
+    from mmicl_jax.convert.loading import load_pretrained
+    from mmicl_jax.models import configs, mmicl, partitioning
+    from mmicl_jax.training import optim, stages
+    from mmicl_jax.training.state import (
+      Layout,
+      apply_fn,
+      compiled_step,
+      shardings_of,
+    )
+    from mmicl_jax.training.step import TrainState
+
+    if (Path(directory) / model_dir.MODEL).exists():
+      config = model_dir.read_config(directory)
+      init = jax.jit(mmicl.init_params, static_argnums=0)
+      params = init(config, jax.random.key(0))
+    else:
+      config, params, _ = load_pretrained(
+        directory, dtype='float32', scan_layers=False
+      )
+    self.config = configs.with_execution(config, dtype=dtype)
+    self._mesh = partitioning.make_mesh()
+    rate = optim.constant(RATE)
+    chain = optim.adamw(rate, weight_decay=DECAY, clip=CLIP)
+    layout = Layout.of(self.config, 'tune', chain, self._mesh, dtype)
+    trainable, self._frozen = jax.device_put(
+      stages.split(params, 'tune'),
+      shardings_of((layout.state.params, layout.frozen)),
+    )
+    self._frozen = jax.tree.map(lambda x: x.astype(dtype), self._frozen)
+    # As `mmicl train` places it: else the second step is compiled again.
+    self._state = jax.device_put(
+      TrainState(jax.numpy.int32(0), trainable, jax.jit(chain.init)(trainable)),
+      shardings_of(layout.state),
+    )
+    self._step = compiled_step(
+      layout,
+      apply=apply_fn(self.config, self._mesh),
+      optimizer=chain,
+      learning_rate=rate,
+      rng=None,
+    )
+    self._batches: dict[Case, Any] = {}
+
+  def run(self, case: Case) -> np.ndarray:
+    """The loss before the step."""
+    if case not in self._batches:
+      self._batches[case] = self._batch(case)
+    self._state, metrics = self._step(
+      self._state, self._frozen, self._batches[case]
+    )
+    return np.asarray(metrics['loss'])
+
+  def _batch(self, case: Case) -> Any:
+    from mmicl_jax.inference.feature_cache import embedder
+    from mmicl_jax.training.state import to_device
+
+    batch = case.inputs(self.config)
+    if self.cached:
+      pixels = batch.pop('encoder_images')
+      flat = pixels.reshape(-1, *pixels.shape[2:])
+      from mmicl_jax.training import stages
+
+      params = stages.merge(self._state.params, self._frozen)
+      features = embedder(self.config, params)(flat, len(flat))
+      batch['encoder_features'] = features.reshape(
+        *pixels.shape[:2], *features.shape[1:]
+      )
+    return to_device(batch, self._mesh)
+
+
+class Theirs:
+  """transformers' BLIP-2 with several images in a prompt, and torch's AdamW."""
+
+  def __init__(self, directory: str, dtype: str, threads: int):
+    import torch
+
+    self._torch = torch
+    self._model = load_theirs(directory, dtype, threads)
+    self._trained = []
+    for name, parameter in self._model.named_parameters():
+      parameter.requires_grad_(trains(name))
+      if trains(name):
+        self._trained.append(parameter)
+    self._optimizer = torch.optim.AdamW(
+      self._trained, lr=RATE, weight_decay=DECAY
+    )
+    self._batches: dict[Case, Any] = {}
+
+  def run(self, case: Case) -> np.ndarray:
+    torch, model = self._torch, self._model
+    if case not in self._batches:
+      self._batches[case] = self._batch(case)
+    tokens, pixels, labels = self._batches[case]
+    with torch.no_grad():
+      read = read_images(model, pixels)
+      text = model.get_input_embeddings()(tokens)
+    visual = model.language_projection(read)
+    slots = (tokens == model.config.image_token_index)[..., None]
+    loss = model.language_model(
+      inputs_embeds=text.masked_scatter(slots, visual.to(text.dtype)),
+      attention_mask=torch.ones_like(tokens),
+      labels=labels,
+    ).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(self._trained, CLIP)
+    self._optimizer.step()
+    self._optimizer.zero_grad()
+    return loss.detach().float().cpu().numpy()
+
+  def _batch(self, case: Case) -> tuple[Any, Any, Any]:
+    from mmicl_jax.models.mmicl import MEAN, STD
+
+    torch, device = self._torch, self._model.device
+    batch = case.inputs(sizes_of(self._model))
+    x = (batch['encoder_images'] / 255 - np.array(MEAN)) / np.array(STD)
+    x = x.reshape(-1, *x.shape[2:]).transpose(0, 3, 1, 2)
+    pixels = torch.tensor(x).to(device, self._model.dtype)
+    tokens, labels = (
+      torch.tensor(batch[name]).long().to(device)
+      for name in ('encoder_input_tokens', 'decoder_target_tokens')
+    )
+    return tokens, pixels, labels
+
+
+def trains(name: str) -> bool:
+  """Whether stage 2 trains a parameter of transformers' name."""
+  return name.startswith('language_projection.') or name.endswith(
+    (
+      *('SelfAttention.q.weight', 'SelfAttention.v.weight'),
+      *('EncDecAttention.q.weight', 'EncDecAttention.v.weight'),
+    )
+  )
+
+
+class Cached(Ours):
+  """Ours, with the features of the images in their place."""
+
+  cached = True
+
+
+def run(
+  size: str,
+  images: Sequence[int],
+  dtype: str,
+  threads: int,
+  rounds: int,
+  *,
+  cached: bool = False,
+) -> Iterator[dict[str, Any]]:
+  """Measures a step at one size, for each number of images.
+
+  cached: not beside transformers, but with the features of the images in
+  their place beside the images themselves.
+  """
+  makers: dict[str, Any] = {'ours': Ours, 'theirs': Theirs}
+  if cached:
+    makers = {'cached': Cached, 'images': Ours}
+  sides = {name: (maker, dtype) for name, maker in makers.items()}
+  with tempfile.TemporaryDirectory() as directory:
+    if cached:
+      model_dir.write_config(directory, PRESETS[size])
+    else:
+      save_random(PRESETS[size], directory)
+    with Sides(sides, directory, threads) as workers:
+      for count in images:
+        yield measure(size, Case(count), workers, rounds)
+
+
+def measure(
+  size: str, case: Any, workers: Asked, rounds: int
+) -> dict[str, Any]:
+  """Seconds a step; the first step of each side, which compiles, is untimed."""
+  losses: dict[str, list[float]] = {name: [] for name in workers.names}
+  seconds: dict[str, list[float]] = {name: [] for name in workers.names}
+  for _ in range(rounds + 1):
+    for name in workers.names:
+      spent, loss = workers.ask(name, case)
+      seconds[name].append(spent)
+      losses[name].append(float(loss))
+  seconds = {name: values[1:] for name, values in seconds.items()}
+  (one, two), (a, b) = seconds.values(), losses.values()
+  return {
+    'size': size,
+    'case': case.name,
+    'ratio_of_medians': float(np.median(two) / np.median(one)),
+    'ratio_of_minima': min(two) / min(one),
+    'losses_within': float(np.max(np.abs(np.array(a) / np.array(b) - 1))),
+    'seconds': seconds,
+  }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+  """A Markdown table: seconds are median (least to most)."""
+  names = list(results[0]['seconds'])
+  head = ['size', 'case', *(f'{name}, s' for name in names)]
+  head += ['medians', 'minima', 'losses agree']
+  rows = [head, ['---'] * len(head)]
+  for result in results:
+    cells = [result['size'], result['case']]
+    cells += map(spread, result['seconds'].values())
+    cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
+    cells.append(f'within {result["losses_within"]:.0e}')
+    rows.append(cells)
+  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)

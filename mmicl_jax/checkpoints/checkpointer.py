@@ -1,0 +1,256 @@
+"""The checkpoints of a training run: saved, kept, verified, restored."""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mmicl_jax.checkpoints import checksums
+from mmicl_jax.checkpoints.position import (
+  IteratorStateHandler,
+  IteratorStateRestore,
+  IteratorStateSave,
+)
+from mmicl_jax.checkpoints.store import (
+  PREFIX,
+  SUMS,
+  Tree,
+  check_same,
+  check_sums,
+  has_item,
+  manager,
+  not_written,
+  read_sums,
+  reason,
+  restore_args,
+  step_path,
+)
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import hosts as multihost
+
+log = logging.getLogger(__name__)
+
+# The metrics that the best checkpoint can be chosen by: is more better?
+BEST = {'eval/loss': False, 'eval/accuracy': True}
+
+
+class Checkpointer:
+  """The checkpoints of one MODEL_DIR.
+
+  keep: so many of the newest. best_by: a metric of BEST; the checkpoint that
+  is best by it stays too. Saving is asynchronous: `save` returns once the
+  arrays are copied to host memory. Raises UserError if the directory cannot be
+  written.
+  """
+
+  def __init__(
+    self,
+    model_dir: str | os.PathLike,
+    *,
+    keep: int | None = None,
+    best_by: str | None = None,
+  ):
+    if best_by is not None and best_by not in BEST:
+      raise UserError(
+        f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, or None'
+      )
+    if not os.fspath(model_dir):
+      raise UserError('MODEL_DIR is empty: name a directory')
+    self.directory = epath.Path(model_dir).absolute()
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+      why = getattr(error, 'strerror', None) or error
+      raise UserError(
+        f'cannot make the model directory {self.directory}: {why}; '
+        'choose another MODEL_DIR'
+      ) from error
+    if not os.access(self.directory, os.W_OK):
+      raise UserError(
+        f'the model directory {self.directory} is not writable; change its '
+        'permissions or choose another MODEL_DIR'
+      )
+    for path in self.directory.glob(f'{PREFIX}_*tmp*'):
+      log.warning('%s is of a save that was interrupted: ignored', path)
+    self._manager = manager(self.directory, **_kept(keep, best_by))
+
+  def steps(self) -> list[int]:
+    """The steps of all complete checkpoints, in order."""
+    return sorted(self._manager.all_steps())
+
+  def best(self) -> int | None:
+    """The step of the best checkpoint, if any was saved with its metrics."""
+    return self._manager.best_step()
+
+  def save(
+    self,
+    step: int,
+    tree: Tree,
+    iterator_state: Any = None,
+    metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    """Saves a `state_tree` and the data iterator's state (JSON values).
+
+    metrics: of an evaluation at this step, for best_by.
+    """
+    items = {
+      'state': ocp.args.PyTreeSave(dict(tree)),
+      SUMS: ocp.args.JsonSave(checksums.of(tree)),
+    }
+    if iterator_state is not None:
+      items['dataset'] = IteratorStateSave(iterator_state)
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(**items),
+        metrics=None if metrics is None else dict(metrics),
+        force=True,
+      )
+    except (OSError, ValueError) as error:
+      raise not_written(self.directory, step, error) from error
+
+  def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
+    """Reads (state tree, iterator state or None) into the form of `like`.
+
+    like: a `state_tree` of jax.ShapeDtypeStruct; arrays are read straight
+    into the shardings and dtypes it names. Raises UserError if the checkpoint
+    is of another architecture or another trainable set, ValueError if its
+    arrays are not what was saved.
+    """
+    path = step_path(self.directory, step)
+    saved = self._manager.item_metadata(step)['state'].tree
+    check_same(path, saved, like)
+    # By the handlers themselves: the manager would wait for hosts that fail.
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+    state = handler.restore(path / 'state', args=restore_args(like))
+    position = None
+    if has_item(path, 'dataset') and IteratorStateHandler.exists(
+      path / 'dataset'
+    ):
+      position = IteratorStateHandler().restore(
+        path / 'dataset', IteratorStateRestore()
+      )
+    return state, position
+
+  def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
+    """(step, state tree, iterator state) of the newest readable checkpoint.
+
+    A checkpoint that a host cannot read is moved aside under a name that says
+    so, and the one before is taken. None if there is no checkpoint; raises
+    UserError, and moves nothing, if there are some, but none is readable.
+    """
+    steps = self._common_steps()
+    torn: dict[int, Exception] = {}
+    for step in reversed(steps):
+      try:
+        found = self._read(step, like)
+      except UserError:
+        raise
+      except Exception as damage:  # whatever a damaged file provokes
+        torn[step] = damage
+        continue
+      for other, error in torn.items():
+        self._set_aside(other, error)
+      return step, *found
+    if torn:
+      raise UserError(
+        f'none of the checkpoints {steps} in {self.directory} can be read '
+        f'({reason(torn[steps[-1]])}): bring back a copy of one, or start in '
+        'a new MODEL_DIR'
+      )
+    return None
+
+  def wait(self) -> None:
+    """Returns when the last save is complete on disk."""
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+      raise not_written(self.directory, None, error) from error
+
+  def close(self) -> None:
+    self.wait()
+    self._manager.close()
+
+  def _common_steps(self) -> list[int]:
+    """The steps that all hosts see; newer ones are moved aside."""
+    seen = [set(steps) for steps in multihost.gather(self.steps())]
+    common, some = set.intersection(*seen), set.union(*seen)
+    if some and not common:
+      raise UserError(
+        f'the hosts see different checkpoints in {self.directory}, none of '
+        f'{sorted(some)} is seen by all: MODEL_DIR must be storage that all '
+        'hosts share'
+      )
+    for step in sorted(some - common):
+      if step > max(common):
+        self._set_aside(step, OSError('some hosts do not see it'))
+    return sorted(common)
+
+  def _read(self, step: int, like: Tree) -> tuple[dict, Any]:
+    """`restore`, verified; raises on all hosts if it does on one."""
+    found, sums, error = None, None, None
+    try:
+      found = self.restore(step, like)
+      sums = read_sums(step_path(self.directory, step))
+    except UserError:
+      raise
+    except Exception as damage:
+      error = damage
+    if not multihost.all_agree(error is None):
+      raise error or OSError('another host cannot read it')
+    assert found is not None
+    saved = self._manager.item_metadata(step)['state'].tree
+    check_sums(found[0], sums, saved)
+    return found
+
+  def _set_aside(self, step: int, error: Exception) -> None:
+    path = step_path(self.directory, step)
+    aside, again = path.parent / f'torn_{path.name}', 1
+    while aside.exists():  # of a former time, or of a faster host
+      again += 1
+      aside = path.parent / f'torn_{path.name}_{again}'
+    log.warning(
+      'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
+      path,
+      reason(error),
+      aside.name,
+    )
+    # Another host may be faster, or be the only one that sees it.
+    with contextlib.suppress(FileNotFoundError):
+      path.rename(aside)
+    multihost.wait_for_all(f'torn_{step}')
+    self._manager.reload()
+
+
+def _kept(keep: int | None, best_by: str | None) -> dict[str, Any]:
+  """Options of Orbax: the newest, and the best if there is a metric."""
+  if best_by is None:
+    return {'max_to_keep': keep}
+  more = BEST[best_by]
+
+  def value(metrics: Mapping[str, float]) -> float:
+    found = float(metrics[best_by])
+    worst = -math.inf if more else math.inf
+    return worst if math.isnan(found) else found
+
+  policies = ocp.checkpoint_managers
+  return {
+    'best_fn': value,
+    'best_mode': 'max' if more else 'min',
+    'preservation_policy': policies.AnyPreservationPolicy(
+      [
+        policies.LatestN(keep),
+        policies.BestN(
+          get_metric_fn=value,
+          reverse=not more,
+          n=1,
+          keep_checkpoints_without_metrics=False,
+        ),
+      ]
+    ),
+  }

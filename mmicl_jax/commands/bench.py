@@ -1,0 +1,127 @@
+"""`mmicl bench`: measures training and generation, beside transformers."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.presets import PRESETS
+from mmicl_jax.runtime import show
+
+WHAT = ('generate', 'train', 'features', 'quality', 'demo')
+EPILOG = """examples:
+  mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
+  mmicl bench train --sizes small --images 1
+  mmicl bench features --sizes small --images 4
+  mmicl bench demo
+  mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add('what', choices=WHAT, help='what to measure')
+  add('--checkpoint', metavar='DIR', help='quality: of this model')
+  add('--input', metavar='FILE', help='quality: on these records')
+  add('--limit', type=int, default=64, help='quality: on so many')
+  add('--sizes', default='small,base', help='of tiny, small, base, xl')
+  add('--images', default='1,4', help='numbers of images (%(default)s)')
+  add('--batches', default='1,8', help='prompts a step (%(default)s)')
+  add('--beams', default='1,5', help='1 is greedy (%(default)s)')
+  add('--kinds', default='encode,generate,questions', help='cases to run')
+  add('--new_tokens', type=int, default=32)
+  add('--rounds', type=int, default=5, help='turns of each side')
+  add('--threads', type=int, default=2, help='CPU cores of each side')
+  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  add('--no_bfloat16', action='store_true', help='without their bfloat16')
+  add('--json', action='store_true', help='print JSON')
+  parser.epilog = EPILOG
+
+
+def main(args: argparse.Namespace) -> int:
+  run = {
+    'generate': _generate,
+    'train': _train,
+    'features': _train,
+    'quality': _quality,
+    'demo': _demo,
+  }[args.what]
+  rows, text = run(args)
+  print(json.dumps(rows, indent=2) if args.json else text)
+  return 0
+
+
+def _generate(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import answers
+
+  cases = answers.cases(
+    args.kinds.split(','),
+    _numbers(args, 'images'),
+    _numbers(args, 'batches'),
+    _numbers(args, 'beams'),
+    args.new_tokens,
+  )
+  dtypes = [args.dtype]
+  if not args.no_bfloat16 and args.dtype != 'bfloat16':
+    dtypes.append('bfloat16')
+  rows = []
+  for size in _sizes(args):
+    for row in answers.run(size, cases, dtypes, args.threads, args.rounds):
+      _tell(row)
+      rows.append(row)
+  return rows, answers.table(rows)
+
+
+def _train(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import step
+
+  images, rows = _numbers(args, 'images'), []
+  for size in _sizes(args):
+    for row in step.run(
+      size,
+      images,
+      args.dtype,
+      args.threads,
+      args.rounds,
+      cached=args.what == 'features',
+    ):
+      _tell(row)
+      rows.append(row)
+  return rows, step.table(rows)
+
+
+def _quality(args: argparse.Namespace) -> tuple[list[Any], str]:
+  if args.checkpoint is None or args.input is None:
+    raise UserError('bench quality needs --checkpoint DIR and --input FILE.')
+  from mmicl_jax.bench import quality
+
+  rows = quality.measure(args.checkpoint, args.input, args.limit)
+  return rows, quality.table(rows)
+
+
+def _demo(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import demo  # needs the packages of the extra `demo`
+
+  rows = demo.measure(args.rounds)
+  return rows, show.table(rows)
+
+
+def _sizes(args: argparse.Namespace) -> Iterator[str]:
+  for size in args.sizes.split(','):
+    if size not in PRESETS:
+      raise UserError(f'--sizes has {size!r}: use {", ".join(PRESETS)}.')
+    yield size
+
+
+def _numbers(args: argparse.Namespace, name: str) -> Sequence[int]:
+  try:
+    return [int(part) for part in getattr(args, name).split(',')]
+  except ValueError as error:
+    raise UserError(f'--{name} takes numbers, such as 1,4.') from error
+
+
+def _tell(row: dict[str, Any]) -> None:
+  """The ratio of a case as soon as it is measured."""
+  text = f'{row["size"]}: {row["case"]}: {row["ratio_of_minima"]:.2f}x'
+  print(text, file=sys.stderr)

@@ -1,0 +1,226 @@
+"""`mmicl data check | stats | show | cache-features`: all about MIC files."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from mmicl_jax.data import gallery, records
+from mmicl_jax.data.check import problems
+from mmicl_jax.data.stats import summarise
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
+
+T = TypeVar('T')
+
+_PRINTED = 100  # problems shown on a screen; --json has all of them
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.epilog = 'example: mmicl data check train.jsonl'
+  actions = parser.add_subparsers(
+    dest='action', metavar='ACTION', required=True
+  )
+
+  check = _action(
+    actions,
+    'check',
+    'find what is wrong with each record; exit 2 if anything is',
+    'mmicl data check train.jsonl --images --json',
+  )
+  check.add_argument(
+    '--images',
+    action='store_true',
+    help='open every image too, not only look whether its file is there',
+  )
+  _json(check)
+
+  stats = _action(
+    actions,
+    'stats',
+    'count records, images and text',
+    'mmicl data stats train.jsonl --json',
+  )
+  _json(stats)
+
+  show = _action(
+    actions,
+    'show',
+    'write an HTML page with records and their images',
+    'mmicl data show train.jsonl --out page.html --limit 50',
+  )
+  show.add_argument('--out', required=True, help='the HTML file to write')
+  show.add_argument(
+    '--limit',
+    type=int,
+    default=20,
+    help='how many records, spread over the file (default 20)',
+  )
+
+  cache = _action(
+    actions,
+    'cache-features',
+    'compute what frozen towers see in the images, once, for stage 2',
+    'mmicl data cache-features train.jsonl --checkpoint runs/one --out cache',
+  )
+  cache.add_argument(
+    '--checkpoint', required=True, help='MODEL_DIR or checkpoint_<step>'
+  )
+  cache.add_argument('--out', required=True, help='the folder to write or fill')
+  cache.add_argument(
+    '--dtype',
+    choices=('bfloat16', 'float32'),
+    default='bfloat16',
+    help='of the computation and of the features (default %(default)s)',
+  )
+  cache.add_argument(
+    '--batch_size', type=int, default=16, help='images at once (%(default)s)'
+  )
+  _json(cache)
+
+
+def main(args: argparse.Namespace) -> int:
+  if args.action == 'check':
+    return _check(args)
+  if args.action == 'stats':
+    return _stats(args)
+  if args.action == 'cache-features':
+    return _cache(args)
+  return _show(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+  found: list[dict[str, Any]] = []
+  count = bad = printed = 0
+  for line, texts in _progress(problems(args.file, args.data_dir, args.images)):
+    count += 1
+    bad += bool(texts)
+    for text in texts:
+      if args.json:
+        found.append({'line': line, 'problem': text})
+      elif printed < _PRINTED:
+        print(f'{args.file}:{line}: {text}')
+      printed += 1
+  if not count:
+    raise _empty(args.file)
+  if args.json:
+    value = {'file': args.file, 'records': count, 'bad_records': bad}
+    print(json.dumps(value | {'problems': found}, ensure_ascii=False, indent=1))
+    return 2 if bad else 0
+  if printed > _PRINTED:
+    print(f'... and {printed - _PRINTED:,} more problems: --json has all.')
+  print(f'{count:,} records, {bad:,} with problems.')
+  return 2 if bad else 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+  found = _progress(records.read(args.file, args.data_dir))
+  value = summarise(args.file, found)
+  if not value['records']:
+    raise _empty(args.file)
+  if args.json:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+    return 0
+  print(f'{value["records"]:,} records, {value["images"]:,} images')
+  tables = (
+    [
+      {'dataset': name or '(none)', 'records': count}
+      for name, count in value['datasets'].items()
+    ],
+    [
+      {'images': n, 'records': count, '': _bar(count, value['records'])}
+      for n, count in value['images_per_record'].items()
+    ],
+    [
+      {'length in': name} | {f'{p} %': row[p] for p in row}
+      for name, row in value['percentiles'].items()
+    ],
+  )
+  for rows in tables:
+    print('\n' + show.table(rows))
+  return 0
+
+
+def _cache(args: argparse.Namespace) -> int:
+  from mmicl_jax.inference import feature_cache
+
+  images, added = feature_cache.write(
+    [args.file],
+    args.checkpoint,
+    args.out,
+    data_dir=args.data_dir,
+    dtype=args.dtype,
+    batch_size=args.batch_size,
+  )
+  if args.json:
+    print(json.dumps({'out': args.out, 'images': images, 'added': added}))
+  else:
+    print(f'{args.out}: {images:,} images, {added:,} of them new')
+  return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+  index = records.JsonlIndex(args.file, args.data_dir, need_answer=False)
+  if not index:
+    raise _empty(args.file)
+  if args.limit < 1:
+    raise UserError(f'--limit {args.limit}: show at least 1 record.')
+  page = gallery.render(index, _spread(len(index), args.limit))
+  with records.atomic(args.out) as file:
+    file.write(page)
+  print(args.out)
+  return 0
+
+
+def _spread(count: int, limit: int) -> list[int]:
+  """At most `limit` indices from first to last, evenly."""
+  limit = min(count, limit)
+  return [i * (count - 1) // max(limit - 1, 1) for i in range(limit)]
+
+
+def _bar(count: int, total: int) -> str:
+  return '█' * max(round(40 * count / total), 1)
+
+
+def _empty(path: str) -> UserError:
+  return UserError(f'{path}: no records in it; write one JSON object a line.')
+
+
+def _progress(items: Iterable[T]) -> Iterator[T]:
+  """Counts on a terminal's last line."""
+  shown, last = sys.stderr.isatty(), time.monotonic()
+  for i, item in enumerate(items, 1):
+    if shown and time.monotonic() - last > 0.2:
+      last = time.monotonic()
+      print(f'\r{i:,} records', end='', file=sys.stderr, flush=True)
+    yield item
+  if shown:
+    print('\r\033[K', end='', file=sys.stderr, flush=True)
+
+
+def _action(
+  actions: Any, name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+  parser = actions.add_parser(
+    name,
+    help=summary,
+    description=summary[0].upper() + summary[1:] + '.',
+    epilog=f'example: {example}',
+  )
+  parser.add_argument('file', metavar='FILE', help='MIC records, JSON Lines')
+  parser.add_argument(
+    '--data_dir', help="the folder of image paths (default: the file's folder)"
+  )
+  parser.add_argument(
+    '--debug',
+    action='store_true',
+    default=argparse.SUPPRESS,
+    help='show the traceback of an error',
+  )
+  return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('--json', action='store_true', help='print JSON')

@@ -1,0 +1,35 @@
+"""`mmicl demo`: trains a small MMICL here, sees it learn, shows it."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from mmicl_jax.demo.run import run
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--out', default='runs/demo', help='a new folder (%(default)s)'
+  )
+  parser.add_argument('--seed', type=int, default=0, help='of everything')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.epilog = 'example:\n  mmicl demo --out runs/demo'
+
+
+def main(args: argparse.Namespace) -> int:
+  out = Path(args.out)
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise UserError(
+      f'{out} is there already: name a new folder with --out, or remove it.'
+    )
+  found = run(out, args.seed)
+  if args.json:
+    print(json.dumps(dataclasses.asdict(found)))
+    return 0
+  print(show.table(found.shot_table()))
+  print(f'\npage: {out / "index.html"}\nask it: {found.ask_command}')
+  print(f'  -> {found.ask_answer}\nPyTorch: {found.export}')
+  return 0

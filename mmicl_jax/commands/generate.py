@@ -1,0 +1,207 @@
+"""`mmicl generate`: one prompt, or a file of records in and answers out."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.context.turns import Turn
+from mmicl_jax.data import records
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.files import Job
+
+_HELP = {
+  'num_beams': '1 is greedy, or one sample',
+  'max_new_tokens': 'longest answer',
+  'min_new_tokens': 'shortest answer',
+  'length_penalty': 'scores are divided by length to this power',
+  'early_stopping': 'end a search once it has as many answers as beams',
+  'num_return_sequences': 'answers for each prompt',
+  'do_sample': 'draw tokens at random instead of taking the likeliest',
+  'temperature': 'of sampling',
+  'top_k': 'sample among the likeliest; 0: among all',
+  'top_p': 'sample among the likeliest with this probability together',
+  'repetition_penalty': 'above 1: say less again',
+  'no_repeat_ngram_size': 'never say so many tokens in a row twice',
+  'stop': 'a text at which an answer ends; repeatable',
+  'seed': 'of sampling; the same seed draws the same answers',
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add('--checkpoint', required=True, metavar='DIR', help='MODEL_DIR or PyTorch')
+  add('--prompt', help='a question; {image} is the place of the next image')
+  add('--image', nargs='+', default=[], metavar='PATH', help='its images')
+  add('--input', metavar='FILE', help='records, one JSON object a line')
+  add('--output', metavar='FILE', help='answers; what is there is kept')
+  add('--shots', metavar='FILE', help='records to put in front of every query')
+  add('--style', choices=('plain', 'chat'), default='plain')
+  add('--data_dir', metavar='DIR', help='where image paths start')
+  add('--skip_bad_records', action='store_true', help='note them and go on')
+  add('--overwrite', action='store_true', help='start the output anew')
+  add('--batch_size', type=int, default=8, help='prompts a step (%(default)s)')
+  add('--max_input_length', type=int, default=1024, help='in tokens')
+  add('--dtype', choices=('float32', 'bfloat16'), help='of the arithmetic')
+  add('--weights', choices=('int8',), help='hold them in eight bits')
+  add('--mesh', help='devices, as in data=2,tensor=4; -1: what is left')
+  add('--cache_dir', metavar='DIR', help='keep visual tokens for later runs')
+  add(
+    '--compilation_cache',
+    metavar='DIR',
+    help='keep compiled programs for later runs, as JAX_COMPILATION_CACHE_DIR',
+  )
+  add(
+    '--qformer_text',
+    action='store_true',
+    help="let InstructBLIP's Q-Former read the prompt; published runs do not",
+  )
+  add('--stream', action='store_true', help='print the answer as it comes')
+  add('--json', action='store_true', help='print JSON')
+  group = parser.add_argument_group('how to answer, as in transformers')
+  for field in dataclasses.fields(Options):
+    _add_option(group, field.name, field.default)
+  parser.epilog = """examples:
+  mmicl generate --checkpoint runs/demo/stage_2 --image a.png b.png \\
+    --prompt 'image {0} is {image}, image {1} is {image}. Which is larger?'
+  mmicl generate --checkpoint runs/demo/stage_2 --input test.jsonl \\
+    --output answers.jsonl --num_beams 8
+  mmicl generate --checkpoint checkpoints/mmicl_xxl --input test.jsonl \\
+    --output answers.jsonl --weights int8 --mesh data=2,tensor=4 \\
+    --cache_dir visual_tokens --compilation_cache compiled"""
+
+
+def _add_option(group: Any, name: str, default: Any) -> None:
+  settings: dict[str, Any] = {'help': _HELP[name], 'default': default}
+  if name == 'stop':
+    settings |= {'action': 'append', 'default': [], 'metavar': 'TEXT'}
+  elif name == 'early_stopping':
+    settings |= {'choices': ('true', 'false', 'never'), 'default': 'false'}
+  elif isinstance(default, bool):
+    settings['action'] = 'store_true'
+  else:
+    settings['type'] = type(default)
+    settings['help'] += f' ({default})'
+  group.add_argument(f'--{name}', **settings)
+
+
+def main(args: argparse.Namespace) -> int:
+  options = _options(args)
+  if (args.prompt is None) == (args.input is None):
+    raise UserError('give --prompt TEXT, or --input FILE with --output FILE.')
+  shots = _shots(args)
+  if args.input is not None:
+    if args.image:
+      raise UserError('--image belongs to --prompt; records name their images.')
+    if args.output is None:
+      raise UserError('--input needs --output FILE for the answers.')
+    if args.stream:
+      raise UserError('--stream belongs to --prompt: files are appended to.')
+    return _answer_file(args, options, shots)
+  if args.output is not None:
+    raise UserError('--output belongs to --input; one answer is printed.')
+  if args.stream and args.json:
+    raise UserError('--stream prints text as it comes: leave out --json.')
+  return _answer_one(args, options, shots)
+
+
+def _answer_one(
+  args: argparse.Namespace, options: Options, shots: list[Turn]
+) -> int:
+  root = Path(args.data_dir or '')
+  query = Turn(args.prompt, [str(root / image) for image in args.image])
+  predictor = _load(args)
+  if args.stream:
+    shown = 0
+    settings = dataclasses.asdict(options)
+    for text in predictor.stream(query, shots, style=args.style, **settings):
+      print(text[shown:], end='', flush=True)
+      shown = len(text)
+    print()
+    return 0
+  prompt = predictor.prompt(query, shots, style=args.style)
+  [answer] = predictor.answers([prompt], options)
+  if args.json:
+    print(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
+  else:
+    for each in (answer, *answer.others):
+      print(each.text)
+  return 0
+
+
+def _answer_file(
+  args: argparse.Namespace, options: Options, shots: list[Turn]
+) -> int:
+  settings = {
+    'checkpoint': str(Path(args.checkpoint).resolve()),
+    'shots': args.shots,
+    'style': args.style,
+    'dtype': args.dtype,
+    'weights': args.weights,
+    'qformer_text': args.qformer_text,
+    'max_input_length': args.max_input_length,
+    **dataclasses.asdict(options),
+  }
+  job = Job(
+    source=Path(args.input),
+    target=Path(args.output),
+    data_dir=args.data_dir,
+    options=options,
+    shots=tuple(shots),
+    style=args.style,
+    skip_bad_records=args.skip_bad_records,
+    settings=settings,
+  )
+  if args.overwrite:
+    job.target.unlink(missing_ok=True)
+  done = job.resume()  # before the model is loaded: mistakes show at once
+  summary = job.run(_load(args), done)
+  if args.json:
+    print(json.dumps(summary))
+  else:
+    kept = f', {summary["kept"]} were there' if summary['kept'] else ''
+    bad = f', {summary["bad"]} bad records' if summary['bad'] else ''
+    print(
+      f'{args.output}: {summary["answered"]} answers written{kept}{bad}',
+      file=sys.stderr,
+    )
+  return 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+  values = {f.name: getattr(args, f.name) for f in dataclasses.fields(Options)}
+  early = {'true': True, 'false': False, 'never': 'never'}
+  values['early_stopping'] = early[values['early_stopping']]
+  return Options(**values)
+
+
+def _shots(args: argparse.Namespace) -> list[Turn]:
+  if args.shots is None:
+    return []
+  found = records.read(args.shots, args.data_dir)
+  return [records.turn_from_record(record) for record in found]
+
+
+def _load(args: argparse.Namespace) -> Any:
+  if args.batch_size < 1:
+    raise UserError(f'--batch_size is {args.batch_size}: give at least 1.')
+  # These load JAX: after the arguments are checked.
+  from mmicl_jax.inference.load import load
+  from mmicl_jax.models import partitioning
+  from mmicl_jax.runtime import jit_cache
+
+  if args.compilation_cache:
+    jit_cache.keep_compiled(args.compilation_cache)
+  return load(
+    args.checkpoint,
+    mesh=partitioning.parse_mesh(args.mesh) if args.mesh else None,
+    dtype=args.dtype,
+    weights=args.weights,
+    batch_size=args.batch_size,
+    max_input_length=args.max_input_length,
+    cache_dir=args.cache_dir,
+    qformer_text=args.qformer_text,
+  )

@@ -1,0 +1,70 @@
+"""`mmicl train`: from gin files to checkpoints."""
+
+import argparse
+
+import gin
+
+from mmicl_jax.configure import gin_files
+from mmicl_jax.runtime import hosts
+from mmicl_jax.training import loop
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--gin_file',
+    action='append',
+    required=True,
+    metavar='FILE',
+    help='a gin file, sought here and in gin_configs; repeatable, later wins',
+  )
+  parser.add_argument(
+    '--gin_binding',
+    action='append',
+    default=[],
+    metavar='NAME=VALUE',
+    help='one setting, also written --gin.NAME=VALUE; repeatable',
+  )
+  parser.add_argument(
+    '--profile',
+    action='store_true',
+    help='trace five of the first steps into MODEL_DIR, for xprof',
+  )
+  _add_hosts(parser)
+  parser.epilog = """example:
+  mmicl train --gin_file=models/base.gin --gin_file=stages/pretrain.gin \\
+    --gin_file=meshes/cpu.gin --gin_file=runs/train.gin \\
+    --gin.DATA="'train.jsonl'" --gin.VOCABULARY="'spiece.model'" \\
+    --gin.MODEL_DIR="'runs/stage1'" --gin.TRAIN_STEPS=1000"""
+
+
+def main(args: argparse.Namespace) -> int:
+  gin_files.parse(args.gin_file, args.gin_binding)
+  hosts.start(
+    args.multihost,
+    args.coordinator_address,
+    args.process_count,
+    args.process_index,
+  )
+  with hosts.ending_together():
+    gin_files.call(
+      loop.train, config_text=gin.config_str(), profile=args.profile
+    )
+  return 0
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+  """Flags with the names that they have in T5X."""
+  group = parser.add_argument_group('several hosts')
+  group.add_argument(
+    '--multihost',
+    action='store_true',
+    help='run as one of several processes that Cloud TPU, Slurm, Kubernetes '
+    'or Open MPI started',
+  )
+  group.add_argument(
+    '--coordinator_address',
+    metavar='HOST:PORT',
+    help='of process 0, where nothing else tells; needs the two below',
+  )
+  group.add_argument('--process_count', type=int, metavar='N')
+  group.add_argument('--process_index', type=int, metavar='I')

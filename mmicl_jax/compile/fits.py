@@ -1,0 +1,92 @@
+"""`mmicl compile`: does a run fit a slice of TPUs, and how fast can it be?
+
+XLA's TPU compiler runs without a TPU where PyPI's libtpu is installed (the
+extra `tpu`). Elsewhere the shardings alone say how much memory the state
+takes, and the output says so.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import gin
+import jax
+
+from mmicl_jax.compile.generation import reports
+from mmicl_jax.compile.job import Job, Report, abstract, compile_step, devices
+from mmicl_jax.configure import gin_files
+from mmicl_jax.cost import chips
+from mmicl_jax.models import partitioning
+from mmicl_jax.training import limits
+
+TRAIN_STEPS = 1000  # changes nothing that is compiled
+
+
+def run(
+  files: Sequence[str],
+  bindings: Sequence[str],
+  topology: str,
+  *,
+  shardings_only: bool = False,
+  num_beams: int | None = None,
+) -> dict[str, Report]:
+  """Compiles what the gin files describe; without libtpu: abstractly.
+
+  {'step': of training}; with num_beams that of generation, and, before it,
+  'prefill', which is alone if it does not fit or is not compiled.
+  """
+  job, where, sizes = _parse(files, bindings, topology)
+  found = None if shardings_only else devices(where)
+  if num_beams is not None:
+    return dict(reports(job, where, sizes, found, num_beams))
+  if found is None:
+    return {'step': abstract(job, where, sizes)}
+  return {'step': compile_step(job, where, sizes, found)}
+
+
+def apart(
+  files: Sequence[str],
+  bindings: Sequence[str],
+  topology: str,
+  num_beams: int | None = None,
+) -> dict[str, Report]:
+  """As `run`, in a process of its own, which the compiler may take down."""
+  again = functools.partial(run, files, bindings, topology, num_beams=num_beams)
+  context = multiprocessing.get_context('spawn')
+  with ProcessPoolExecutor(1, context) as process:
+    try:
+      return process.submit(again).result()
+    except BrokenProcessPool:
+      return {
+        name: dataclasses.replace(x, reason=f'the compiler crashed; {x.reason}')
+        for name, x in again(shardings_only=True).items()
+      }
+
+
+def _parse(
+  files: Sequence[str], bindings: Sequence[str], topology: str
+) -> tuple[Job, chips.Topology, dict[str, int]]:
+  where = chips.topology(topology)
+  gin_files.parse(
+    ['runs/compile.gin', *files],
+    [f'TRAIN_STEPS={TRAIN_STEPS}', *bindings],
+  )
+  job = gin_files.call(Job)
+  sizes = mesh_sizes()
+  whole = partitioning.mesh_sizes(**sizes, count=where.chips)
+  mesh = jax.sharding.AbstractMesh(whole, partitioning.MESH_AXES)
+  limits.check(
+    job.batch_size, job.num_microbatches, mesh, job.loss_mean, TRAIN_STEPS
+  )
+  return job, where, sizes
+
+
+def mesh_sizes() -> dict[str, int]:
+  """The mesh that the gin files ask for; -1: what is left."""
+  return {
+    axis: gin.query_parameter(f'partitioning.make_mesh.{axis}')
+    for axis in partitioning.MESH_AXES
+  }

@@ -1,0 +1,92 @@
+"""Templates as data: the forms in which a task may put its questions.
+
+`tasks/templates/NAME.json` is `{"fields": [...], "forms": [...]}`. A form is
+the text of a `Turn`, with `{image}` and `{0}`, and with `{question}` and other
+fields that `fill` replaces. Which form an item gets depends on the seed and on
+the item's id alone, not on the order or the process that draws it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+
+from mmicl_jax.context.text import escape
+from mmicl_jax.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+# Beside the package in a checkout, inside it when installed.
+FOLDER = next(
+  (
+    folder / 'tasks' / 'templates'
+    for folder in (_PACKAGE, _PACKAGE.parent)
+    if (folder / 'tasks' / 'templates').is_dir()
+  ),
+  _PACKAGE / 'tasks' / 'templates',
+)
+_FIELD = re.compile(r'(?<!\{)\{([a-z_]+)\}(?!\})')
+
+
+@dataclasses.dataclass(frozen=True)
+class Templates:
+  name: str
+  fields: tuple[str, ...]
+  forms: tuple[str, ...]
+
+  def draw(self, seed: int, item_id: str | int) -> str:
+    """The form of one item: the same in every run with this seed."""
+    key = f'{seed}\n{self.name}\n{item_id}'.encode()
+    number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
+    return self.forms[number % len(self.forms)]
+
+  def text(self, seed: int, item_id: str | int, **fields: str) -> str:
+    """The text of one item's Turn."""
+    return fill(self.draw(seed, item_id), **fields)
+
+
+def load(name: str | pathlib.Path) -> Templates:
+  """Templates of a task by name ('vqa'), or of a JSON file by path."""
+  path = pathlib.Path(name)
+  if path.suffix != '.json':
+    path = FOLDER / f'{name}.json'
+  if not path.is_file():
+    known = ', '.join(sorted(p.stem for p in FOLDER.glob('*.json')))
+    raise UserError(f'No templates {path}: use one of {known}, or a JSON path.')
+  try:
+    value = json.loads(path.read_text('utf-8'))
+    fields, forms = tuple(value['fields']), tuple(value['forms'])
+    if not forms or not all(isinstance(x, str) for x in (*fields, *forms)):
+      raise TypeError
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path}: templates are {{"fields": [names], "forms": [texts]}}.'
+    ) from error
+  for i, form in enumerate(forms):
+    if unknown := set(_FIELD.findall(form)) - {'image', *fields}:
+      raise UserError(
+        f'{path}: form {i} uses {{{min(unknown)}}}, which is not in its '
+        f'"fields" ({", ".join(fields)}).'
+      )
+  return Templates(path.stem, fields, forms)
+
+
+def fill(form: str, **fields: str) -> str:
+  """Replaces {question} and the like; values are shown as they are.
+
+  A full stop after a value that ends with one is dropped. Raises UserError for
+  a field without a value.
+  """
+
+  def value(match: re.Match) -> str:
+    if match[1] == 'image':
+      return match[0]
+    if match[1] not in fields:
+      raise UserError(f'The template {form!r} needs a value for {match[0]}.')
+    text = escape(fields[match[1]].strip())
+    if match.string[match.end() : match.end() + 1] == '.':
+      text = re.sub(r'\.$', '', text)
+    return text
+
+  filled = _FIELD.sub(value, form)
+  return re.sub(r'([?!])\.(?=\s|$)', r'\1', filled)

@@ -1,0 +1,84 @@
+"""TPU generations: what one chip computes, holds and moves, by its vendor.
+
+The figures are Google Cloud's published peaks a chip (bfloat16 FLOP/s, HBM
+capacity and bandwidth, interconnect of all links in one direction), copied by
+hand; nothing here was measured.
+"""
+
+import dataclasses
+import math
+import re
+
+from mmicl_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One chip; FLOP/s in bfloat16, bytes, bytes/s."""
+
+  name: str
+  flops: float
+  hbm_bytes: int
+  hbm_bandwidth: float
+  ici_bandwidth: float
+  cores: int = 1  # those that XLA joins into one device
+
+
+GIB = 2**30
+CHIPS = {
+  chip.name: chip
+  for chip in (
+    Chip('v4', 275e12, 32 * GIB, 1228e9, 300e9, cores=2),
+    Chip('v5e', 197e12, 16 * GIB, 819e9, 200e9),
+    Chip('v5p', 459e12, 95 * GIB, 2765e9, 600e9, cores=2),
+    Chip('v6e', 918e12, 32 * GIB, 1640e9, 448e9),
+  )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+  """A slice of a pod: 'v5e:2x4' is 8 chips."""
+
+  chip: Chip
+  shape: tuple[int, ...]
+
+  @property
+  def chips(self) -> int:
+    return math.prod(self.shape)
+
+  def __str__(self) -> str:
+    return f'{self.chip.name}:{"x".join(map(str, self.shape))}'
+
+
+def topology(text: str) -> Topology:
+  """Reads 'v5e:2x4'; raises UserError for an unknown chip or another form."""
+  match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', text)
+  if match is None or match[1] not in CHIPS:
+    raise UserError(
+      f'the topology {text!r} is not GENERATION:SHAPE, such as v5e:2x4 or '
+      f'v4:2x2x1; known generations are {", ".join(CHIPS)}'
+    )
+  found = Topology(CHIPS[match[1]], tuple(map(int, match[2].split('x'))))
+  if not found.chips:
+    raise UserError(f'the topology {text!r} has no chips')
+  return found
+
+
+# JAX's device kind -> dense bfloat16 FLOP/s, the vendors' figures copied by
+# hand; the first that matches counts. 'TPU v5' is a v5p.
+PEAKS = (
+  (r'^TPU v4', CHIPS['v4'].flops),
+  (r'^TPU v5 ?(lite|e)', CHIPS['v5e'].flops),
+  (r'^TPU v5', CHIPS['v5p'].flops),
+  (r'^TPU v6', CHIPS['v6e'].flops),
+  (r'A40\b', 149.7e12),
+  (r'A100', 312e12),
+  (r'H100 PCIe', 756e12),
+  (r'H[12]00', 989e12),
+)
+
+
+def peak(kind: str) -> float | None:
+  """FLOP/s of a device by its kind; None for one that is not in the table."""
+  return next((x for pattern, x in PEAKS if re.search(pattern, kind)), None)

@@ -1,0 +1,46 @@
+"""How much of its devices' arithmetic a run uses: MFU, by flops.py."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmicl_jax.cost import flops
+from mmicl_jax.cost.chips import peak
+from mmicl_jax.models.configs import MMICLConfig
+
+
+class Meter:
+  """Rates of a run in model FLOP/s, padding counted, and in parts of the peak.
+
+  model FLOPs are flops.train_step's: what is recomputed does not count.
+  """
+
+  def __init__(
+    self,
+    model: MMICLConfig,
+    trainable: Iterable[str],
+    batch: Mapping[str, Any],
+    kind: str,
+    devices: int,
+  ):
+    """batch: one of the run's; its shapes say the lengths.
+
+    trainable: the paths of the parameters that train; see flops.train_step.
+    kind: of each device, as JAX has it.
+    """
+    words = batch.get('qformer_input_tokens')
+    images = batch.get('encoder_images')  # none: cached, no tower runs
+    lengths = flops.Lengths(
+      inputs=batch['encoder_input_tokens'].shape[1],
+      targets=batch['decoder_target_tokens'].shape[1],
+      images=0 if images is None else images.shape[1],
+      instruction=0 if words is None else words.shape[1],
+    )
+    self._flops = flops.train_step(model, trainable, lengths)
+    self._devices = devices
+    self._peak = peak(kind)
+
+  def __call__(self, examples_per_second: float) -> dict[str, float]:
+    """Per device; `mfu` only where the device's peak is known."""
+    rate = examples_per_second * self._flops / self._devices
+    found = {'model_tflops_per_second': rate / 1e12}
+    return found if self._peak is None else found | {'mfu': rate / self._peak}

@@ -1,0 +1,42 @@
+"""What is wrong with the records of a file: `mmicl data check`."""
+
+import functools
+import os
+from collections.abc import Iterator
+
+from mmicl_jax.context.lint import lint
+from mmicl_jax.data import records
+from mmicl_jax.data.images import load_image
+from mmicl_jax.errors import UserError
+
+
+def problems(
+  path: str, data_dir: str | None = None, open_images: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+  """Line and problems of each record, in order; [] for a sound record."""
+  errors: list[UserError] = []
+
+  def unreadable() -> Iterator[tuple[int, list[str]]]:
+    for error in errors:
+      line, _, text = str(error).removeprefix(f'{path}:').partition(': ')
+      yield int(line), [text]
+    errors.clear()
+
+  for record in records.read(path, data_dir, on_error=errors.append):
+    yield from unreadable()
+    line = int(record.where.rpartition(':')[2])
+    images = (_image_problem(image, open_images) for image in record.images)
+    yield line, [*lint(record), *filter(None, images)]
+  yield from unreadable()
+
+
+@functools.lru_cache(maxsize=65536)
+def _image_problem(image: str | bytes, open_it: bool) -> str:
+  """'' if the image is fine. Base64 is opened in any case: it is no file."""
+  if isinstance(image, str) and os.path.isfile(image) and not open_it:
+    return ''
+  try:
+    load_image(image, 8)
+  except UserError as error:
+    return str(error)
+  return ''

@@ -1,0 +1,44 @@
+"""How many records, images and words a file holds: `mmicl data stats`."""
+
+import collections
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mmicl_jax.context.text import collapse
+from mmicl_jax.data.records import Record
+
+_PERCENTILES = (0, 50, 90, 99, 100)
+
+
+def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
+  """Counts of records, datasets, images and lengths of a MIC file."""
+  datasets: collections.Counter[str] = collections.Counter()
+  images: collections.Counter[int] = collections.Counter()
+  lengths: dict[str, list[int]] = {
+    'input characters': [],
+    'input words': [],
+    'output words': [],
+  }
+  for record in records:
+    inputs = collapse(record.inputs)
+    datasets[record.dataset or ''] += 1
+    images[len(record.images)] += 1
+    lengths['input characters'].append(len(inputs))
+    lengths['input words'].append(len(inputs.split()))
+    lengths['output words'].append(len(record.targets.split()))
+  return {
+    'file': path,
+    'records': images.total(),
+    'images': sum(n * count for n, count in images.items()),
+    'datasets': dict(datasets.most_common()),
+    'images_per_record': {str(n): images[n] for n in sorted(images)},
+    'percentiles': {
+      name: {str(p): _percentile(sorted(values), p) for p in _PERCENTILES}
+      for name, values in lengths.items()
+    },
+  }
+
+
+def _percentile(ordered: Sequence[int], p: int) -> int:
+  """The smallest value that p % of them do not exceed."""
+  return ordered[max(-(-p * len(ordered) // 100), 1) - 1]

@@ -1,0 +1,4 @@
+"""A trained model that answers.
+
+In: a directory with a model; turns. Out: answers, scores, logits.
+"""

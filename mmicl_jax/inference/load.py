@@ -1,0 +1,143 @@
+"""A directory with a model -> a Predictor: what `mmicl_jax.load` does."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from mmicl_jax.checkpoints import model_dir, store
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.engine import Engine
+from mmicl_jax.inference.predictor import Predictor
+from mmicl_jax.models import partitioning
+from mmicl_jax.models.configs import MMICLConfig, with_execution
+from mmicl_jax.models.mmicl import abstract_params
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  mesh: Mesh | None = None,
+  dtype: str | None = None,
+  weights: str | None = None,
+  tokenizer: Tokenizer | str | os.PathLike | None = None,
+  batch_size: int = 8,
+  max_input_length: int = 1024,
+  cache_dir: str | os.PathLike | None = None,
+  qformer_text: bool = False,
+) -> Predictor:
+  """The model of a MODEL_DIR, a checkpoint_<step> or a PyTorch directory.
+
+  dtype: of parameters and arithmetic; by default the checkpoint's own, and
+  float32 on a CPU, where bfloat16 is slower. weights: 'int8' holds them in
+  eight bits. tokenizer: where it is not beside the checkpoint. cache_dir:
+  visual tokens are kept there for later runs. qformer_text: an InstructBLIP
+  Q-Former reads the prompt's text; no published script does so. Raises
+  UserError naming the file that is missing or wrong.
+  """
+  path = Path(path)
+  if not path.exists():
+    raise UserError(f'{path} does not exist: name a directory with a model.')
+  read = _load_ours
+  if (path / 'config.json').is_file():
+    read = _load_pretrained
+  # Weights to be quantised may not fit on the device before: host memory.
+  host = jax.default_device(jax.local_devices(backend='cpu')[0])
+  with host if weights else contextlib.nullcontext():
+    config, params, vocabulary = read(path, None if weights else mesh, dtype)
+  tokenizer = tokenizer or vocabulary
+  if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+    tokenizer = Tokenizer(tokenizer)
+  bert = qformer_vocabulary(path, config) if qformer_text else None
+  engine = Engine(
+    config,
+    params,
+    mesh=mesh,
+    batch_size=batch_size,
+    cache_dir=cache_dir,
+    weights=weights,
+  )
+  return Predictor(
+    engine,
+    tokenizer,
+    max_input_length=max_input_length,
+    qformer_tokenizer=bert,
+    source=str(path),
+  )
+
+
+def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
+  """BERT's word pieces beside a checkpoint.
+
+  Raises UserError if there are none, or the Q-Former has no use for them.
+  """
+  if not config.qformer.instruction:
+    raise UserError(
+      f"{path}: its Q-Former reads no text (BLIP-2's kind): leave out "
+      'qformer_text.'
+    )
+  root = path.parent if path.name.startswith('checkpoint_') else path
+  places = [root / model_dir.QFORMER_VOCABULARY]
+  places.append(root / 'qformer_tokenizer' / 'vocab.txt')
+  found = next((p for p in places if p.is_file()), None)
+  if found is None:
+    raise UserError(
+      f'{places[0]} is missing: put the vocab.txt of bert-base-uncased there, '
+      'or leave out qformer_text.'
+    )
+  tokenizer = BertTokenizer(found)
+  if tokenizer.vocab_size > config.qformer.vocab_size:
+    raise UserError(
+      f'{found}: {tokenizer.vocab_size} word pieces, and the Q-Former has rows '
+      f'for {config.qformer.vocab_size}; leave out qformer_text.'
+    )
+  return tokenizer
+
+
+def _load_ours(
+  path: Path, mesh: Mesh | None, dtype: str | None
+) -> tuple[MMICLConfig, Any, Path | None]:
+  directory = Path(store.locate(path)[0])
+  config = _running(model_dir.read_config(directory), dtype)
+  boxed = abstract_params(config)
+  if mesh is not None:
+    places = partitioning.shardings(boxed, mesh)
+  else:
+    [device] = jax.numpy.zeros(()).devices()  # the default one here
+    one = jax.sharding.SingleDeviceSharding(device)
+    places = jax.tree.map(lambda _: one, nn.unbox(boxed))
+  like = jax.tree.map(
+    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    nn.unbox(boxed),
+    places,
+  )
+  params = store.load_weights(path, like)
+  vocabulary = directory / model_dir.VOCABULARY
+  return config, params, vocabulary if vocabulary.is_file() else None
+
+
+def _load_pretrained(
+  path: Path, mesh: Mesh | None, dtype: str | None
+) -> tuple[MMICLConfig, Any, Path | None]:
+  from mmicl_jax.convert.loading import load_pretrained
+
+  config, params, info = load_pretrained(
+    path, dtype=_dtype(dtype), mesh=mesh, scan_layers=False
+  )
+  return _running(config, dtype), params, info['vocabulary']
+
+
+def _dtype(dtype: str | None) -> str | None:
+  """None: as the checkpoint says."""
+  on_cpu = jax.default_backend() == 'cpu'
+  return dtype or ('float32' if on_cpu else None)
+
+
+def _running(config: MMICLConfig, dtype: str | None) -> MMICLConfig:
+  dtype = _dtype(dtype) or config.execution.dtype
+  return with_execution(config, dtype=dtype, param_dtype=dtype)

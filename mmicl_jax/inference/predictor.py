@@ -1,0 +1,303 @@
+"""A trained model that answers: what `mmicl_jax.load` returns.
+
+Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, UInt32
+
+from mmicl_jax.context.text import MAX_IMAGES
+from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.data.features import FeatureSpec, featurize
+from mmicl_jax.decoding import stops as stopping
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.engine import Engine, Result
+from mmicl_jax.inference.requests import Prompt, prompts_of
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+
+Query = Turn | Example | str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+  """The best answer to one prompt; others: the next ones, if asked for.
+
+  score: sum of log-probabilities, the end's included, divided by the number
+  of tokens ** length_penalty. tokens hold the end token.
+  """
+
+  text: str
+  tokens: tuple[int, ...]
+  score: float
+  log_probs: tuple[float, ...]
+  others: tuple['Answer', ...] = ()
+
+
+class Predictor:
+  """Answers prompts with any number of images, in batches of like shapes.
+
+  engine: the model. tokenizer: without one only `logits` and `decode` work.
+  max_input_length: tokens of a prompt, images included; longer prompts lose
+  demonstrations, then text, with a warning. qformer_tokenizer: an InstructBLIP
+  Q-Former then reads the prompt's text beside each image; without one it reads
+  the images alone, as in all published scripts.
+  """
+
+  def __init__(
+    self,
+    engine: Engine,
+    tokenizer: Tokenizer | None = None,
+    *,
+    max_input_length: int = 1024,
+    qformer_tokenizer: BertTokenizer | None = None,
+    source: str = 'the model',
+  ):
+    self.engine = engine
+    self.config: MMICLConfig = engine.config
+    self._tokenizer = tokenizer
+    self._source = source
+    self._qformer_tokenizer = qformer_tokenizer
+    words = self.config.qformer.max_positions if qformer_tokenizer else None
+    self._spec = FeatureSpec(
+      inputs_length=max_input_length,
+      targets_length=1,
+      max_images=MAX_IMAGES,
+      image_size=self.config.vit.image_size,
+      num_queries=self.config.qformer.num_queries,
+      qformer_length=words,
+    )
+    self._texts: list[str] | None = None
+    if tokenizer and tokenizer.image_id != self.config.image_token:
+      raise UserError(
+        f'{source}: the vocabulary has its image token at {tokenizer.image_id} '
+        f'and the model at {self.config.image_token}; put the spiece.model '
+        'there that the model was trained with.'
+      )
+
+  @property
+  def tokenizer(self) -> Tokenizer:
+    """Raises UserError if the model was loaded without a vocabulary."""
+    if self._tokenizer is None:
+      raise UserError(
+        f'{self._source} has no spiece.model, so it knows arrays only: put the '
+        'vocabulary there, or use logits and decode.'
+      )
+    return self._tokenizer
+
+  def generate(
+    self,
+    queries: Sequence[Query],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    **options: Any,
+  ) -> list[Answer]:
+    """The answers, in the order of the queries.
+
+    shots: demonstrations put in front of every Turn or text. options: fields
+    of `options.Options`, among them num_beams, max_new_tokens, do_sample.
+    """
+    prompts = [self.prompt(q, shots, style=style) for q in queries]
+    return self.answers(prompts, Options(**options))
+
+  def answers(
+    self,
+    prompts: Sequence[Prompt],
+    options: Options,
+    rows: UInt32[np.ndarray, 'B'] | None = None,
+  ) -> list[Answer]:
+    """As `generate`, from prepared prompts.
+
+    rows: numbers that samples are drawn from, instead of the contents.
+    """
+    stops = self._stops(options)
+    results = self.engine.generate(prompts, options, stops, rows)
+    return [self._answer(result) for result in results]
+
+  def stream(
+    self,
+    query: Query,
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    **options: Any,
+  ) -> Iterator[str]:
+    """The answer's text so far, every few tokens; without beams."""
+    chosen = Options(**options)
+    if chosen.num_beams > 1 or chosen.num_return_sequences > 1:
+      raise UserError(
+        'beam search knows its answer only at the end: stream with num_beams 1.'
+      )
+    prompt = self.prompt(query, shots, style=style)
+    for tokens in self.engine.stream(prompt, chosen, self._stops(chosen)):
+      yield self.tokenizer.decode(tokens.tolist())
+
+  def score(
+    self,
+    queries: Sequence[Query],
+    candidates: Sequence[str] | Sequence[Sequence[str]],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+    reduce: str = 'sum',
+  ) -> Float[np.ndarray, 'B C']:
+    """Log-probability of each candidate as the answer, its end included.
+
+    candidates: for all queries, or a list for each; rows with fewer are filled
+    up with -inf. reduce: 'sum' or 'mean' over the candidate's tokens. The
+    prompt is encoded once, however many candidates there are.
+    """
+    if reduce not in ('sum', 'mean'):
+      raise UserError(f"reduce is {reduce!r}: give 'sum' or 'mean'.")
+    over = np.sum if reduce == 'sum' else np.mean
+    tokens = self.token_scores(queries, candidates, shots, style=style)
+    width = max(map(len, tokens), default=0)
+    scores = np.full((len(tokens), width), -np.inf, np.float32)
+    for row, own in zip(scores, tokens, strict=True):
+      row[: len(own)] = [over(candidate) for candidate in own]
+    return scores
+
+  def token_scores(
+    self,
+    queries: Sequence[Query],
+    candidates: Sequence[str] | Sequence[Sequence[str]],
+    shots: Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+  ) -> list[list[Float[np.ndarray, 'U']]]:
+    """Log-probability of every token of every candidate, the end's last."""
+    lists = _candidate_lists(candidates, len(queries))
+    prompts = [self.prompt(q, shots, style=style) for q in queries]
+    end = self.tokenizer.eos_id
+    known: dict[str, list[int]] = {}
+    for text in {text for own in lists for text in own}:
+      known[text] = [*self.tokenizer.encode(text), end]
+    return self.engine.score(
+      prompts, [[known[t] for t in own] for own in lists]
+    )
+
+  def logits(self, batch: Mapping[str, Any]) -> Float[jax.Array, 'B U V']:
+    """Float32 logits of a Batch, as training sees them."""
+    return self.engine.logits(batch)
+
+  def decode(
+    self, batch: Mapping[str, Any], **options: Any
+  ) -> tuple[Int[np.ndarray, 'B K U'], Float[np.ndarray, 'B K']]:
+    """Answers to the encoder's part of a Batch, the best first, and scores.
+
+    K is num_return_sequences, by default num_beams; stop strings need text.
+    """
+    options.setdefault('num_return_sequences', options.get('num_beams', 1))
+    chosen = Options(**options)
+    results = self.engine.generate(
+      prompts_of(
+        batch, self.config.qformer.num_queries, self.config.image_token
+      ),
+      chosen,
+      self._stops(chosen),
+    )
+    return np.stack([r.tokens for r in results]), np.stack(
+      [r.scores for r in results]
+    )
+
+  def prompt(
+    self, query: Query, shots: Sequence[Turn] = (), *, style: str = 'plain'
+  ) -> Prompt:
+    """A query as arrays. Raises UserError for images that cannot be read."""
+    if isinstance(query, str):
+      query = Turn(query)
+    if isinstance(query, Turn):
+      query = assemble(query, shots, style=style)
+    elif shots:
+      raise UserError(
+        'demonstrations cannot be put in front of an Example: give a Turn.'
+      )
+    count = len(query.images)
+    spec = dataclasses.replace(self._spec, max_images=max(count, 1))
+    # No answer is needed here, and a long one would be reported as cut.
+    question = dataclasses.replace(query, targets='')
+    row = featurize(
+      question,
+      self.tokenizer,
+      spec,
+      qformer_tokenizer=self._qformer_tokenizer,
+    )
+    tokens = row['encoder_input_tokens']
+    used = int((tokens == self.config.image_token).sum())
+    images = row['encoder_images'][: used // spec.num_queries]
+    words = row.get('qformer_input_tokens')
+    return Prompt(
+      np.trim_zeros(tokens, 'b'),
+      tuple(images),
+      None if words is None else np.trim_zeros(words, 'b'),
+    )
+
+  def warm_up(self, longest: int | None = None, **options: Any) -> int:
+    """Compiles what `generate` with these options needs; see Engine.warm_up.
+
+    longest: tokens of a prompt; by default as many as a prompt may have.
+    """
+    chosen = Options(**options)
+    return self.engine.warm_up(
+      chosen,
+      longest or self._spec.inputs_length,
+      self._stops(chosen),
+      self._spec.qformer_length or 0,
+    )
+
+  def _stops(self, options: Options) -> Int[np.ndarray, 'S V'] | None:
+    if not options.stop:
+      return None
+    if self._texts is None:
+      self._texts = token_texts(self.tokenizer)
+    size = self.config.t5.vocab_size
+    return stopping.stop_table(self._texts, options.stop, size)
+
+  def _answer(self, result: Result) -> Answer:
+    answers = []
+    for k, length in enumerate(result.lengths):
+      tokens = tuple(result.tokens[k, :length].tolist())
+      answers.append(
+        Answer(
+          self.tokenizer.decode(tokens),
+          tokens,
+          float(result.scores[k]),
+          tuple(result.log_probs[k, :length].tolist()),
+        )
+      )
+    return dataclasses.replace(answers[0], others=tuple(answers[1:]))
+
+
+def token_texts(tokenizer: Tokenizer) -> list[str]:
+  """The text of each id inside an answer; '' for special tokens."""
+  # Decoding drops a blank at the very start, so a letter goes before.
+  start = tokenizer.encode('a')
+  skip = len(tokenizer.decode(start))
+  return [
+    tokenizer.decode([*start, i])[skip:] for i in range(tokenizer.vocab_size)
+  ]
+
+
+def _candidate_lists(
+  candidates: Sequence[str] | Sequence[Sequence[str]], count: int
+) -> list[list[str]]:
+  """One list of candidates for each of `count` queries."""
+  if isinstance(candidates, str) or not len(candidates):
+    raise UserError("candidates is a list of texts, such as ['yes', 'no'].")
+  if all(isinstance(c, str) for c in candidates):
+    return [[str(c) for c in candidates]] * count
+  if len(candidates) != count:
+    raise UserError(
+      f'{len(candidates)} lists of candidates for {count} queries: give one '
+      'list for all, or one for each.'
+    )
+  if empty := [i for i, own in enumerate(candidates) if not len(own)]:
+    raise UserError(f'query {empty[0]} has no candidates: give at least one.')
+  return [list(own) for own in candidates]

@@ -1,0 +1,65 @@
+"""Low-rank adapters: where they stand beside kernels, and folding them in.
+
+A Dense whose path matches `LoRA.on` has lora_a [in, rank] and lora_b
+[rank, out] beside its kernel and adds x a b alpha / rank (Hu et al., 2021,
+arXiv 2106.09685). Folded into the kernel they cost nothing and need no code
+where the weights go next: PyTorch, quantisation.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmicl_jax.models import configs, trees
+
+_LEAF = re.compile(r'/lora_[ab]$')
+
+
+def split(params: Mapping[str, Any]) -> tuple[dict, dict]:
+  """(all but the adapters, the adapters), pruned nested dicts."""
+  flat = trees.flatten(params)
+  rest, adapters = {}, {}
+  for path, x in flat.items():
+    (adapters if _LEAF.search(path) else rest)[path] = x
+  return trees.unflatten(rest), trees.unflatten(adapters)
+
+
+def folded(
+  config: configs.MMICLConfig,
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  read: Callable[[str], Any],
+) -> tuple[
+  configs.MMICLConfig,
+  dict[str, jax.ShapeDtypeStruct],
+  Callable[[str], np.ndarray],
+]:
+  """The same model without adapters: (config, shapes, reader), by path.
+
+  Parameters are read one by one, as a whole model may not fit in memory.
+  """
+  lora = config.execution.lora
+  if lora is None:
+    return config, dict(shapes), read
+  kept = {path: x for path, x in shapes.items() if not _LEAF.search(path)}
+
+  def one(path: str) -> np.ndarray:
+    kernel = np.asarray(read(path))
+    module = path.removesuffix('kernel')
+    if not path.endswith('/kernel') or f'{module}lora_a' not in shapes:
+      return kernel
+    a, b = (
+      np.asarray(read(module + name), np.float32)
+      for name in ('lora_a', 'lora_b')
+    )
+    stacked = a.ndim + b.ndim - 2 - kernel.ndim  # 1: layers on the first axis
+    if stacked:
+      low = np.stack([np.tensordot(x, y, 1) for x, y in zip(a, b, strict=True)])
+    else:
+      low = np.tensordot(a, b, 1)
+    whole = kernel.astype(np.float32) + low * (lora.alpha / lora.rank)
+    return whole.astype(kernel.dtype)
+
+  return configs.with_execution(config, lora=None), kept, one

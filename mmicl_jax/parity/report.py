@@ -1,0 +1,221 @@
+"""The parity report: both models on the same inputs, place by place.
+
+`compare` turns two traces into rows; `Report` shows them as a table, JSON and
+a page. A place passes if its largest difference, relative to the largest
+magnitude there, is within its tolerance.
+"""
+
+import dataclasses
+import html
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmicl_jax.checkpoints.model_dir import write_text
+from mmicl_jax.parity.probes import Trace
+from mmicl_jax.runtime.show import table, write_json
+
+TOLERANCE = 1e-5  # of logits and of every layer, relative to the largest value
+LOGITS_ABSOLUTE = 1e-4
+LOSS_TOLERANCE = 1e-6
+GRADIENT_TOLERANCE = 1e-4
+BEAM_MARGIN = 1e-4  # beams whose scores are closer may change places
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One place: largest absolute and relative difference, and the verdict."""
+
+  place: str
+  absolute: float
+  relative: float
+  tolerance: float
+  ok: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """All rows, the facts about the run, and the notes of the conversion."""
+
+  rows: tuple[Row, ...]
+  facts: dict[str, Any]
+  notes: tuple[str, ...]
+
+  @property
+  def ok(self) -> bool:
+    return all(row.ok for row in self.rows)
+
+  @property
+  def verdict(self) -> str:
+    bad = [row.place for row in self.rows if not row.ok]
+    if not bad:
+      return f'the models agree in all {len(self.rows)} places'
+    return (
+      f'the models differ in {len(bad)} of {len(self.rows)} places; the first '
+      f'is: {bad[0]}'
+    )
+
+  def text(self) -> str:
+    lines = [f'{name}: {value}' for name, value in self.facts.items()]
+    lines += [f'note: {note}' for note in self.notes]
+    return '\n'.join([*lines, '', table(self._cells()), '', self.verdict])
+
+  def write_json(self, path: str | os.PathLike) -> None:
+    write_json(path, self.to_dict())
+
+  def to_dict(self) -> dict[str, Any]:
+    return {
+      'ok': self.ok,
+      'verdict': self.verdict,
+      'facts': self.facts,
+      'notes': list(self.notes),
+      # JSON has no NaN and no infinity.
+      'rows': [
+        {
+          k: None if isinstance(v, float) and not np.isfinite(v) else v
+          for k, v in dataclasses.asdict(row).items()
+        }
+        for row in self.rows
+      ],
+    }
+
+  def write_html(self, path: str | os.PathLike) -> None:
+    """A page without scripts; rows over tolerance are marked."""
+    cells = self._cells()
+    head = ''.join(f'<th>{html.escape(name)}</th>' for name in cells[0])
+    body = ''.join(
+      f'<tr class="{"ok" if row.ok else "bad"}">'
+      + ''.join(f'<td>{html.escape(_show(v))}</td>' for v in cell.values())
+      + '</tr>\n'
+      for row, cell in zip(self.rows, cells, strict=True)
+    )
+    facts = ''.join(
+      f'<li>{html.escape(f"{name}: {value}")}</li>\n'
+      for name, value in self.facts.items()
+    )
+    facts += ''.join(f'<li>{html.escape(n)}</li>\n' for n in self.notes)
+    write_text(
+      Path(path),
+      PAGE.format(
+        verdict=html.escape(self.verdict),
+        facts=facts,
+        head=head,
+        body=body,
+        sign='ok' if self.ok else 'bad',
+      ),
+    )
+
+  def _cells(self) -> list[dict[str, Any]]:
+    return [
+      {
+        'place': row.place,
+        'largest difference': row.absolute,
+        'relative': row.relative,
+        'tolerance': row.tolerance,
+        '': 'ok' if row.ok else 'OVER',
+      }
+      for row in self.rows
+    ]
+
+
+def compare(
+  ours: Trace,
+  theirs: Trace,
+  sets: Mapping[str, set[str]],
+  tolerance: float = TOLERANCE,
+) -> list[Row]:
+  """Rows of all places. sets: PyTorch names of each trainable set."""
+  rows = []
+  for name in ours.values:
+    a, b = ours.values[name], theirs.values[name]
+    if name == 'logits':  # a grown vocabulary has more rows here
+      a = a[..., : b.shape[-1]]
+    limit = LOSS_TOLERANCE if name == 'loss' else tolerance
+    row = difference(name, a, b, limit)
+    if name == 'logits' and not row.absolute < LOGITS_ABSOLUTE:
+      row = dataclasses.replace(row, ok=False)
+    rows.append(row)
+  for name, members in sets.items():
+    rows.append(_gradient_row(name, ours, theirs, members))
+  rows.append(_tokens_row('greedy tokens', ours, theirs))
+  rows.append(_tokens_row('beam tokens', ours, theirs))
+  return rows
+
+
+def difference(
+  place: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+) -> Row:
+  """Raises no error for other shapes or NaN: they are differences, too."""
+  if ours.shape != theirs.shape:
+    return Row(f'{place} (shapes differ)', np.inf, np.inf, tolerance, False)
+  a, b = ours.astype(np.float64), theirs.astype(np.float64)
+  absolute = float(np.abs(a - b).max(initial=0))
+  scale = float(np.abs(b).max(initial=0))
+  relative = absolute / scale if scale else absolute
+  return Row(place, absolute, relative, tolerance, bool(relative <= tolerance))
+
+
+def _gradient_row(
+  name: str, ours: Trace, theirs: Trace, members: set[str]
+) -> Row:
+  """The worst parameter of a set: |a - b| / |b|, as vectors."""
+  largest = max(
+    (float(np.linalg.norm(theirs.gradients[m])) for m in members), default=0.0
+  )
+  worst = Row('', 0.0, -1.0, GRADIENT_TOLERANCE, True)
+  for member in sorted(members):
+    a, b = ours.gradients[member], theirs.gradients[member]
+    distance, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
+    # Where the true gradient is zero (the keys' biases, by softmax's
+    # invariance) rounding is all there is: measure it by the whole set.
+    relative = distance / max(size, 1e-3 * largest, 1e-30)
+    if not relative <= worst.relative:
+      ok = relative <= GRADIENT_TOLERANCE
+      place = f'gradients of {name}: {member}'
+      worst = Row(place, distance, relative, GRADIENT_TOLERANCE, ok)
+  return worst
+
+
+def _tokens_row(place: str, ours: Trace, theirs: Trace) -> Row:
+  """Number and share of rows with other tokens; near ties are no error."""
+  name = place.split()[0]
+  other = [
+    a != b
+    for a, b in zip(ours.generated[name], theirs.generated[name], strict=True)
+  ]
+  if name == 'beam':
+    other = [
+      differs and abs(scores[0] - scores[1]) > BEAM_MARGIN
+      for differs, scores in zip(other, theirs.scores, strict=True)
+    ]
+  count = sum(other)
+  return Row(place, float(count), count / len(other), 0.0, count == 0)
+
+
+def _show(value: Any) -> str:
+  return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<title>Parity of PyTorch and JAX</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; width: 100%; }}
+td, th {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd;
+  text-align: right; }}
+td:first-child, th:first-child {{ text-align: left; }}
+.bad {{ background: #fdd; }}
+h1.ok {{ color: #060; }} h1.bad {{ color: #a00; background: none; }}
+</style>
+<h1 class="{sign}">{verdict}</h1>
+<ul>
+{facts}</ul>
+<table><thead><tr>{head}</tr></thead><tbody>
+{body}</tbody></table>
+</html>
+"""

@@ -1,0 +1,81 @@
+"""Our decoding under T5X's DecodeFnCallable signature, for its models and ours.
+
+A T5X model is given `decode_fn` by gin in place of t5x.decoding's functions.
+T5X itself is not imported: the signature is all that is needed.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mmicl_jax.decoding import loop
+from mmicl_jax.decoding import scores as processors
+from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.types import EOS, START
+
+
+class DecodingState(NamedTuple):
+  """What tokens_to_logits is called with: T5X's names for these."""
+
+  cur_index: Int[Array, '']  # tokens before the current one
+  cur_token: Int[Array, 'R 1']
+  cache: Any
+
+
+def decode_fn(
+  *,
+  inputs: Int[Array, 'B U'],
+  cache: Any,
+  tokens_to_logits: Callable[[Any], tuple[jax.Array, Any]],
+  eos_id: int = EOS,
+  num_decodes: int = 1,
+  decode_rng: jax.Array | None = None,
+  cache_offset: int = 0,
+  do_sample: bool = False,
+  max_decode_len: int | None = None,
+  **options: Any,
+) -> tuple[Int[Array, 'B K U'], Float[Array, 'B K']]:
+  """`num_decodes` sequences an example and their scores, the best LAST.
+
+  inputs: only its shape counts, decoding starts at T5's start token 0 and runs
+  for U tokens. cache: one row an example on axis `cache_offset`; it is repeated
+  for each decode here, as T5X's functions do. Beam search with `num_decodes`
+  beams (one: greedy), or independent samples, which need a decode_rng. options:
+  more fields of `options.Options`.
+  """
+  batch, length = inputs.shape
+  plan, numbers = split(
+    Options(
+      num_beams=1 if do_sample else num_decodes,
+      num_return_sequences=num_decodes,
+      max_new_tokens=max_decode_len or length,
+      do_sample=do_sample,
+      **options,
+    ),
+    length,
+  )
+  plan = dataclasses.replace(plan, eos=eos_id, cache_axis=cache_offset)
+  keys = None
+  if do_sample:
+    if decode_rng is None:
+      raise ValueError('do_sample needs a decode_rng')
+    keys = jax.random.split(decode_rng, batch)
+
+  def step(tokens, cache, position):
+    return tokens_to_logits(DecodingState(position, tokens, cache))
+
+  rows = jnp.arange(batch).repeat(num_decodes)
+  start = jnp.full((len(rows), 1), START, jnp.int32)
+  cache = processors.take_rows(cache, rows, cache_offset)
+  logits, cache = step(start, cache, jnp.int32(0))
+  valid = jnp.ones(batch, bool)
+  state = loop.first(logits, cache, valid, keys, plan, numbers)
+  state = loop.advance(state, step, plan, numbers)
+  found = loop.finish(state, plan, numbers)
+  order = jnp.argsort(found.scores, axis=1)
+  tokens = jnp.take_along_axis(found.tokens, order[..., None], axis=1)
+  return tokens, jnp.take_along_axis(found.scores, order, axis=1)

@@ -1,0 +1,278 @@
+"""MMICL as the model that T5X trains, evaluates and infers with.
+
+T5X asks for names, not for a base class; this adapter has them and needs T5X
+only for its optimizer wrapper, SeqIO only for its converter and vocabulary. The
+numbers are those of train_step: the same initialisation, loss, dropout keys,
+optimizer chain and checkpoint tree.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.core import FrozenDict, freeze, unfreeze
+from flax.linen.partitioning import AxisMetadata
+from jaxtyping import Array, Float, Int
+
+from mmicl_jax.decoding import loop
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import mmicl, trees
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.t5x import decoding as t5x_decoding
+from mmicl_jax.training import optim, stages
+from mmicl_jax.training.step import Params, token_sums
+from mmicl_jax.types import EOS, PAD, Batch
+
+Metrics = dict[str, Any]  # of clu.metrics.Average
+Variables = FrozenDict | dict[str, Any]
+
+
+class T5XModel:
+  """The model of a stage, under T5X's names.
+
+  trainable, optimizer, learning_rate, num_microbatches, loss_mean and
+  frozen_dtype mean what they mean to train.train. T5X gives a loss its
+  microbatch alone, so 'tokens' works with one microbatch only. decode_fn: ours
+  or one of t5x.decoding; num_decodes: how many it finds a row. Raises UserError
+  for settings that cannot work.
+  """
+
+  def __init__(
+    self,
+    config: MMICLConfig,
+    vocabulary: str,
+    *,
+    trainable: stages.Profile = 'all',
+    optimizer: Callable[..., optax.GradientTransformation] = optim.adamw,
+    learning_rate: optax.Schedule | None = None,
+    num_microbatches: int = 1,
+    loss_mean: str = 'tokens',
+    frozen_dtype: str | None = None,
+    qformer_vocabulary: str | None = None,
+    decode_fn: Callable[..., Any] = t5x_decoding.decode_fn,
+    num_decodes: int = 1,
+  ):
+    if loss_mean == 'tokens' and num_microbatches > 1:
+      raise UserError(
+        "T5X shows a loss one microbatch at a time, so LOSS_MEAN='tokens' "
+        f'cannot hold over NUM_MICROBATCHES={num_microbatches}: set '
+        "LOSS_MEAN='microbatch', or train with `mmicl train`"
+      )
+    self.config = config
+    self.profile = trainable
+    self.chain = optimizer(learning_rate or optim.constant(0.0))
+    self.module = mmicl.MMICL(config)
+    self._vocabulary = vocabulary
+    self.num_microbatches, self.loss_mean = num_microbatches, loss_mean
+    self._frozen_dtype = frozen_dtype
+    self._text = qformer_vocabulary is not None
+    self._decode_fn, self._num_decodes = decode_fn, num_decodes
+    self._frozen = stages.split(mmicl.abstract_params(config), trainable)[1]
+
+  @property
+  def FEATURE_CONVERTER_CLS(self) -> type:  # noqa: N802
+    from mmicl_jax.t5x import seqio_data
+
+    if self._text:
+      return seqio_data.InstructionFeatureConverter
+    return seqio_data.FeatureConverter
+
+  @functools.cached_property
+  def input_vocabulary(self) -> Any:
+    from mmicl_jax.t5x import seqio_data
+
+    return seqio_data.Vocabulary(self._vocabulary)
+
+  @property
+  def output_vocabulary(self) -> Any:
+    return self.input_vocabulary
+
+  def ledger(self) -> stages.Ledger:
+    """What is trained, and in how many bytes."""
+    params = jax.eval_shape(self._init, jax.random.PRNGKey(0))
+    return stages.ledger(params, self.profile, self.chain)
+
+  @functools.cached_property
+  def optimizer_def(self) -> Any:
+    """T5X's wrapper of `transformation`."""
+    from t5x import optimizers
+
+    return optimizers.OptaxWrapper(self.transformation)
+
+  @property
+  def transformation(self) -> optax.GradientTransformation:
+    """The chain over the trainable half; the other has no state at all."""
+    frozen = set(trees.flatten(self._frozen))
+
+    def labels(params: Variables) -> Variables:
+      flat = trees.flatten(unfreeze(params))
+      tree = trees.unflatten(
+        {path: 'frozen' if path in frozen else 'train' for path in flat}
+      )
+      return freeze(tree) if isinstance(params, FrozenDict) else tree
+
+    return optax.multi_transform(
+      {'train': self.chain, 'frozen': optax.set_to_zero()}, labels
+    )
+
+  def get_initial_variables(
+    self,
+    rng: jax.Array,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    input_types: Mapping[str, Any] | None = None,
+  ) -> FrozenDict:
+    """Random parameters, and `params_axes`: the logical names of their axes.
+
+    Shapes of inputs are only checked: no parameter depends on them.
+    """
+    del input_types
+    self._check(input_shapes)
+    axes = params_axes(self.config)
+    return freeze({'params': self._init(rng), 'params_axes': axes})
+
+  def _init(self, rng: jax.Array) -> dict[str, Any]:
+    params = mmicl.init_params(self.config, rng)
+    if self._frozen_dtype is None:
+      return params
+    trainable, frozen = stages.split(params, self.profile)
+    dtype = jnp.dtype(self._frozen_dtype)
+    frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
+    return stages.merge(trainable, frozen)
+
+  def loss_fn(
+    self, params: Variables, batch: Batch, dropout_rng: Any
+  ) -> tuple[Float[Array, ''], Metrics]:
+    """A microbatch's share of the loss, and metrics over its tokens."""
+    trainable, frozen = stages.split(unfreeze(params), self.profile)
+    merged = stages.merge(trainable, jax.lax.stop_gradient(frozen))
+    key = dropout_rng if self.config.has_dropout else None
+    sums = token_sums(self._apply, merged, batch, key)
+    loss = sums['loss'] / (
+      jnp.maximum(sums['tokens'], 1) * self.num_microbatches
+    )
+    return loss, _metrics(sums)
+
+  def eval_fn(
+    self, params: Variables, batch: Batch
+  ) -> tuple[Float[Array, ''], Metrics]:
+    """The mean over the target tokens, without dropout."""
+    sums = token_sums(self._apply, unfreeze(params), batch)
+    return sums['loss'] / jnp.maximum(sums['tokens'], 1), _metrics(sums)
+
+  def predict_batch(
+    self,
+    params: Variables,
+    batch: Batch,
+    rng: jax.Array | None = None,
+    **options: Any,
+  ) -> Int[Array, 'B U']:
+    """The best answer's tokens of each row."""
+    return self.predict_batch_with_aux(params, batch, rng, **options)[0]
+
+  def predict_batch_with_aux(
+    self,
+    params: Variables,
+    batch: Batch,
+    rng: jax.Array | None = None,
+    num_decodes: int | None = None,
+    return_all_decodes: bool = False,
+    **options: Any,
+  ) -> tuple[Int[Array, 'B U'] | Int[Array, 'B K U'], dict[str, Any]]:
+    """Tokens and, as 'scores', what decode_fn says of them; the best last."""
+    params = unfreeze(params)
+    prompt = self._prompt(params, batch)
+    targets = batch['decoder_input_tokens']
+    empty = self.module.apply(
+      {'params': params}, *targets.shape, method='empty_cache'
+    )
+    leaves, structure = jax.tree.flatten(_own(empty))
+    step = loop.model_step(self.module, params, prompt)
+
+    def tokens_to_logits(state: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+      # T5X's sampling counts the position for each row; all rows agree.
+      position = jnp.max(state.cur_index)
+      own = structure.unflatten([state.cache[f'{i}'] for i in range(n)])
+      logits, own = step(state.cur_token, own, position)
+      return logits, _named(jax.tree.leaves(own))
+
+    n = len(leaves)
+    decodes, scores = self._decode_fn(
+      inputs=jnp.zeros_like(targets),
+      cache=_named(leaves),
+      tokens_to_logits=tokens_to_logits,
+      eos_id=EOS,
+      num_decodes=num_decodes or self._num_decodes,
+      decode_rng=rng,
+      cache_offset=1 if self.config.execution.scan_layers else 0,
+      **options,
+    )
+    if return_all_decodes:
+      return decodes, {'scores': scores}
+    return decodes[:, -1], {'scores': scores[:, -1]}
+
+  def score_batch(self, params: Variables, batch: Batch) -> Float[Array, 'B']:
+    """Log-likelihood of each row's target tokens."""
+    params = unfreeze(params)
+    found = loop.log_probs(
+      self.module,
+      params,
+      self._prompt(params, batch),
+      batch['decoder_target_tokens'],
+    )
+    return jnp.sum(found * batch['decoder_loss_weights'], axis=-1)
+
+  def _prompt(self, params: Params, batch: Any) -> loop.Prompt:
+    variables = {'params': params}
+    encoded: Any = self.module.apply(variables, batch, method='encode')
+    is_token = batch['encoder_input_tokens'] != PAD
+    return loop.prefill(self.module, params, encoded, is_token)
+
+  def _apply(self, params: Params, batch: Any, rng: Any) -> jax.Array:
+    # T5X's partitioner has set mesh and axis rules around the step.
+    rngs = {} if rng is None else {'dropout': rng}
+    logits: Any = self.module.apply({'params': params}, batch, rngs=rngs)
+    return logits
+
+  def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    size, given = self.config.vit.image_size, shapes['encoder_images'][2:4]
+    if given != (size, size):
+      raise UserError(
+        f'the task gives images of {given[0]} x {given[1]}, but the model '
+        f'reads {size} x {size}: declare the task with this model'
+      )
+
+
+def params_axes(config: MMICLConfig) -> dict[str, Any]:
+  """T5X's tree of axis names: `kernel_axes` beside each `kernel`."""
+  flat = trees.flatten(mmicl.abstract_params(config))
+  return trees.unflatten(
+    {
+      f'{path}_axes': AxisMetadata(names=tuple(box.names))
+      for path, box in flat.items()
+    }
+  )
+
+
+def _metrics(sums: Mapping[str, jax.Array]) -> Metrics:
+  from clu import metrics
+
+  average: Any = metrics.Average
+  return {
+    name: average(total=sums[name], count=sums['tokens'])
+    for name in ('loss', 'accuracy')
+  }
+
+
+def _own(cache: Any) -> Any:
+  """The tokens' part of an empty cache, as loop.model_step takes it."""
+  if hasattr(cache, 'own'):  # layers stacked on an axis
+    return cache.own
+  return tuple(layer.own for layer in cache)
+
+
+def _named(leaves: list[jax.Array]) -> dict[str, jax.Array]:
+  """T5X maps over caches that are dicts."""
+  return {f'{i}': leaf for i, leaf in enumerate(leaves)}

@@ -1,0 +1,31 @@
+"""May a run read features in the place of its frozen towers?"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
+from mmicl_jax.data import feature_store
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
+
+
+def check(
+  directory: str | os.PathLike,
+  config: configs.MMICLConfig,
+  trainable: Mapping[str, Any],
+  params: Mapping[str, Any],
+) -> None:
+  """Raises UserError unless a run may read a store instead of its towers."""
+  if trained := sorted(set(trainable) & set(TOWERS)):
+    raise UserError(
+      f'FEATURE_CACHE stands for frozen towers, but this stage trains '
+      f'{", ".join(trained)}: unset FEATURE_CACHE'
+    )
+  index = feature_store.read_index(Path(directory))
+  if index['fingerprint'] != fingerprint(config, params):
+    raise UserError(
+      f'the features in {directory} are those of another model: write them '
+      'anew, by mmicl data cache-features with the weights of this run'
+    )

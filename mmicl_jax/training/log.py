@@ -1,0 +1,88 @@
+"""Collects the metrics of a run's steps and hands them to who wants them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from mmicl_jax.cost.utilisation import Meter
+from mmicl_jax.runtime.progress import ProgressBar, Summaries
+
+
+class RunLog:
+  """Means over the steps between two flushes, to bar, TensorBoard, callback.
+
+  Only process 0 shows anything.
+  """
+
+  def __init__(
+    self,
+    bar: ProgressBar,
+    summaries: Summaries | None,
+    on_metrics: Callable[[int, Mapping[str, float]], None] | None,
+    batch_size: int,
+  ):
+    self._bar, self._summaries = bar, summaries
+    self._on_metrics, self._batch_size = on_metrics, batch_size
+    self._pending: list[Mapping[str, jax.Array]] = []
+    self._since = time.monotonic()
+    self._meter: Meter | None = None
+    self.last: dict[str, float] = {}
+
+  def __enter__(self):
+    if jax.process_index() == 0:
+      self._bar.__enter__()
+    return self
+
+  def __exit__(self, *error):
+    if jax.process_index() == 0:
+      self._bar.__exit__(*error)
+    if self._summaries is not None:
+      self._summaries.close()
+
+  def first(
+    self, step: int, meter: Meter, samples: Sequence[tuple[str, bytes | None]]
+  ) -> None:
+    """What only the first batch tells: how to measure, and sample prompts."""
+    self._meter = meter
+    if self._summaries is not None:
+      self._summaries.show(step, samples)
+
+  def add(self, metrics: Mapping[str, jax.Array]) -> None:
+    # One step may run while the next batch is read, no more: a queue of
+    # batches on the device would take memory.
+    if self._pending:
+      jax.block_until_ready(self._pending[-1])
+    self._pending.append(metrics)
+
+  def show(self, step: int) -> None:
+    """Moves the bar, after the numbers beside it are the newest."""
+    if jax.process_index() == 0:
+      self._bar.step(step)
+
+  def flush(self, step: int, skipped: int) -> None:
+    steps = jax.device_get(self._pending)
+    now = time.monotonic()
+    values = {
+      name: float(np.mean([metrics[name] for metrics in steps]))
+      for name in steps[0]
+    }
+    rate = len(steps) * self._batch_size / (now - self._since)
+    values |= {'examples_per_second': rate, 'skipped': float(skipped)}
+    if self._meter is not None:
+      values |= self._meter(rate)
+    self._pending, self._since = [], now
+    self.write(step, values)
+    self._bar.metrics(values)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    self.last |= values
+    if self._summaries is not None:
+      self._summaries.write(step, values)
+    if self._on_metrics is not None:
+      self._on_metrics(step, values)
+
+  def say(self, text: str) -> None:
+    if jax.process_index() == 0:
+      self._bar.say(text)

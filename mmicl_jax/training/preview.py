@@ -1,0 +1,49 @@
+"""The first prompts of a run, for the eye: what the model is really shown."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmicl_jax.context.text import collapse
+from mmicl_jax.tokenizer import Tokenizer
+
+GAP = 4  # white pixels between two images
+
+
+def samples(
+  batch: Mapping[str, Any], tokenizer: Tokenizer, count: int = 4
+) -> list[tuple[str, bytes | None]]:
+  """(prompt and answer, its images side by side as PNG) of a batch's rows.
+
+  The text is what the ids say, so a wrong vocabulary shows at once; None:
+  the prompt has no image.
+  """
+  found = []
+  for i in range(min(count, len(batch['encoder_input_tokens']))):
+    prompt, answer = (
+      tokenizer.decode(_until_padding(ids), skip_special_tokens=False)
+      for ids in (
+        batch['encoder_input_tokens'][i],
+        batch['decoder_target_tokens'][i],
+      )
+    )
+    pixels = batch.get('encoder_images', {i: ()})[i]  # absent: cached
+    images = [x for x in np.asarray(pixels) if x.any()]
+    text = f'{collapse(prompt)}\n\n**{answer}**'
+    found.append((text, _png(images) if images else None))
+  return found
+
+
+def _until_padding(ids: Any) -> np.ndarray:
+  return np.trim_zeros(np.asarray(ids), 'b')
+
+
+def _png(images: list[np.ndarray]) -> bytes:
+  gap = np.full((images[0].shape[0], GAP, 3), 255, np.uint8)
+  row = [part for image in images for part in (image, gap)][:-1]
+  file = io.BytesIO()
+  Image.fromarray(np.concatenate(row, axis=1)).save(file, 'PNG')
+  return file.getvalue()

@@ -1,0 +1,216 @@
+"""Which parameters a stage trains: split, merge, and the ledger.
+
+A parameter tree is a nested dict; a stage is a tuple of regular expressions
+over its '/'-joined paths. The trainer differentiates one half of the split and
+closes over the other, so that freezing means "not an argument of the gradient".
+"""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import trees
+
+Tree = Mapping[str, Any]
+Profile = str | Sequence[str]
+
+_T5_SELF = r'^t5/(encoder|decoder)/layers(_\d+)?/self_attention'
+_T5_CROSS = r'^t5/decoder/layers(_\d+)?/cross_attention'
+
+# Each expression must match something, else a renamed module would freeze in
+# silence.
+PROFILES: dict[str, tuple[str, ...]] = {
+  # Stage 1: what lies between the frozen towers.
+  'pretrain': ('^qformer/', '^query_tokens$', '^projector/'),
+  # Stage 2 as the paper tells it and the published code intends it.
+  'tune': (
+    '^projector/',
+    f'{_T5_SELF}/(query|value)/',
+    f'{_T5_CROSS}/(query|value)/',
+  ),
+  # Stage 2 as the published code runs: the other requires_grad flags are set
+  # on modules instead of weights, where PyTorch ignores them.
+  'tune_released': ('^projector/', f'{_T5_SELF}/query/'),
+  # Stage 2 as the paper's figure draws it.
+  'tune_figure': (
+    '^projector/',
+    f'{_T5_SELF}/(query|key)/',
+    f'{_T5_CROSS}/(query|key)/',
+  ),
+  # Adapters in the place of stage 2's kernels; see lora.py.
+  'lora': ('^projector/', '/lora_[ab]$'),
+  'all': ('',),
+}
+
+
+def patterns(profile: Profile) -> tuple[str, ...]:
+  """The expressions of a named profile; a sequence stands for itself.
+
+  Raises UserError for an unknown name or an expression that does not compile.
+  """
+  if isinstance(profile, str):
+    if profile not in PROFILES:
+      raise UserError(
+        f'unknown profile {profile!r} of trainable parameters; choose one of '
+        f'{", ".join(PROFILES)}, or give a tuple of regular expressions'
+      )
+    return PROFILES[profile]
+  for pattern in profile:
+    try:
+      re.compile(pattern)
+    except re.error as error:
+      raise UserError(
+        f'the trainable pattern {pattern!r} is no regular expression: {error}'
+      ) from error
+  return tuple(profile)
+
+
+def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
+  """Splits a parameter tree into (trainable, frozen), pruned nested dicts.
+
+  Leaves may be arrays, shapes or flax's boxes; they are passed on untouched.
+  Raises UserError if an expression of the profile matches no parameter.
+  """
+  flat = trees.flatten(params)
+  chosen: set[str] = set()
+  for pattern in patterns(profile):
+    hits = {path for path in flat if re.search(pattern, path)}
+    if not hits:
+      raise UserError(
+        f'the trainable pattern {pattern!r} of {profile!r} matches no '
+        f'parameter; the modules are {", ".join(sorted(params))}'
+      )
+    chosen |= hits
+  if not chosen:
+    raise UserError('no trainable pattern was given: name a profile')
+  return (
+    trees.unflatten({p: x for p, x in flat.items() if p in chosen}),
+    trees.unflatten({p: x for p, x in flat.items() if p not in chosen}),
+  )
+
+
+def merge(trainable: Tree, frozen: Tree) -> dict:
+  """The inverse of split."""
+  flat = trees.flatten(frozen)
+  flat |= trees.flatten(trainable)
+  return trees.unflatten(flat)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One line of the ledger: a module's trainable or frozen parameters."""
+
+  module: str
+  trainable: bool
+  parameters: int
+  bytes: int
+  optimizer_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+  """Where the parameters and their memory are."""
+
+  profile: str
+  entries: tuple[Entry, ...]
+
+  def total(self, trainable: bool) -> Entry:
+    """The sum of the trainable or of the frozen entries."""
+    chosen = [e for e in self.entries if e.trainable is trainable]
+    return Entry(
+      'total',
+      trainable,
+      sum(e.parameters for e in chosen),
+      sum(e.bytes for e in chosen),
+      sum(e.optimizer_bytes for e in chosen),
+    )
+
+  def table(self) -> str:
+    """A plain-text table, one module per line, the two totals last."""
+    rows = [('module', 'state', 'parameters', 'weights', 'optimizer')]
+    for e in (*self.entries, self.total(True), self.total(False)):
+      state = 'trainable' if e.trainable else 'frozen'
+      weights, moments = _mebibytes(e.bytes), _mebibytes(e.optimizer_bytes)
+      rows.append((e.module, state, f'{e.parameters:,}', weights, moments))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+      '  '.join(
+        cell.ljust(w) if i < 2 else cell.rjust(w)
+        for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+      ).rstrip()
+      for row in rows
+    ]
+    return '\n'.join([f'trainable: {self.profile}', *lines])
+
+  def to_json(self) -> str:
+    """The table as JSON, sizes in bytes."""
+    return json.dumps(
+      {
+        'profile': self.profile,
+        'modules': [dataclasses.asdict(e) for e in self.entries],
+        'trainable': dataclasses.asdict(self.total(True)),
+        'frozen': dataclasses.asdict(self.total(False)),
+      },
+      indent=2,
+    )
+
+
+def ledger(
+  params: Tree,
+  profile: Profile,
+  optimizer: optax.GradientTransformation | None = None,
+) -> Ledger:
+  """Counts parameters, their bytes and their optimizer's, module by module.
+
+  Works on arrays and on abstract trees alike. Optimizer bytes are those of the
+  moments; the few scalar counters are left out.
+  """
+  halves = split(nn.meta.unbox(params), profile)
+  entries = []
+  for module in sorted({_module(p) for half in halves for p in _paths(half)}):
+    for trainable, half in zip((True, False), halves, strict=True):
+      flat = trees.flatten(half)
+      leaves = {p: x for p, x in flat.items() if _module(p) == module}
+      if not leaves:
+        continue
+      moments = 0
+      if trainable and optimizer is not None:
+        state = jax.eval_shape(optimizer.init, leaves)
+        moments = sum(_bytes(x) for x in jax.tree.leaves(state) if x.ndim)
+      entries.append(
+        Entry(
+          module,
+          trainable,
+          sum(math.prod(x.shape) for x in leaves.values()),
+          sum(map(_bytes, leaves.values())),
+          moments,
+        )
+      )
+  name = profile if isinstance(profile, str) else ' | '.join(profile)
+  return Ledger(name, tuple(entries))
+
+
+def _paths(tree: Tree) -> list[str]:
+  return list(trees.flatten(tree))
+
+
+def _module(path: str) -> str:
+  """The ledger's line of a parameter: T5 is large enough for one per part."""
+  parts = path.split('/')
+  return '/'.join(parts[: 2 if parts[0] == 't5' else 1])
+
+
+def _bytes(x: Any) -> int:
+  return math.prod(x.shape) * jax.numpy.dtype(x.dtype).itemsize
+
+
+def _mebibytes(n: int) -> str:
+  return f'{n / 2**20:,.2f} MiB'

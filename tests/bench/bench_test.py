@@ -1,0 +1,121 @@
+"""The benchmarks run and say what they should; no times are tested."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny_dir
+
+from mmicl_jax.__main__ import main
+from mmicl_jax.bench import step as bench_train
+from mmicl_jax.bench.answers import cases, measure, table
+from mmicl_jax.bench.sides import save_random
+from mmicl_jax.bench.workers import Case
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.convert.loading import load_pretrained
+from mmicl_jax.presets import PRESETS
+
+
+class Fake:
+  """Sides whose times and answers are known."""
+
+  names = ('ours', 'theirs', 'theirs_bfloat16')
+
+  def __init__(self):
+    self.asked = []
+
+  def ask(self, name, case):
+    self.asked.append(name)
+    first = name not in self.asked[:-1]
+    seconds = dict(zip(self.names, (1.0, 3.0, 2.0), strict=True))[name] * (
+      100 if first else 1
+    )
+    return seconds, np.array([[5, 6], [7, 8 if name == 'ours' else 9]])
+
+
+def test_sides_take_turns_and_the_first_run_is_not_timed():
+  fake = Fake()
+  result = measure('tiny', Case('generate', 1, 8), fake, rounds=3)
+  assert fake.asked == list(fake.names) * 4
+  assert result['ratio_of_medians'] == result['ratio_of_minima'] == 3
+  assert result['ratio_to_bfloat16'] == 2
+  assert result['agreement'] == 0.75 and result['target'] == 1.5
+  assert result['units_per_second'] == 8 * 32
+  [_, _, line] = table([result])
+  assert '3.000 (3.000 to 3.000)' in line and '75%' in line
+  assert '3.00x | 3.00x | 1.5x | 2.00x' in line
+
+
+def test_cases():
+  import argparse
+
+  names = {'images': '1,4', 'batches': '1,8', 'beams': '1,5'}
+  args = argparse.Namespace(
+    **names, kinds='encode,generate,questions', new_tokens=4
+  )
+  found = list(cases(args))
+  assert len(found) == len(set(found)) == 2 + 8 + 2
+  assert len({case.name for case in found}) == 12
+
+
+def test_quality_of_eight_bits(tmp_path, capsys):
+  tiny_dir.make(tmp_path)
+  with open(tmp_path / 'in.jsonl', 'w') as file:
+    for word in ('dog', 'cat', 'no red dog'):
+      record = {'input_text': f'is it a {word}?', 'input_image': []}
+      file.write(json.dumps(record) + '\n')
+  arguments = ['--checkpoint', str(tmp_path), '--input']
+  arguments += [str(tmp_path / 'in.jsonl'), '--json']
+  assert main(['bench', 'quality', *arguments]) == 0
+  float32, bfloat16, int8, _ = json.loads(capsys.readouterr().out)
+  assert float32['same_answers'] == 1 and float32['logit_error'] == 0
+  assert bfloat16['megabytes'] == pytest.approx(float32['megabytes'] / 2)
+  assert int8['megabytes'] < 0.6 * float32['megabytes']
+  assert 0 < int8['logit_error'] < 0.1 and 0 < bfloat16['logit_error'] < 0.1
+  assert main(['bench', 'quality']) == 2
+
+
+def test_training_runs_on_both_sides(capsys):
+  pytest.importorskip('transformers')
+  arguments = ['bench', 'train', '--sizes', 'tiny', '--images', '2', '--json']
+  assert main([*arguments, '--rounds', '2']) == 0
+  (result,) = json.loads(capsys.readouterr().out)
+  assert result['losses_within'] < 1e-4  # three steps from equal weights
+  assert {len(x) for x in result['seconds'].values()} == {2}
+
+
+def test_features_take_the_place_of_images(capsys):
+  arguments = ['bench', 'features', '--sizes', 'tiny', '--images', '2']
+  assert main([*arguments, '--rounds', '1']) == 0
+  out, _ = capsys.readouterr()
+  assert '| tiny | stage-2 step, batch 4, 2 images |' in out
+  agreement = float(out.split('| within ')[1].removesuffix(' |\n'))
+  assert agreement < 1e-4
+
+
+def test_no_step_that_is_timed_is_compiled(tmp_path, caplog):
+  model_dir.write_config(tmp_path, PRESETS['tiny'])
+  ours = bench_train.Ours(str(tmp_path), 'float32', 1)
+  case = bench_train.Case(1, batch=1)
+
+  def compiled():
+    caplog.clear()
+    with jax.log_compiles():
+      ours.run(case)
+    return 'Compiling jit' in caplog.text
+
+  assert compiled()  # the first, which is not timed
+  assert not compiled()
+
+
+def test_random_weights_have_small_queries_as_those_of_t5(tmp_path):
+  pytest.importorskip('transformers')
+  config = PRESETS['tiny']
+  save_random(config, str(tmp_path))
+  _, params, _ = load_pretrained(tmp_path, dtype='float32', scan_layers=False)
+  attention = params['t5']['encoder']['layers_0']['self_attention']
+  sizes = {k: np.std(v['kernel']) for k, v in attention.items()}
+  assert sizes['query'] / sizes['key'] == pytest.approx(
+    config.t5.head_dim**-0.5, rel=0.2
+  )

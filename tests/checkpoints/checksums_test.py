@@ -1,0 +1,33 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmicl_jax.checkpoints import checksums
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'int32', 'uint8'])
+def test_every_bit_counts(dtype):
+  x = np.asarray(jax.random.uniform(jax.random.key(0), (3, 5)) * 99, dtype)
+  before = checksums.of({'a': {'x': jnp.asarray(x)}})
+  assert set(before) == {'a/x'}
+  for bit in range(8):
+    flipped = np.frombuffer(x.tobytes(), np.uint8).copy()
+    flipped[-1] ^= 1 << bit
+    y = flipped.view(x.dtype).reshape(x.shape)
+    dtypes = {'a/x': x.dtype}
+    assert checksums.changed({'a': {'x': jnp.asarray(y)}}, before, dtypes)
+  assert not checksums.changed({'a': {'x': jnp.asarray(x)}}, before, dtypes)
+
+
+def test_places_count():
+  x = jnp.arange(6.0).reshape(2, 3)
+  sums = checksums.of({'x': x, 'other order': x[::-1]})
+  assert sums['x'] != sums['other order']
+
+
+def test_another_dtype_is_not_compared():
+  x = jnp.ones((2, 2))
+  saved = checksums.of({'x': x})
+  cast = {'x': x.astype(jnp.bfloat16)}
+  assert not checksums.changed(cast, saved, {'x': x.dtype})

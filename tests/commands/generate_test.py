@@ -1,0 +1,207 @@
+"""`mmicl generate`: files of records, interrupted, damaged, and one prompt."""
+
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import tiny_dir
+from PIL import Image
+
+from mmicl_jax.__main__ import main
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.files import Job
+from mmicl_jax.inference.predictor import Answer
+
+
+class Echo:
+  """Answers with the prompt's text; counts what it was asked."""
+
+  engine = types.SimpleNamespace(batch_size=2)
+
+  def __init__(self):
+    self.asked = []
+
+  def prompt(self, query, shots=(), style='plain'):
+    for image in query.images:
+      if not str(image).endswith('.png'):
+        raise UserError(f'{image}: cannot read the image.')
+    return (query.inputs,)
+
+  def answers(self, prompts, options, rows):
+    self.asked += rows.tolist()
+    return [Answer(text, (1,), -1.0, (-1.0,)) for (text,) in prompts]
+
+
+def write(path, count=40, **changes):
+  lines = []
+  for i in range(count):
+    record = {'id': f'q{i}', 'input_text': f'question {i}', 'input_image': []}
+    lines.append(changes.get(f'line{i + 1}', json.dumps(record)))
+  path.write_text('\n'.join(lines) + '\n')
+  return path
+
+
+def make_job(tmp_path, **changes):
+  fields = {
+    'source': tmp_path / 'in.jsonl',
+    'target': tmp_path / 'out.jsonl',
+    'options': Options(),
+    'settings': {'seed': 0},
+  }
+  return Job(**(fields | changes))
+
+
+def read(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_answers_in_the_order_of_the_records(tmp_path):
+  write(tmp_path / 'in.jsonl', line3='')  # blank lines are no records
+  job = make_job(tmp_path)
+  summary = job.run(Echo(), job.resume())
+  assert summary == {'kept': 0, 'answered': 39, 'bad': 0}
+  found = read(job.target)
+  assert [v['line'] for v in found] == [1, 2, *range(4, 41)]
+  assert [v['text'] for v in found[:3]] == [f'question {i}' for i in (0, 1, 3)]
+
+
+@pytest.mark.parametrize('cut', [0, 1, 700, 1500])
+def test_an_interrupted_run_continues(tmp_path, cut):
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path)
+  job.run(Echo(), job.resume())
+  whole = job.target.read_bytes()
+  job.target.write_bytes(whole[: len(whole) - cut])
+  echo = Echo()
+  done = job.resume()
+  job.run(echo, done)
+  assert job.target.read_bytes() == whole
+  assert echo.asked == list(range(done + 1, 41))
+  assert (len(echo.asked) > 0) == (cut > 0)
+
+
+def test_answers_of_another_run_are_not_continued(tmp_path):
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path)
+  job.run(Echo(), job.resume())
+  with pytest.raises(UserError, match=r'out.jsonl:1: written with other'):
+    make_job(tmp_path, settings={'seed': 1}).resume()
+  record = {'id': 'other', 'input_text': 'x', 'input_image': []}
+  write(tmp_path / 'in.jsonl', line5=json.dumps(record))
+  with pytest.raises(UserError, match=r'out.jsonl:5: not the answer'):
+    job.resume()
+  job.target.write_text('hello\n')
+  with pytest.raises(UserError, match=r'out.jsonl:1: not an answer'):
+    job.resume()
+  assert job.target.read_text() == 'hello\n'
+
+
+BAD = {
+  'no JSON': '{"input_text"',
+  'images': '{"input_text": "a", "input_image": ["a.png"]}',
+  'cannot read': json.dumps(
+    {'input_text': '<image0>图', 'input_image': ['a.txt']}
+  ),
+}
+
+
+@pytest.mark.parametrize('problem', BAD)
+def test_a_bad_record_stops_or_is_noted(tmp_path, problem):
+  write(tmp_path / 'in.jsonl', line20=BAD[problem])
+  job = make_job(tmp_path)
+  with pytest.raises(UserError, match=r'in.jsonl:20: '):
+    job.run(Echo(), job.resume())
+  assert [v['line'] for v in read(job.target)] == list(range(1, 20))
+  job = make_job(tmp_path, skip_bad_records=True)
+  summary = job.run(Echo(), job.resume())
+  assert summary == {'kept': 19, 'answered': 20, 'bad': 1}
+  found = read(job.target)
+  assert [v['line'] for v in found] == list(range(1, 41))
+  assert 'in.jsonl:20' in found[19]['error'] and 'text' not in found[19]
+
+
+def test_the_input_is_not_read_into_memory(tmp_path):
+  """Never more windows ahead than one."""
+  write(tmp_path / 'in.jsonl', count=200)
+  echo, prepared = Echo(), []
+  prompt, answers = echo.prompt, echo.answers
+
+  def count(query, shots=(), style='plain'):
+    prepared.append(query)
+    return prompt(query)
+
+  def check(prompts, options, rows):
+    assert len(prepared) - len(echo.asked) <= 2 * 16
+    return answers(prompts, options, rows)
+
+  echo.prompt, echo.answers = count, check
+  job = make_job(tmp_path)
+  assert job.run(echo, job.resume())['answered'] == 200
+
+
+def test_command_line(tmp_path, capsys):
+  tiny_dir.make(tmp_path)
+  Image.fromarray(np.full((9, 9, 3), 99, np.uint8)).save(tmp_path / 'a.png')
+  record = {'input_text': 'image 0 is <image0>图. what is it?'}
+  record |= {'input_image': ['a.png'], 'id': 3}
+  (tmp_path / 'in.jsonl').write_text(json.dumps(record) + '\n')
+  common = ['generate', '--checkpoint', str(tmp_path), '--max_new_tokens', '4']
+  question = ['--prompt', 'image {0} is {image}. what is it?']
+  image = ['--image', str(tmp_path / 'a.png')]
+  kept = ['--cache_dir', str(tmp_path / 'visual'), '--mesh', 'data=1']
+  assert main([*common, *question, *image, *kept, '--json']) == 0
+  assert len([p for p in (tmp_path / 'visual').rglob('*') if p.is_file()]) == 1
+  answer = json.loads(capsys.readouterr().out)
+  out = tmp_path / 'deep' / 'out.jsonl'
+  files = ['--input', str(tmp_path / 'in.jsonl'), '--output', str(out)]
+  assert main([*common, *files]) == 0
+  [line] = read(out)
+  assert line['text'] == answer['text'] and line['id'] == 3
+  assert line['score'] == pytest.approx(answer['score'], abs=1e-5)
+  capsys.readouterr()
+  assert main([*common, *question, *image, '--stream']) == 0
+  assert capsys.readouterr().out == answer['text'] + '\n'
+
+
+def test_compiled_programs_are_kept(tmp_path):
+  """In a process of its own: the folder is set before anything is compiled."""
+  tiny_dir.make(tmp_path)
+  folder = tmp_path / 'compiled'
+  command = [sys.executable, '-m', 'mmicl_jax', 'generate', '--prompt', 'dog']
+  command += ['--checkpoint', str(tmp_path), '--max_new_tokens', '2']
+  command += ['--compilation_cache', str(folder)]
+
+  def run():
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    names = {p.name for p in folder.iterdir() if p.name.endswith('-cache')}
+    return result.stdout, names
+
+  first = run()
+  assert any(name.startswith('jit_answer') for name in first[1])
+  assert run() == first
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    ([], 'give --prompt TEXT, or --input'),
+    (['--prompt', 'a', '--input', 'b'], 'give --prompt'),
+    (['--input', 'in.jsonl'], '--input needs --output'),
+    (['--prompt', 'a', '--output', 'b'], '--output belongs'),
+    (['--prompt', 'a', '--stream', '--json'], 'leave out --json'),
+    (['--input', 'a', '--output', 'b', '--stream'], '--stream belongs'),
+    (['--prompt', 'a', '--image', 'x.png', '--seed', '1'], 'nowhere'),
+    (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl: cannot'),
+    (['--prompt', 'a {image}'], '1 {image} slots but 0 images'),
+    (['--prompt', 'a', '--temperature', '0'], 'temperature'),
+  ],
+)
+def test_mistakes_are_one_sentence(arguments, words, capsys, tmp_path):
+  assert main(['generate', '--checkpoint', '/nowhere', *arguments]) == 2
+  message = capsys.readouterr().err
+  assert words in message and message.count('\n') == 1

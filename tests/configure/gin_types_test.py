@@ -1,0 +1,58 @@
+import pytest
+
+from mmicl_jax.configure import gin_files
+from mmicl_jax.errors import UserError
+
+FILE = """
+from __gin__ import dynamic_registration
+from mmicl_jax.training import optim
+from mmicl_jax import presets
+from mmicl_jax.training import loop
+from mmicl_jax.data import mic
+STEPS = 3
+RATE = 1
+PROFILE = ('a', 'b')
+loop.train.train_steps = %STEPS
+loop.train.trainable = %PROFILE
+loop.train.optimizer = @optim.adamw
+loop.train.model = @presets.model()
+loop.train.eval_every = None
+loop.train.model_dir = 'a'
+optim.adamw.weight_decay = %RATE
+mic.loader.data = 'a'
+mic.loader.shuffle = False
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+  path = tmp_path / 'a.gin'
+  path.write_text(FILE)
+  return str(path)
+
+
+def test_values_of_their_types_pass(file):
+  gin_files.parse([file], ["PROFILE = 'all'", 'optim.adamw.clip = 2'])
+
+
+@pytest.mark.parametrize(
+  'binding, match',
+  [
+    ("STEPS = '3'", "STEPS is '3': give a whole number$"),
+    ('STEPS = 3.0', 'STEPS is 3.0: give a whole number$'),
+    ('STEPS = True', 'STEPS is True: give a whole number$'),
+    ('STEPS = None', 'STEPS is None: give a whole number$'),
+    ('RATE = 1e999', 'RATE is inf: give a finite number$'),
+    ("RATE = 'a'", "RATE is 'a': give a finite number$"),
+    ('PROFILE = (1,)', r"give text \('...'\) or a tuple of text \('...'\)$"),
+    ("mic.loader.shuffle = 'no'", 'data.mic.loader.shuffle .* True or False$'),
+    ('train.train.eval_every = 1.5', 'give a whole number or None$'),
+    ('train.train.model_dir = 3', r"is 3: give text \('...'\)$"),
+    ("train.train.optimizer = 'adam'", r'reference \(@...\) to a Callable$'),
+    ("train.train.model = 'tiny'", r'reference \(@...\) to a MMICLConfig$'),
+    ('STEPS = %STEPS', 'STEPS refers to itself'),
+  ],
+)
+def test_others_are_named(file, binding, match):
+  with pytest.raises(UserError, match=match):
+    gin_files.parse([file], [binding])

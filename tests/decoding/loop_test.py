@@ -1,0 +1,319 @@
+"""Greedy, sampling and beam search give what transformers' generate gives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import t5_pair
+
+from mmicl_jax.decoding import loop
+from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.decoding.scores import largest
+from mmicl_jax.decoding.stops import stop_table
+from mmicl_jax.errors import UserError
+
+LENGTH = 9  # new tokens
+
+
+@pytest.fixture(scope='module')
+def pair():
+  return t5_pair.make()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model, params, tokens):
+  batch = {'encoder_input_tokens': tokens}
+  return model.apply({'params': params}, batch, method='encode')
+
+
+def ours(pair, tokens, stops=None, rows=None, room=LENGTH, **options):
+  _, model, params = pair
+  plan, numbers = split(Options(max_new_tokens=LENGTH, **options), room)
+  keys = None
+  if plan.do_sample:
+    rows = jnp.arange(len(tokens)) if rows is None else rows
+    keys = loop.row_keys(options.get('seed', 0), rows.astype(jnp.uint32))
+  encoded = _encode(model, params, tokens)
+  result = t5_pair.answers(
+    model, params, encoded, tokens != 0, keys, plan, numbers, stops
+  )
+  return jax.tree.map(np.asarray, result)
+
+
+def theirs(pair, tokens, **options):
+  """(ids [B, K, U], scores [B, K] or None) of transformers."""
+  import torch
+
+  ids = torch.tensor(tokens).long()
+  output = pair[0].generate(
+    input_ids=ids,
+    attention_mask=(ids != 0).long(),
+    max_new_tokens=LENGTH,
+    return_dict_in_generate=True,
+    output_scores=True,
+    **options,
+  )
+  found = output.sequences[:, 1:].numpy()
+  # Behind the end token transformers' beam search repeats it.
+  ended = np.cumsum(found == 1, axis=1) - (found == 1) > 0
+  found = np.where(ended, 0, found)
+  found = np.pad(found, ((0, 0), (0, LENGTH - found.shape[1])))
+  scores = getattr(output, 'sequences_scores', None)
+  shape = (len(tokens), -1)
+  return found.reshape(*shape, LENGTH), (
+    None if scores is None else scores.numpy().reshape(shape)
+  )
+
+
+GREEDY = {'num_beams': 1, 'do_sample': False}
+BEAMS = {'num_beams': 4, 'do_sample': False, 'num_return_sequences': 3}
+CASES = {
+  'greedy': GREEDY,
+  'greedy, minimum length': GREEDY | {'min_new_tokens': 6},
+  'greedy, repetition penalty': GREEDY | {'repetition_penalty': 3.0},
+  'greedy, no word twice': GREEDY | {'no_repeat_ngram_size': 1},
+  'greedy, no pair twice': GREEDY | {'no_repeat_ngram_size': 2},
+  'beams': BEAMS,
+  'beams, short': BEAMS | {'length_penalty': -1.0},
+  'beams, long': BEAMS | {'length_penalty': 2.0},
+  'beams, early': BEAMS | {'early_stopping': True},
+  'beams, never early': BEAMS | {'early_stopping': 'never'},
+  'beams, never early, short': BEAMS
+  | {'early_stopping': 'never', 'length_penalty': -0.5},
+  'beams, all processors': BEAMS
+  | {
+    'min_new_tokens': 3,
+    'repetition_penalty': 1.5,
+    'no_repeat_ngram_size': 2,
+  },
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_same_as_transformers(pair, name):
+  options = CASES[name]
+  tokens = t5_pair.prompts(6)
+  want, want_scores = theirs(pair, tokens, **options)
+  got = ours(pair, tokens, **options)
+  np.testing.assert_array_equal(got.tokens, want)
+  if want_scores is not None:
+    np.testing.assert_allclose(got.scores, want_scores, 5e-5, 1e-4)
+
+
+@pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
+def test_stop_strings_as_in_transformers(pair, options):
+  import tokenizers
+  import transformers
+
+  texts = [
+    '',
+    '',
+    *(a + b for a in 'abcdef' for b in ('', 'a', 'b', 'e', 'ad')),
+  ]
+  vocabulary = {text or f'<{i}>': i for i, text in enumerate(texts)}
+  words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, '<0>'))
+  words.decoder = tokenizers.decoders.Fuse()
+  each = tokenizers.Regex('.')
+  words.pre_tokenizer = tokenizers.pre_tokenizers.Split(each, 'isolated')
+  tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=words, unk_token='<0>', eos_token='<1>', pad_token='<0>'
+  )
+  stops = ['ba', 'dd', 'ec']
+  tokens = t5_pair.prompts(6)
+  want, _ = theirs(
+    pair, tokens, stop_strings=stops, tokenizer=tokenizer, **options
+  )
+  table = stop_table(texts, stops, t5_pair.VOCABULARY)
+  got = ours(pair, tokens, stops=table, **options)
+  np.testing.assert_array_equal(got.tokens, want)
+  free = ours(pair, tokens, **options)
+  assert (got.lengths < free.lengths).any() and (got.tokens > 1).any()
+
+
+def test_rows_end_at_different_steps(pair):
+  """Else the tests above would not test early ends."""
+  got = ours(pair, t5_pair.prompts(6), **GREEDY)
+  assert len(set(got.lengths[:, 0])) > 1
+  assert got.lengths.min() < LENGTH
+  ends = np.take_along_axis(got.tokens, got.lengths[..., None] - 1, 2)
+  assert (ends == 1).any()
+
+
+def test_all_beams_of_one_step(pair):
+  """One new token: the answers are the likeliest tokens in order."""
+  options = BEAMS | {'num_return_sequences': 4}
+  _, model, params = pair
+  tokens = jnp.asarray(t5_pair.prompts(3))
+  encoded = _encode(model, params, tokens)
+  plan, numbers = split(Options(max_new_tokens=1, **options), 4)
+  got = t5_pair.answers(
+    model, params, encoded, tokens != 0, None, plan, numbers
+  )
+  logits, _ = model.apply(
+    {'params': params},
+    jnp.zeros((3, 1), jnp.int32),
+    encoded,
+    tokens != 0,
+    method='decode',
+  )
+  log_probs = jax.nn.log_softmax(logits[:, 0])
+  values, ids = jax.lax.top_k(log_probs, 4)
+  np.testing.assert_array_equal(got.tokens[..., 0], ids)
+  np.testing.assert_allclose(got.scores, values, atol=1e-5)
+
+
+def test_one_beam_is_greedy(pair):
+  tokens = t5_pair.prompts(4)
+  greedy = ours(pair, tokens, **GREEDY)
+  likeliest = ours(pair, tokens, do_sample=True, top_k=1)
+  np.testing.assert_array_equal(greedy.tokens, likeliest.tokens)
+  nucleus = ours(pair, tokens, do_sample=True, top_k=0, top_p=1e-6)
+  np.testing.assert_array_equal(greedy.tokens, nucleus.tokens)
+
+
+@pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
+def test_log_probs_sum_to_the_score_and_are_teacher_forced(pair, options):
+  tokens = t5_pair.prompts(4)
+  got = ours(pair, tokens, length_penalty=0.7, **options)
+  total = got.log_probs.sum(-1) / got.lengths**0.7
+  np.testing.assert_allclose(got.scores, total, atol=1e-5)
+
+  _, model, params = pair
+  encoded = _encode(model, params, tokens)
+  prompt = jax.jit(loop.prefill, static_argnums=0)(
+    model, params, encoded, tokens != 0
+  )
+  score = jax.jit(loop.log_probs, static_argnums=0)
+  forced = score(model, params, prompt, got.tokens.reshape(-1, LENGTH))
+  place = np.arange(LENGTH) < got.lengths[..., None]
+  forced = np.where(place, forced.reshape(got.tokens.shape), 0)
+  np.testing.assert_allclose(got.log_probs, forced, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [GREEDY, BEAMS, {'do_sample': True, 'top_k': 20}],
+  ids=['greedy', 'beams', 'sampling'],
+)
+def test_alone_as_in_a_batch_and_with_more_room(pair, options):
+  tokens = t5_pair.prompts(5)
+  together = ours(pair, tokens, **options)
+  tokens = np.pad(tokens, ((0, 1), (0, 4)))  # an empty row, longer padding
+  alone = ours(
+    pair, tokens[[3, 5]], rows=jnp.array([3, 9]), room=LENGTH + 3, **options
+  )
+  np.testing.assert_array_equal(alone.tokens[0, :, :LENGTH], together.tokens[3])
+  np.testing.assert_allclose(alone.scores[0], together.scores[3], atol=1e-5)
+
+
+def test_empty_rows_do_not_prolong_the_loop(pair):
+  _, model, params = pair
+  tokens = jnp.asarray(t5_pair.prompts(2)).at[1].set(0)
+  for options in (GREEDY, BEAMS):
+    plan, numbers = split(Options(max_new_tokens=LENGTH, **options), LENGTH)
+    encoded = _encode(model, params, tokens)
+    prompt = loop.prefill(model, params, encoded, tokens != 0)
+    state = loop.begin(model, params, prompt, None, plan, numbers)
+    done = state.open if options is BEAMS else ~state.done
+    assert done.reshape(2, -1).any(1).tolist() == [True, False]
+
+
+WARPED = {
+  'plain': {'top_k': 0},
+  'temperature': {'top_k': 0, 'temperature': 2.5},
+  'top k': {'top_k': 6, 'temperature': 2.0},
+  'nucleus': {'top_k': 0, 'top_p': 0.7, 'temperature': 2.0},
+  'all': {'top_k': 9, 'top_p': 0.8, 'temperature': 3.0},
+}
+
+
+@pytest.mark.parametrize('name', WARPED)
+def test_samples_follow_the_exact_distribution(pair, name):
+  """Chi-square of 8,000 first tokens against transformers' own warpers."""
+  import scipy.stats
+  import torch
+  from transformers.generation import logits_process as warpers
+
+  options = WARPED[name]
+  count = 8000
+  _, model, params = pair
+  tokens = jnp.asarray(t5_pair.prompts(1))
+  encoded = _encode(model, params, tokens)
+  chosen = Options(
+    max_new_tokens=1,
+    do_sample=True,
+    num_return_sequences=count,
+    seed=3,
+    **options,
+  )
+  plan, numbers = split(chosen)
+  keys = loop.row_keys(3, jnp.zeros(1, jnp.uint32))
+  got = t5_pair.answers(
+    model, params, encoded, tokens != 0, keys, plan, numbers
+  )
+  logits, _ = model.apply(
+    {'params': params},
+    jnp.zeros((1, 1), jnp.int32),
+    encoded,
+    tokens != 0,
+    method='decode',
+  )
+  scores = torch.tensor(np.asarray(logits[:, 0]))
+  ids = torch.zeros((1, 1), dtype=torch.long)
+  if 'temperature' in options:
+    warp = warpers.TemperatureLogitsWarper(options['temperature'])
+    scores = warp(ids, scores)
+  if options['top_k']:
+    scores = warpers.TopKLogitsWarper(options['top_k'])(ids, scores)
+  if 'top_p' in options:
+    scores = warpers.TopPLogitsWarper(options['top_p'])(ids, scores)
+  expected = count * scores.softmax(-1).double().numpy()[0]
+  observed = np.bincount(np.ravel(got.tokens), minlength=len(expected))
+  assert not observed[expected == 0].any()
+  likely = expected > 5
+  observed = np.append(observed[likely], observed[~likely].sum())
+  expected = np.append(expected[likely], expected[~likely].sum() + 1e-9)
+  expected *= observed.sum() / expected.sum()
+  assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_sampled_beams_are_drawn_without_replacement(pair):
+  """Each example's beams differ; their first tokens follow the model."""
+  tokens = np.repeat(t5_pair.prompts(1), 6, 0)
+  got = ours(pair, tokens, **(BEAMS | {'do_sample': True, 'temperature': 3.0}))
+  for answers in got.tokens:
+    assert len(np.unique(answers, axis=0)) == 3
+  assert len(np.unique(got.tokens[:, 0], axis=0)) > 1
+
+
+def test_seeds(pair):
+  tokens = t5_pair.prompts(3)
+  options = {'do_sample': True, 'temperature': 3.0}
+  first = ours(pair, tokens, **options).tokens
+  np.testing.assert_array_equal(first, ours(pair, tokens, **options).tokens)
+  assert (first != ours(pair, tokens, seed=1, **options).tokens).any()
+
+
+def test_largest_is_the_first_of_equals():
+  x = np.array([[1.0, 3, 3, 2], [-np.inf, -np.inf, -1, -2], [0, 0, 0, 0]])
+  np.testing.assert_array_equal(largest(jnp.asarray(x)), x.argmax(-1))
+  assert int(largest(jnp.full((1, 4), jnp.nan))[0]) < 4
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'num_beams': 0},
+    {'temperature': 0.0},
+    {'early_stopping': 'often'},
+    {'num_return_sequences': 2},
+    {'num_return_sequences': 3, 'num_beams': 2, 'do_sample': True},
+    {'stop': ('',)},
+    {'top_k': -1},
+  ],
+)
+def test_options_without_a_meaning(options):
+  with pytest.raises(UserError, match=next(iter(options)).split('_')[0]):
+    Options(**options)

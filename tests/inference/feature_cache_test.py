@@ -1,0 +1,321 @@
+"""Features of frozen towers: what is stored, and training that reads them."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import tiny_records
+
+from mmicl_jax import __main__ as cli
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.checkpoints import store as checkpoints
+from mmicl_jax.data import feature_store, images, mic
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference import feature_cache
+from mmicl_jax.models import configs, mmicl
+from mmicl_jax.training import optim
+from mmicl_jax.training.loop import train
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  """Records, and stage 1's MODEL_DIR beside them."""
+  folder = tiny_records.write(tmp_path_factory.mktemp('data'), 5)
+  save(folder, 'model', 0)
+  return folder
+
+
+init = jax.jit(mmicl.init_params, static_argnums=0)
+
+
+def without_dropout(folder):
+  config = tiny_records.config(folder)
+  return dataclasses.replace(
+    config,
+    qformer=dataclasses.replace(config.qformer, dropout_rate=0.0),
+  )
+
+
+def save(folder, name, seed):
+  config = without_dropout(folder)
+  params = init(config, jax.random.key(seed))
+  checkpoints.save_weights(folder / name, params)
+  model_dir.write_config(folder / name, config)
+
+
+def arguments(folder, out, *more):
+  return [
+    *('data', 'cache-features', str(folder / 'train.jsonl')),
+    *('--checkpoint', str(folder / 'model'), '--out', str(out), *more),
+  ]
+
+
+@pytest.fixture(scope='module')
+def store(data):
+  """In float32."""
+  assert cli.main(arguments(data, data / 'cache', '--dtype=float32')) == 0
+  return data / 'cache'
+
+
+def losses(folder, directory, cache, **changes):
+  config = without_dropout(folder)
+  loader = mic.loader(
+    str(folder / 'train.jsonl'),
+    config,
+    str(folder / 'spiece.model'),
+    batch_size=2,
+    inputs_length=48,
+    targets_length=4,
+    max_images=2,
+    feature_cache=cache and str(cache),
+  )
+  seen = []
+  settings = {
+    'model': config,
+    'trainable': 'tune',
+    'train_data': loader,
+    'model_dir': directory,
+    'train_steps': 4,
+    'batch_size': 2,
+    'learning_rate': optim.constant(1e-2),
+    'init_from': folder / 'model',
+    'log_every': 1,
+    'vocabulary': folder / 'spiece.model',
+    'feature_cache': cache,
+    'on_metrics': lambda _, metrics: seen.append(metrics['loss']),
+  }
+  train(**settings | changes)
+  return seen
+
+
+@pytest.fixture(scope='module')
+def uncached(data):
+  return losses(data, data / 'uncached', None)
+
+
+def test_training_is_what_it_is_without(data, store, uncached, tmp_path):
+  found = losses(data, tmp_path, store)
+  assert len(found) == 4 and found[0] != found[-1]
+  np.testing.assert_allclose(found, uncached, rtol=1e-6)
+
+
+def test_bfloat16_rounds_and_no_more(data, uncached, tmp_path):
+  cache = tmp_path / 'cache'
+  assert cli.main(arguments(data, cache)) == 0
+  assert feature_store.FeatureStore(cache).dtype == ml_dtypes.bfloat16
+  found = losses(data, tmp_path / 'model', cache)
+  np.testing.assert_allclose(found, uncached, rtol=2**-8)
+
+
+def test_features_are_the_models(data, store):
+  reader = feature_store.FeatureStore(store)
+  assert len(reader) == 5 and reader.shape == (2, 8)
+  config = model_dir.read_config(data / 'model')
+  params = checkpoints.load_weights(data / 'model')
+  pixels = images.load_image(str(data / '3.png'), config.vit.image_size)
+  expected = mmicl.MMICL(config).apply(
+    {'params': params}, jnp.asarray(pixels)[None, None], method='read_images'
+  )
+  # By content, from wherever it comes; and in worker processes.
+  source = (data / '3.png').read_bytes()
+  for one in (reader, pickle.loads(pickle.dumps(reader))):
+    np.testing.assert_allclose(one.lookup(source), expected[0, 0], rtol=1e-5)
+  with pytest.raises(UserError, match='cache-features on its records too'):
+    reader.lookup(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_second_call_adds_what_is_new(data, tmp_path, capsys):
+  cache = tmp_path / 'cache'
+  records = (data / 'train.jsonl').read_text().splitlines()
+  (data / 'two.jsonl').write_text('\n'.join(records[:2]) + '\n')
+  short = arguments(data, cache, '--json')
+  short[2] = str(data / 'two.jsonl')
+  assert cli.main(short) == 0
+  assert '"images": 2, "added": 2' in capsys.readouterr().out
+  assert cli.main(arguments(data, cache)) == 0
+  assert '5 images, 3 of them new' in capsys.readouterr().out
+  assert cli.main(arguments(data, cache)) == 0
+  assert '5 images, 0 of them new' in capsys.readouterr().out
+  assert len(feature_store.shards(cache)) == 2
+
+
+def test_other_weights_are_refused(data, store, tmp_path, capsys):
+  save(data, 'other', 1)
+  with pytest.raises(UserError, match='those of another model'):
+    losses(data, tmp_path / 'run', store, init_from=data / 'other')
+  other = arguments(data, store, '--dtype=float32')
+  other[4] = str(data / 'other')
+  assert cli.main(other) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'the features of another model: choose another folder' in line
+
+
+def test_weights_in_bfloat16_are_the_same_weights(data, store, tmp_path):
+  found = losses(data, tmp_path, store, frozen_dtype='bfloat16', train_steps=1)
+  assert len(found) == 1
+
+
+def test_stage_1_trains_what_the_features_stand_for(data, store, tmp_path):
+  with pytest.raises(UserError, match='this stage trains qformer'):
+    losses(data, tmp_path, store, trainable='pretrain')
+
+
+def test_text_for_the_qformer_is_refused(data, store):
+  with pytest.raises(UserError, match='without text'):
+    mic.loader(
+      str(data / 'train.jsonl'),
+      configs.TINY,
+      'spiece.model',
+      2,
+      feature_cache=str(store),
+      qformer_vocabulary='vocab.txt',
+    )
+
+
+def test_a_torn_shard_is_named(data, tmp_path):
+  cache = tmp_path / 'cache'
+  assert cli.main(arguments(data, cache)) == 0
+  (path,) = feature_store.shards(cache)
+  path.write_bytes(path.read_bytes()[:-9])
+  with pytest.raises(UserError, match='features-00000.npy is damaged'):
+    feature_store.FeatureStore(cache)
+  path.unlink()
+  assert cli.main(arguments(data, cache)) == 0
+  assert len(feature_store.FeatureStore(cache)) == 5
+  with pytest.raises(UserError, match='holds no features'):
+    feature_store.FeatureStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'more, match',
+  [
+    (['--batch_size', '0'], '--batch_size (0) must be at least 1'),
+    (['--out', ''], "--out ('') name a folder"),
+    (['--checkpoint', 'nowhere'], 'there is no checkpoint'),
+  ],
+)
+def test_wrong_arguments_write_nothing(data, tmp_path, capsys, more, match):
+  assert cli.main([*arguments(data, tmp_path / 'cache'), *more]) == 2
+  assert match in capsys.readouterr().err.splitlines()[-1]
+  assert not (tmp_path / 'cache').exists()
+
+
+def test_the_record_of_a_bad_image_is_named(data, tmp_path):
+  line = json.loads((data / 'train.jsonl').read_text('utf-8').splitlines()[0])
+  line['input_image'] = ['data:image/png;base64,AAAA']
+  (tmp_path / 'bad.jsonl').write_text('\n' + json.dumps(line))
+  with pytest.raises(UserError, match=r'bad.jsonl:2: base64 image: not an'):
+    feature_cache.write(
+      [str(tmp_path / 'bad.jsonl')], str(data / 'model'), tmp_path / 'cache'
+    )
+
+
+@pytest.fixture
+def small(tmp_path):
+  """A store of two images' features and what it holds."""
+  index = {'fingerprint': 'a', 'queries': 2, 'width': 8, 'dtype': 'bfloat16'}
+  rows = np.arange(32, dtype=ml_dtypes.bfloat16).reshape(2, 2, 8)
+  images = [np.full((2, 2, 3), i, np.uint8) for i in range(2)]
+  feature_store.write_index(tmp_path / 'a', index)
+  keys = [feature_store.key_of(image) for image in images]
+  feature_store.write_shard(tmp_path / 'a', keys, rows)
+  return tmp_path / 'a', images, rows
+
+
+@pytest.mark.parametrize('keys', [False, True])
+def test_a_flipped_byte_is_found_wherever_it_is(small, keys):
+  folder, images, rows = small
+  path = folder / f'features-00000{".keys" if keys else ""}.npy'
+  whole = path.read_bytes()
+  for place in range(len(whole)):
+    torn = bytearray(whole)
+    torn[place] ^= 1 << place % 8
+    path.write_bytes(torn)
+    with contextlib.suppress(UserError):
+      found = feature_store.FeatureStore(folder)
+      for image, row in zip(images, rows, strict=True):
+        np.testing.assert_array_equal(found.lookup(image), row)
+
+
+def test_the_shard_of_a_damaged_row_is_named(small):
+  folder, images, rows = small
+  path = folder / 'features-00000.npy'
+  whole = bytearray(path.read_bytes())
+  whole[-1] ^= 1
+  path.write_bytes(whole)
+  found = feature_store.FeatureStore(folder)
+  np.testing.assert_array_equal(found.lookup(images[0]), rows[0])
+  with pytest.raises(UserError, match='00000.npy is damaged .row 1 has other'):
+    found.lookup(images[1])
+
+
+@pytest.mark.parametrize('text', ['', '[]', 'null', '{"queries": 2}', None])
+def test_an_index_that_says_nothing(small, text):
+  folder, _, _ = small
+  index = feature_store.read_index(folder)
+  if text is None:
+    (folder / 'index.json').unlink()
+  else:
+    (folder / 'index.json').write_text(text)
+  match = 'does not say whose' if text is not None else 'holds no features'
+  with pytest.raises(UserError, match=match):
+    feature_store.FeatureStore(folder)
+  # Whoever writes must not declare the shards that are there its own.
+  with pytest.raises(UserError, match='index.json .* delete the folder'):
+    feature_store.write_index(folder, index)
+
+
+def test_a_dtype_that_no_store_has(small):
+  folder, _, _ = small
+  index = feature_store.read_index(folder) | {'dtype': 'int8'}
+  (folder / 'index.json').write_text(json.dumps(index))
+  with pytest.raises(UserError, match="index.json .*the dtype 'int8'"):
+    feature_store.FeatureStore(folder)
+
+
+def test_a_folder_that_cannot_be_made(small, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='could not be written .*another folder'):
+    feature_store.write_index(
+      tmp_path / 'file', feature_store.read_index(small[0])
+    )
+
+
+def test_a_full_disk_leaves_the_shards_before(data, tmp_path, monkeypatch):
+  cache = tmp_path / 'cache'
+  assert cli.main(arguments(data, cache)) == 0
+  before = sorted(path.name for path in cache.iterdir())
+
+  def full(file, array):
+    file.write(b'some')
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(np, 'save', full)
+  rows = np.zeros((1, 2, 8), ml_dtypes.bfloat16)
+  with pytest.raises(UserError, match='No space left on device'):
+    feature_store.write_shard(cache, [b'k'], rows)
+  assert sorted(path.name for path in cache.iterdir()) == before
+
+
+def test_the_fingerprint_is_of_what_matters(data):
+  config = without_dropout(data)
+  params = init(config, jax.random.key(0))
+  first = feature_cache.fingerprint(config, params)
+  wetter = dataclasses.replace(
+    config, qformer=dataclasses.replace(config.qformer, dropout_rate=0.5)
+  )
+  projector = {'kernel': params['projector']['kernel'] + 1}
+  assert first == feature_cache.fingerprint(
+    wetter, params | {'projector': projector}
+  )
+  queries = params['query_tokens'] * 1.5
+  assert first != feature_cache.fingerprint(
+    config, params | {'query_tokens': queries}
+  )

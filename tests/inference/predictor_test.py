@@ -1,0 +1,207 @@
+"""What `mmicl_jax.load` returns: text and images in, answers out."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_dir
+
+import mmicl_jax as mmicl
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.inference import engine
+
+IMAGES = [np.full((20, 30, 3), 40 * i, np.uint8) for i in range(4)]
+TURN = mmicl.Turn('is image {0} a dog? {image}', IMAGES[:1])
+SHOT = mmicl.Turn('is image {0} a dog? {image}', IMAGES[1:2], 'yes')
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  path = tmp_path_factory.mktemp('model')
+  tiny_dir.make(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def model(directory):
+  return mmicl.load(directory, batch_size=4)
+
+
+def test_answers(model):
+  text = mmicl.Turn('what is it?')
+  answers = model.generate([TURN, text, 'what is it?'], max_new_tokens=5)
+  for answer in answers:
+    assert answer.text == model.tokenizer.decode(answer.tokens)
+    assert len(answer.tokens) == len(answer.log_probs) <= 5
+    mean = sum(answer.log_probs) / len(answer.tokens)
+    assert answer.score == pytest.approx(mean, abs=1e-5)
+  assert answers[1].tokens == answers[2].tokens
+  assert answers[0].others == ()
+
+
+def test_several_answers_are_in_order(model):
+  [answer] = model.generate(
+    [TURN], num_beams=3, num_return_sequences=3, max_new_tokens=5
+  )
+  scores = [answer.score, *(other.score for other in answer.others)]
+  assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+
+
+def test_shots_are_part_of_the_prompt(model):
+  example = mmicl.assemble(TURN, [SHOT])
+  prompt = model.prompt(TURN, [SHOT])
+  own = model.prompt(example)
+  np.testing.assert_array_equal(prompt.tokens, own.tokens)
+  assert prompt.image_keys == own.image_keys and len(prompt.images) == 2
+  assert prompt.tokens[-1] == model.tokenizer.eos_id
+  queries = (prompt.tokens == model.config.image_token).sum()
+  assert queries == 2 * model.config.qformer.num_queries
+  with pytest.raises(mmicl.UserError, match='Example'):
+    model.prompt(example, [SHOT])
+
+
+def test_scores_are_those_of_the_logits(model):
+  candidates = ['yes', 'no', 'a red dog']
+  scores = model.score([TURN, 'what is it?'], candidates)
+  assert scores.shape == (2, 3)
+  tokens = model.tokenizer.encode('a red dog') + [1]
+  prompt = model.prompt(TURN)
+  batch = {
+    'encoder_input_tokens': jnp.asarray(prompt.tokens)[None],
+    'encoder_images': jnp.asarray(np.stack(prompt.images))[None],
+    'decoder_input_tokens': jnp.asarray([[0, *tokens[:-1]]]),
+  }
+  log_probs = jax.nn.log_softmax(model.logits(batch))[0]
+  want = log_probs[jnp.arange(len(tokens)), jnp.asarray(tokens)]
+  assert scores[0, 2] == pytest.approx(float(want.sum()), abs=1e-4)
+  means = model.score([TURN], candidates, reduce='mean')
+  assert means[0, 2] == pytest.approx(float(want.mean()), abs=1e-5)
+
+
+def test_each_query_may_have_its_own_candidates(model):
+  lists = [['yes', 'no', 'a red dog'], ['no']]
+  scores = model.score([TURN, 'what is it?'], lists)
+  assert np.isneginf(scores[1, 1:]).all() and np.isfinite(scores[0]).all()
+  same = model.score([TURN, 'what is it?'], lists[0])
+  np.testing.assert_allclose(scores[1, 0], same[1, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('candidates', 'words'),
+  [('yes', 'list of texts'), ([], 'list of texts'), ([['a'], ['b']], '2 lists')]
+  + [([[]], 'no candidates')],
+)
+def test_wrong_candidates(model, candidates, words):
+  with pytest.raises(mmicl.UserError, match=words):
+    model.score([TURN], candidates)
+
+
+def test_arrays_without_a_vocabulary(directory, model, tmp_path):
+  shutil.copytree(directory, tmp_path / 'm')
+  (tmp_path / 'm' / model_dir.VOCABULARY).unlink()
+  bare = mmicl.load(tmp_path / 'm' / 'checkpoint_7')
+  with pytest.raises(mmicl.UserError, match='no spiece.model'):
+    bare.generate([TURN])
+  prompt = model.prompt(TURN)
+  batch = {
+    'encoder_input_tokens': prompt.tokens[None],
+    'encoder_images': np.stack(prompt.images)[None],
+  }
+  tokens, scores = bare.decode(batch, num_beams=3, max_new_tokens=5)
+  assert tokens.shape == (1, 3, 5) and scores.shape == (1, 3)
+  [answer] = model.generate([TURN], num_beams=3, max_new_tokens=5)
+  assert tuple(tokens[0, 0, : len(answer.tokens)]) == answer.tokens
+  assert scores[0, 0] == pytest.approx(answer.score, abs=1e-5)
+
+
+def test_stop_strings_end_the_answer(model):
+  [free] = model.generate(['what is it?'], max_new_tokens=9, min_new_tokens=9)
+  texts = [model.tokenizer.decode(free.tokens[: i + 1]) for i in range(9)]
+  stop = next(t for t in texts if t.strip())[-1]
+  first = next(i for i, t in enumerate(texts) if stop in t)
+  [answer] = model.generate(
+    ['what is it?'], max_new_tokens=9, min_new_tokens=9, stop=[stop]
+  )
+  assert answer.tokens == free.tokens[: first + 1]
+  assert answer.text.endswith(stop)
+
+
+def test_stream(model):
+  pieces = list(model.stream(TURN, max_new_tokens=9))
+  assert pieces[-1] == model.generate([TURN], max_new_tokens=9)[0].text
+  with pytest.raises(mmicl.UserError, match='num_beams'):
+    next(model.stream(TURN, num_beams=2))
+
+
+def test_another_vocabulary_is_refused(directory, tmp_path):
+  shutil.copytree(directory, tmp_path / 'm')
+  from mmicl_jax.tokenizer import train_sentencepiece
+
+  other = tmp_path / 'm' / model_dir.VOCABULARY
+  train_sentencepiece(['few letters'], other, 40)
+  with pytest.raises(mmicl.UserError, match='image token'):
+    mmicl.load(tmp_path / 'm')
+
+
+def test_missing_files(directory, tmp_path):
+  with pytest.raises(mmicl.UserError, match='does not exist'):
+    mmicl.load(tmp_path / 'none')
+  with pytest.raises(mmicl.UserError, match='no checkpoint_'):
+    mmicl.load(tmp_path)
+  (tmp_path / 'checkpoint_7').mkdir()
+  with pytest.raises(mmicl.UserError, match='model.json'):
+    mmicl.load(tmp_path)
+
+
+def test_the_text_of_the_qformer(tmp_path):
+  """Off by default; on, other words give the same image other tokens."""
+  config = tiny_dir.make(tmp_path, instruction=True)
+  turns = [TURN, mmicl.Turn('a cat? {0} {image}', IMAGES[:1])]
+  plain = mmicl.load(tmp_path)
+  first, second = [plain.prompt(turn) for turn in turns]
+  assert first.instruction is None and first.image_keys == second.image_keys
+  with pytest.raises(mmicl.UserError, match='qformer_vocab.txt is missing'):
+    mmicl.load(tmp_path, qformer_text=True)
+  words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'dog', 'cat', 'a', '?']
+  file = tmp_path / model_dir.QFORMER_VOCABULARY
+  file.write_text('\n'.join(words))
+  model = mmicl.load(tmp_path / 'checkpoint_7', qformer_text=True)
+  prompts = [model.prompt(turn) for turn in turns]
+  for prompt, word in zip(prompts, ('dog', 'cat'), strict=True):
+    assert prompt.instruction[0] == words.index('[CLS]')
+    assert words.index(word) in prompt.instruction
+  # Whatever the text's length, warming up has compiled it.
+  longest = config.qformer.max_positions
+  model.engine.warm_up(Options(max_new_tokens=2), 16, None, longest)
+  before = engine._embed._cache_size()
+  a, b = [model.engine.embed_images([p])[p.image_keys[0]] for p in prompts]
+  assert engine._embed._cache_size() == before
+  [c] = plain.engine.embed_images([first]).values()
+  assert np.abs(a - b).max() > 1e-3 and np.abs(a - c).max() > 1e-3
+  few = [*words, *(f'w{i}' for i in range(config.qformer.vocab_size))]
+  file.write_text('\n'.join(few))
+  with pytest.raises(mmicl.UserError, match='leave out qformer_text'):
+    mmicl.load(tmp_path, qformer_text=True)
+
+
+def test_a_blip2_qformer_reads_no_text(directory):
+  with pytest.raises(mmicl.UserError, match='reads no text'):
+    mmicl.load(directory, qformer_text=True)
+
+
+def test_warm_up_is_by_default_for_the_longest_prompt(model, monkeypatch):
+  asked = []
+
+  def warm_up(*args):
+    asked.append(args)
+    return len(asked)
+
+  monkeypatch.setattr(model.engine, 'warm_up', warm_up)
+  model.warm_up(num_beams=2, stop=['.'])
+  model.warm_up(longest=16)
+  [(options, longest, stops, words), (_, given, none, _)] = asked
+  assert (options.num_beams, longest, given, words) == (2, 1024, 16, 0)
+  assert stops is not None and none is None

@@ -1,0 +1,42 @@
+"""What TensorBoard shows of a batch is what the model is shown."""
+
+import io
+
+import numpy as np
+import pytest
+import tiny_records
+from PIL import Image
+
+from mmicl_jax.data import mic
+from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.training.preview import GAP, samples
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return tiny_records.write(tmp_path_factory.mktemp('records'), 3)
+
+
+def test_texts_and_images_of_the_first_rows(data):
+  path = str(data / 'spiece.model')
+  loader = mic.loader(
+    str(data / 'train.jsonl'),
+    tiny_records.config(data),
+    path,
+    3,
+    inputs_length=64,
+    targets_length=8,
+    max_images=2,
+    shuffle=False,
+  )
+  batch, _ = next(iter(loader))
+  batch['encoder_images'][1, 1] = 7  # a second image
+  batch['encoder_images'][2] = 0  # none
+  (text, png), (_, two), (_, none) = samples(batch, Tokenizer(path))
+  assert text.startswith('image 0 is<image0>图 . What colour is image 0?')
+  assert text.endswith('**red</s>**')
+  pixels = np.asarray(Image.open(io.BytesIO(png)))
+  np.testing.assert_array_equal(pixels, batch['encoder_images'][0, 0])
+  assert Image.open(io.BytesIO(two)).size == (14 + GAP + 14, 14)
+  assert none is None
+  assert len(samples(batch, Tokenizer(path), 1)) == 1

@@ -1,0 +1,254 @@
+"""The losses of a mesh are those of one device: in one process and in two."""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import small_run
+import tiny_records
+import virtual_devices
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs, partitioning
+from mmicl_jax.runtime import hosts as multihost
+from mmicl_jax.training import optim, stages
+from mmicl_jax.training import state as training_state
+
+STEPS = 20
+# Four heads, so that a tensor axis of 4 splits them.
+SMALL = configs.with_execution(small_run.CONFIG, remat='full')
+CONFIG = dataclasses.replace(
+  SMALL, t5=dataclasses.replace(SMALL.t5, num_heads=4, mlp_dim=16)
+)
+
+
+def losses(mesh, steps=STEPS):
+  schedule = optim.constant(1e-3)
+  chain = optim.adamw(schedule)
+  layout = training_state.Layout.of(CONFIG, 'tune', chain, mesh)
+  state, frozen = layout.random(jax.random.PRNGKey(0))
+  step = training_state.compiled_step(
+    layout,
+    apply=training_state.apply_fn(CONFIG, mesh),
+    optimizer=chain,
+    learning_rate=schedule,
+    rng=None,
+    num_microbatches=2,
+  )
+  data, seen = iter(small_run.Data(16, CONFIG)), []
+  for _ in range(steps):
+    batch = training_state.to_device(next(data)[0], mesh)
+    given = state
+    state, metrics = step(state, frozen, batch)
+    # The state's memory is used again; the frozen half is kept.
+    assert all(x.is_deleted() for x in jax.tree.leaves(given))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(frozen))
+    seen.append(float(metrics['loss']))
+  return seen, state
+
+
+@pytest.mark.devices(8)
+def test_every_mesh_trains_as_one_device_does():
+  one, _ = losses(partitioning.make_mesh(1, 1, 1, jax.devices()[:1]))
+  for shape in ((8, 1, 1), (2, 2, 2), (1, 2, 4)):
+    eight, state = losses(partitioning.make_mesh(*shape))
+    np.testing.assert_allclose(eight, one, rtol=1e-5, err_msg=str(shape))
+    # Parameters and moments lie in pieces, alike.
+    weight, moment = (
+      tree['t5']['decoder']['layers']['cross_attention']['query']['kernel']
+      for tree in (state.params, state.opt_state[1][0].mu)
+    )
+    assert weight.sharding == moment.sharding
+    shard = weight.addressable_shards[0].data
+    assert shard.size * shape[1] * shape[2] == weight.size
+    assert stages.split(state.params, 'tune')[1] == {}
+
+
+def command(data, name, steps, *more):
+  """`mmicl train` on the records in `data`, losses to name.jsonl."""
+  config = tiny_records.config(data)
+  bindings = {
+    'MODEL_DIR': repr(str(data / name)),
+    'DATA': repr(str(data / 'train.jsonl')),
+    'VOCABULARY': repr(str(data / 'spiece.model')),
+    'TRAIN_STEPS': steps,
+    'BATCH_SIZE': 8,
+    'INPUTS_LENGTH': 48,
+    'TARGETS_LENGTH': 8,
+    'MAX_IMAGES': 1,
+    'LOG_EVERY': 1,
+    'TENSORBOARD': False,
+    'presets.model.image_token': config.image_token,
+    'presets.model.vocab_size': config.t5.vocab_size,
+    'presets.model.dropout_rate': 0.0,
+    'loss_file.writer.path': repr(str(data / f'{name}.jsonl')),
+  }
+  files = ['models/tiny', 'stages/tune', 'meshes/cpu', 'runs/train']
+  return [
+    *(sys.executable, '-m', 'mmicl_jax', 'train'),
+    *(f'--gin_file={file}.gin' for file in files),
+    f'--gin_file={data / "losses.gin"}',
+    *(f'--gin.{key}={value}' for key, value in bindings.items()),
+    *more,
+  ]
+
+
+def environment(devices):
+  return os.environ | {
+    'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+    'XLA_FLAGS': virtual_devices.xla_flags(devices),
+  }
+
+
+def start(data, name, steps, hosts, devices, *more):
+  """The processes of a run."""
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    port = s.getsockname()[1]
+  flags = [
+    f'--coordinator_address=localhost:{port}',
+    f'--process_count={hosts}',
+  ]
+  runs = []
+  for i in range(hosts):
+    joined = [*flags, f'--process_index={i}'] if hosts > 1 else []
+    runs.append(
+      subprocess.Popen(
+        command(data, name, steps, *joined, *more),
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
+    )
+  return runs
+
+
+def end(runs, timeout=600):
+  """Exit codes and what the hosts said."""
+  try:
+    said = [run.communicate(timeout=timeout)[0] for run in runs]
+  finally:
+    for run in runs:
+      run.kill()
+  return [run.returncode for run in runs], said
+
+
+def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
+  return end(start(data, name, steps, hosts, devices, *more), timeout)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tiny_records.write(tmp_path_factory.mktemp('data'), 5)
+  (folder / 'losses.gin').write_text(
+    'from __gin__ import dynamic_registration\n'
+    'import loss_file\n'
+    'from mmicl_jax import train\n'
+    'train.train.on_metrics = @loss_file.writer()\n'
+  )
+  return folder
+
+
+def read(data, name):
+  lines = (data / f'{name}.jsonl').read_text().splitlines()
+  return {step: loss for step, loss in map(json.loads, lines)}
+
+
+def test_two_processes_train_as_one_device_does(data):
+  """And go on from each other's checkpoints, on what all of them see."""
+  codes, said = train(data, 'one', STEPS)
+  assert codes == [0], said
+  mesh = '--gin.partitioning.make_mesh.'
+  shape = [f'{mesh}data=1', f'{mesh}fsdp=4', f'{mesh}tensor=2']
+  codes, said = train(data, 'two', STEPS - 4, 2, 4, *shape)
+  assert codes == [0, 0], said
+  codes, said = train(data, 'two', STEPS, 2, 4, *shape)
+  assert codes == [0, 0], said
+  assert f'resuming at step {STEPS - 4}' in said[0]
+  one, two = read(data, 'one'), read(data, 'two')
+  assert list(two) == list(range(1, STEPS + 1))
+  np.testing.assert_allclose(
+    [*two.values()], [*one.values()], rtol=1e-5, atol=0
+  )
+
+
+def test_an_error_of_one_process_ends_both(data):
+  """At once, though the other waits for its gradients."""
+  records = (data / 'train.jsonl').read_text().splitlines()
+  broken = json.loads(records[3]) | {'input_image': ['absent.png']}
+  records[3] = json.dumps(broken)
+  (data / 'broken.jsonl').write_text('\n'.join(records) + '\n')
+  path = repr(str(data / 'broken.jsonl'))
+  more = [f'--gin.DATA={path}', '--gin.SHUFFLE=False', '--gin.BATCH_SIZE=2']
+  codes, said = train(data, 'broken', 50, 2, 1, *more, timeout=150)
+  assert codes[0] not in (0, 2) and codes[1] == 2, said
+  assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
+
+
+def test_sigterm_of_one_process_saves_once_and_ends_both(data):
+  """Though they evaluate now and then, where they notice it too."""
+  path = repr(str(data / 'train.jsonl'))
+  more = [f'--gin.EVAL_DATA={path}', '--gin.EVAL_EVERY=2']
+  runs = start(data, 'stopped', 10**6, 2, 1, *more)
+  losses = data / 'stopped.jsonl'
+  while not losses.exists() and all(run.poll() is None for run in runs):
+    time.sleep(0.1)
+  runs[1].send_signal(signal.SIGTERM)
+  codes, said = end(runs, 150)
+  assert codes == [0, 0], said
+  saved = f'saved at step {max(read(data, "stopped"))}\n'
+  assert saved in said[0] and 'SIGTERM: saved' not in said[1]
+
+
+@pytest.mark.skipif(
+  (os.cpu_count() or 1) < 4, reason='four processes need four cores'
+)
+def test_four_processes_two_and_two_read_the_same_rows(data):
+  codes, said = train(data, 'single', 6)
+  assert codes == [0], said
+  mesh = '--gin.partitioning.make_mesh.'
+  shape = [f'{mesh}data=1', f'{mesh}fsdp=2', f'{mesh}tensor=4']
+  codes, said = train(data, 'four', 6, 4, 2, *shape)
+  assert codes == [0] * 4, said
+  one, four = read(data, 'single'), read(data, 'four')
+  np.testing.assert_allclose([*four.values()], [*one.values()], rtol=1e-5)
+
+
+def test_processes_share_rows_where_the_mesh_says_so():
+  # Four devices in two processes: rows apart, or the same rows.
+  assert multihost.share([[0], [0], [1], [1]], 1) == (1, 2)
+  assert multihost.share([[0, 1], [0, 1]], 1) == (0, 1)
+  # Four processes in a square: two and two share.
+  square = [[0, 1], [0, 1], [2, 3], [2, 3]]
+  assert [multihost.share(square, i) for i in range(4)] == [
+    *((0, 2), (0, 2)),
+    *((1, 2), (1, 2)),
+  ]
+  with pytest.raises(UserError, match='parts of the same rows'):
+    multihost.share([[0, 0], [0, 1], [1, 1]], 0)
+
+
+@pytest.mark.parametrize(
+  'flags, match',
+  [
+    ({'process_count': 2}, 'belong together'),
+    ({'coordinator_address': 'a:1', 'process_count': 2, 'process_index': 2},)
+    + ('number the processes from 0',),
+  ],
+)
+def test_flags_that_do_not_fit(flags, match):
+  parser = argparse.ArgumentParser()
+  multihost.add_arguments(parser)
+  args = parser.parse_args([f'--{name}={x}' for name, x in flags.items()])
+  with pytest.raises(UserError, match=match):
+    multihost.start(args)
