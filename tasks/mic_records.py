@@ -28,8 +28,8 @@ def register() -> str:
       f'set {VARIABLE} to the gin files of a model and of your data, with a '
       'comma between them'
     )
-  gin_files.parse([RUN, *files])  # what is the user's wins
-  return gin_files.call(seqio_data.mic_records)
+  gin_files.parse_gin([RUN, *files])  # what is the user's wins
+  return gin_files.call_configured(seqio_data.mic_records)
 
 
 register()

@@ -64,7 +64,7 @@ def live(folder: str, name: str, steps: int, pause: float) -> None:
   sys.stderr = open(f'{folder}/{name}.log', 'a')  # its progress, not ours
   data = Path(folder)
   config = tiny_records.config(data)
-  loader = mic.loader(
+  loader = mic.record_loader(
     str(data / 'train.jsonl'),
     config,
     str(data / 'spiece.model'),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmicl_jax.bench.sides import Asked, Sides, save_random, spread
-from mmicl_jax.bench.workers import Case, Ours, Theirs
+from mmicl_jax.bench.workers import AnswerCase, OurAnswers, TheirAnswers
 from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 
@@ -33,7 +33,7 @@ def cases(
   batches: Sequence[int],
   beams: Sequence[int],
   new_tokens: int,
-) -> list[Case]:
+) -> list[AnswerCase]:
   """All combinations; raises UserError for an unknown kind."""
   found = []
   for kind in kinds:
@@ -41,21 +41,21 @@ def cases(
       raise UserError(f'--kinds has {kind!r}: use {",".join(KINDS)}.')
     for count in images:
       if kind == 'encode':
-        found.append(Case(kind, count))
+        found.append(AnswerCase(kind, count))
       elif kind == 'questions':
-        found.append(Case(kind, count, 6, new_tokens=8))
+        found.append(AnswerCase(kind, count, 6, new_tokens=8))
       else:
         found += [
-          Case(kind, count, batch, beam, new_tokens=new_tokens)
+          AnswerCase(kind, count, batch, beam, new_tokens=new_tokens)
           for batch in batches
           for beam in beams
         ]
   return found
 
 
-def run(
+def run_answers(
   size: str,
-  chosen: Sequence[Case],
+  chosen: Sequence[AnswerCase],
   dtypes: Sequence[str],
   threads: int,
   rounds: int,
@@ -64,17 +64,17 @@ def run(
 
   dtypes: of both sides, then others that transformers runs in as well.
   """
-  sides = {'ours': (Ours, dtypes[0]), 'theirs': (Theirs, dtypes[0])}
-  sides |= {f'theirs_{dtype}': (Theirs, dtype) for dtype in dtypes[1:]}
+  sides = {'ours': (OurAnswers, dtypes[0]), 'theirs': (TheirAnswers, dtypes[0])}
+  sides |= {f'theirs_{dtype}': (TheirAnswers, dtype) for dtype in dtypes[1:]}
   with tempfile.TemporaryDirectory() as directory:
     save_random(PRESETS[size], directory)
     with Sides(sides, directory, threads) as workers:
       for case in chosen:
-        yield measure(size, case, workers, rounds)
+        yield measure_answers(size, case, workers, rounds)
 
 
-def measure(
-  size: str, case: Case, workers: Asked, rounds: int
+def measure_answers(
+  size: str, case: AnswerCase, workers: Asked, rounds: int
 ) -> dict[str, Any]:
   """Seconds of every side, taking turns after a first run that is not timed."""
   outputs = {name: workers.ask(name, case)[1] for name in workers.names}
@@ -106,7 +106,7 @@ def measure(
   }
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def answers_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table: seconds are median (least to most).
 
   Ratios are theirs / ours: of medians, of minima, and of minima to their

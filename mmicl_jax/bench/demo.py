@@ -21,12 +21,17 @@ from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import optim
-from mmicl_jax.training.state import Layout, apply_fn, compiled_step, to_device
+from mmicl_jax.training.state import (
+  RunLayout,
+  apply_fn,
+  compiled_step,
+  to_device,
+)
 
 STEPS = 20  # of a round
 
 
-def measure(rounds: int = 5) -> list[dict[str, Any]]:
+def measure_demo(rounds: int = 5) -> list[dict[str, Any]]:
   """Rows of both stages (examples/s), generation (tokens/s) and peak memory.
 
   Random weights; data loading is not in the steps' time, as it runs ahead.
@@ -62,7 +67,7 @@ def _stage(
   mesh = partitioning.make_mesh()
   rate = optim.constant(phase.learning_rate)
   chain = optim.adamw(rate)
-  layout = Layout.of(model, phase.profile, chain, mesh)
+  layout = RunLayout.of(model, phase.profile, chain, mesh)
   state, frozen = layout.random(jax.random.key(0))
   step = compiled_step(
     layout,
@@ -87,7 +92,7 @@ def _generation(
   model: MMICLConfig, tokenizer: Tokenizer, folder: Path, rounds: int
 ) -> list[float]:
   mesh = partitioning.make_mesh()
-  layout = Layout.of(model, 'all', optim.adamw(optim.constant(1.0)), mesh)
+  layout = RunLayout.of(model, 'all', optim.adamw(optim.constant(1.0)), mesh)
   state, _ = layout.random(jax.random.key(0))
   model_dir.write_config(folder, model)
   store.save_weights(folder, state.params)

@@ -12,7 +12,7 @@ from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.load import load
 from mmicl_jax.inference.predictor import Predictor
-from mmicl_jax.inference.requests import Prompt, bucket
+from mmicl_jax.inference.requests import Request, bucket
 
 VARIANTS: dict[str, dict[str, Any]] = {
   'float32': {'dtype': 'float32'},
@@ -22,7 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(
+def measure_quality(
   checkpoint: str, path: str, limit: int = 64, max_new_tokens: int = 16
 ) -> list[dict[str, Any]]:
   """Each way to hold the weights against float32, on records of a file.
@@ -31,7 +31,7 @@ def measure(
   tokens at equal places; logit_error: root mean square of the difference of
   logits on float32's answers, as a share of the logits' own.
   """
-  found = list(islice(records.read(path, need_answer=False), limit))
+  found = list(islice(records.read_records(path, need_answer=False), limit))
   if not found:
     raise UserError(f'{path} has no records: name a file of questions.')
   options = Options(max_new_tokens=max_new_tokens)
@@ -59,7 +59,7 @@ def measure(
   return results
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def quality_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table, a line for each way to hold the weights."""
   head = 'weights | MB | same answers | same tokens | error of logits'
   text = [head, ' | '.join(['---'] * 5)]
@@ -73,7 +73,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def _logits(
   model: Predictor,
-  prompts: Sequence[Prompt],
+  prompts: Sequence[Request],
   answers: Sequence[Sequence[int]],
 ) -> list[np.ndarray]:
   """Logits U V at the places of each answer, in batches of one shape."""

@@ -25,7 +25,7 @@ RATE, DECAY, CLIP = 1e-4, 5e-4, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class StepCase:
   """A batch: each example has so many images and tokens."""
 
   images: int
@@ -56,7 +56,7 @@ class Case:
     }
 
 
-class Ours:
+class OurSteps:
   """The step that `mmicl train` compiles; each run takes one."""
 
   cached = False
@@ -68,7 +68,7 @@ class Ours:
     from mmicl_jax.models import configs, mmicl, partitioning
     from mmicl_jax.training import optim, stages
     from mmicl_jax.training.state import (
-      Layout,
+      RunLayout,
       apply_fn,
       compiled_step,
       shardings_of,
@@ -87,9 +87,9 @@ class Ours:
     self._mesh = partitioning.make_mesh()
     rate = optim.constant(RATE)
     chain = optim.adamw(rate, weight_decay=DECAY, clip=CLIP)
-    layout = Layout.of(self.config, 'tune', chain, self._mesh, dtype)
+    layout = RunLayout.of(self.config, 'tune', chain, self._mesh, dtype)
     trainable, self._frozen = jax.device_put(
-      stages.split(params, 'tune'),
+      stages.split_params(params, 'tune'),
       shardings_of((layout.state.params, layout.frozen)),
     )
     self._frozen = jax.tree.map(lambda x: x.astype(dtype), self._frozen)
@@ -105,9 +105,9 @@ class Ours:
       learning_rate=rate,
       rng=None,
     )
-    self._batches: dict[Case, Any] = {}
+    self._batches: dict[StepCase, Any] = {}
 
-  def run(self, case: Case) -> np.ndarray:
+  def run(self, case: StepCase) -> np.ndarray:
     """The loss before the step."""
     if case not in self._batches:
       self._batches[case] = self._batch(case)
@@ -116,7 +116,7 @@ class Ours:
     )
     return np.asarray(metrics['loss'])
 
-  def _batch(self, case: Case) -> Any:
+  def _batch(self, case: StepCase) -> Any:
     from mmicl_jax.inference.feature_cache import embedder
     from mmicl_jax.training.state import to_device
 
@@ -126,7 +126,7 @@ class Ours:
       flat = pixels.reshape(-1, *pixels.shape[2:])
       from mmicl_jax.training import stages
 
-      params = stages.merge(self._state.params, self._frozen)
+      params = stages.merge_params(self._state.params, self._frozen)
       features = embedder(self.config, params)(flat, len(flat))
       batch['encoder_features'] = features.reshape(
         *pixels.shape[:2], *features.shape[1:]
@@ -134,7 +134,7 @@ class Ours:
     return to_device(batch, self._mesh)
 
 
-class Theirs:
+class TheirSteps:
   """transformers' BLIP-2 with several images in a prompt, and torch's AdamW."""
 
   def __init__(self, directory: str, dtype: str, threads: int):
@@ -150,9 +150,9 @@ class Theirs:
     self._optimizer = torch.optim.AdamW(
       self._trained, lr=RATE, weight_decay=DECAY
     )
-    self._batches: dict[Case, Any] = {}
+    self._batches: dict[StepCase, Any] = {}
 
-  def run(self, case: Case) -> np.ndarray:
+  def run(self, case: StepCase) -> np.ndarray:
     torch, model = self._torch, self._model
     if case not in self._batches:
       self._batches[case] = self._batch(case)
@@ -173,7 +173,7 @@ class Theirs:
     self._optimizer.zero_grad()
     return loss.detach().float().cpu().numpy()
 
-  def _batch(self, case: Case) -> tuple[Any, Any, Any]:
+  def _batch(self, case: StepCase) -> tuple[Any, Any, Any]:
     from mmicl_jax.models.mmicl import MEAN, STD
 
     torch, device = self._torch, self._model.device
@@ -198,13 +198,13 @@ def trains(name: str) -> bool:
   )
 
 
-class Cached(Ours):
+class CachedSteps(OurSteps):
   """Ours, with the features of the images in their place."""
 
   cached = True
 
 
-def run(
+def run_steps(
   size: str,
   images: Sequence[int],
   dtype: str,
@@ -218,9 +218,9 @@ def run(
   cached: not beside transformers, but with the features of the images in
   their place beside the images themselves.
   """
-  makers: dict[str, Any] = {'ours': Ours, 'theirs': Theirs}
+  makers: dict[str, Any] = {'ours': OurSteps, 'theirs': TheirSteps}
   if cached:
-    makers = {'cached': Cached, 'images': Ours}
+    makers = {'cached': CachedSteps, 'images': OurSteps}
   sides = {name: (maker, dtype) for name, maker in makers.items()}
   with tempfile.TemporaryDirectory() as directory:
     if cached:
@@ -229,10 +229,10 @@ def run(
       save_random(PRESETS[size], directory)
     with Sides(sides, directory, threads) as workers:
       for count in images:
-        yield measure(size, Case(count), workers, rounds)
+        yield measure_steps(size, StepCase(count), workers, rounds)
 
 
-def measure(
+def measure_steps(
   size: str, case: Any, workers: Asked, rounds: int
 ) -> dict[str, Any]:
   """Seconds a step; the first step of each side, which compiles, is untimed."""
@@ -255,7 +255,7 @@ def measure(
   }
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def steps_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table: seconds are median (least to most)."""
   names = list(results[0]['seconds'])
   head = ['size', 'case', *(f'{name}, s' for name in names)]

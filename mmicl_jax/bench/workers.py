@@ -17,7 +17,7 @@ from mmicl_jax.models.configs import MMICLConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class AnswerCase:
   """One thing to measure.
 
   kind: 'encode', the images of one prompt; 'generate', from encoded images to
@@ -67,7 +67,7 @@ class Side(Protocol):
   def run(self, case: Any) -> np.ndarray: ...
 
 
-class Ours:
+class OurAnswers:
   """The engine of this package."""
 
   def __init__(self, directory: str, dtype: str, threads: int):
@@ -76,7 +76,7 @@ class Ours:
     from mmicl_jax.convert.loading import load_pretrained
     from mmicl_jax.decoding.options import Options
     from mmicl_jax.inference.engine import Engine
-    from mmicl_jax.inference.requests import Prompt
+    from mmicl_jax.inference.requests import Request
     from mmicl_jax.models import configs
 
     config, params, _ = load_pretrained(
@@ -84,9 +84,9 @@ class Ours:
     )
     config = configs.with_execution(config, dtype=dtype, param_dtype=dtype)
     self._engine = Engine(config, params, batch_size=64)
-    self._prompt, self._options, self._jax = Prompt, Options, jax
+    self._prompt, self._options, self._jax = Request, Options, jax
 
-  def run(self, case: Case) -> np.ndarray:
+  def run(self, case: AnswerCase) -> np.ndarray:
     engine = self._engine
     tokens, images = case.inputs(engine.config)
     # What one run knows must not help the next: each case says what is given.
@@ -108,7 +108,7 @@ class Ours:
     return np.stack([r.tokens[0] for r in engine.generate(prompts, options)])
 
 
-class Theirs:
+class TheirAnswers:
   """transformers' BLIP-2 with several images in a prompt."""
 
   def __init__(self, directory: str, dtype: str, threads: int):
@@ -116,13 +116,13 @@ class Theirs:
 
     self._torch = torch
     self._model = load_theirs(directory, dtype, threads)
-    self._known: dict[Case, Any] = {}
+    self._known: dict[AnswerCase, Any] = {}
 
-  def run(self, case: Case) -> np.ndarray:
+  def run(self, case: AnswerCase) -> np.ndarray:
     with self._torch.inference_mode():
       return self._run(case)
 
-  def _run(self, case: Case) -> np.ndarray:
+  def _run(self, case: AnswerCase) -> np.ndarray:
     torch = self._torch
     if case not in self._known:
       self._known[case] = self._inputs(case)
@@ -141,7 +141,7 @@ class Theirs:
     )
     return found[:, 1:].cpu().numpy()
 
-  def _inputs(self, case: Case) -> tuple[Any, Any, Any]:
+  def _inputs(self, case: AnswerCase) -> tuple[Any, Any, Any]:
     from mmicl_jax.models.mmicl import MEAN, STD
 
     torch = self._torch

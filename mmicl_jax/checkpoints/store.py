@@ -120,11 +120,11 @@ def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
   step = latest_step(model_dir)
   if step is None:
     return False
-  check(step_path(epath.Path(model_dir).absolute(), step), like)
+  check_tree(step_path(epath.Path(model_dir).absolute(), step), like)
   return True
 
 
-def check(path: str | os.PathLike, like: Tree) -> None:
+def check_tree(path: str | os.PathLike, like: Tree) -> None:
   """Raises UserError if a checkpoint_<step> has another tree or is damaged."""
   directory, step = locate(path)
   with manager(directory, read_only=True) as opened:

@@ -67,10 +67,12 @@ def _generate(args: argparse.Namespace) -> tuple[list[Any], str]:
     dtypes.append('bfloat16')
   rows = []
   for size in _sizes(args):
-    for row in answers.run(size, cases, dtypes, args.threads, args.rounds):
+    for row in answers.run_answers(
+      size, cases, dtypes, args.threads, args.rounds
+    ):
       _tell(row)
       rows.append(row)
-  return rows, answers.table(rows)
+  return rows, answers.answers_table(rows)
 
 
 def _train(args: argparse.Namespace) -> tuple[list[Any], str]:
@@ -78,7 +80,7 @@ def _train(args: argparse.Namespace) -> tuple[list[Any], str]:
 
   images, rows = _numbers(args, 'images'), []
   for size in _sizes(args):
-    for row in step.run(
+    for row in step.run_steps(
       size,
       images,
       args.dtype,
@@ -88,7 +90,7 @@ def _train(args: argparse.Namespace) -> tuple[list[Any], str]:
     ):
       _tell(row)
       rows.append(row)
-  return rows, step.table(rows)
+  return rows, step.steps_table(rows)
 
 
 def _quality(args: argparse.Namespace) -> tuple[list[Any], str]:
@@ -96,14 +98,14 @@ def _quality(args: argparse.Namespace) -> tuple[list[Any], str]:
     raise UserError('bench quality needs --checkpoint DIR and --input FILE.')
   from mmicl_jax.bench import quality
 
-  rows = quality.measure(args.checkpoint, args.input, args.limit)
-  return rows, quality.table(rows)
+  rows = quality.measure_quality(args.checkpoint, args.input, args.limit)
+  return rows, quality.quality_table(rows)
 
 
 def _demo(args: argparse.Namespace) -> tuple[list[Any], str]:
   from mmicl_jax.bench import demo  # needs the packages of the extra `demo`
 
-  rows = demo.measure(args.rounds)
+  rows = demo.measure_demo(args.rounds)
   return rows, show.table(rows)
 
 

@@ -5,8 +5,8 @@ import dataclasses
 import json
 
 from mmicl_jax.compile import table
-from mmicl_jax.compile.fits import apart, run
-from mmicl_jax.compile.job import Report
+from mmicl_jax.compile.fits import compile_apart, compile_run
+from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 
@@ -50,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   if args.table:
-    table.write(args.table, args.only, apart)
+    table.write_scaling_page(args.table, args.only, compile_apart)
     return 0
   if not args.gin_file:
     raise UserError(
       'nothing to compile: give --gin_file for the model and the stage, or '
       '--table FILE'
     )
-  found = run(
+  found = compile_run(
     args.gin_file,
     args.gin_binding,
     args.topology,
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
-def lines(report: Report) -> list[str]:
+def lines(report: CompileReport) -> list[str]:
   """A report for people."""
 
   def gib(x: float | int | None) -> str:

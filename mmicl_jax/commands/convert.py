@@ -6,7 +6,7 @@ import json
 from absl import logging
 
 from mmicl_jax.convert.disk import to_jax, to_pytorch
-from mmicl_jax.parity.check import check
+from mmicl_jax.parity.check import check_parity
 from mmicl_jax.parity.report import TOLERANCE
 
 EPILOG = """examples:
@@ -182,7 +182,7 @@ def _done(args: argparse.Namespace, notes: list[str]) -> int:
 
 def _check(args: argparse.Namespace) -> int:
   """0 if all is within tolerance, else 1."""
-  report = check(
+  report = check_parity(
     args.source,
     args.checkpoint,
     inputs=args.inputs,

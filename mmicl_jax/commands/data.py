@@ -116,7 +116,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-  found = _progress(records.read(args.file, args.data_dir))
+  found = _progress(records.read_records(args.file, args.data_dir))
   value = summarise(args.file, found)
   if not value['records']:
     raise _empty(args.file)
@@ -146,7 +146,7 @@ def _stats(args: argparse.Namespace) -> int:
 def _cache(args: argparse.Namespace) -> int:
   from mmicl_jax.inference import feature_cache
 
-  images, added = feature_cache.write(
+  images, added = feature_cache.write_features(
     [args.file],
     args.checkpoint,
     args.out,
@@ -167,7 +167,7 @@ def _show(args: argparse.Namespace) -> int:
     raise _empty(args.file)
   if args.limit < 1:
     raise UserError(f'--limit {args.limit}: show at least 1 record.')
-  page = gallery.render(index, _spread(len(index), args.limit))
+  page = gallery.render_gallery(index, _spread(len(index), args.limit))
   with records.atomic(args.out) as file:
     file.write(page)
   print(args.out)

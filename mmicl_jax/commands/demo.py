@@ -5,7 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from mmicl_jax.demo.run import run
+from mmicl_jax.demo.run import run_demo
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     raise UserError(
       f'{out} is there already: name a new folder with --out, or remove it.'
     )
-  found = run(out, args.seed)
+  found = run_demo(out, args.seed)
   if args.json:
     print(json.dumps(dataclasses.asdict(found)))
     return 0

@@ -11,7 +11,7 @@ from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.files import Job
+from mmicl_jax.inference.files import AnswerFile
 
 _HELP = {
   'num_beams': '1 is greedy, or one sample',
@@ -145,7 +145,7 @@ def _answer_file(
     'max_input_length': args.max_input_length,
     **dataclasses.asdict(options),
   }
-  job = Job(
+  job = AnswerFile(
     source=Path(args.input),
     target=Path(args.output),
     data_dir=args.data_dir,
@@ -181,7 +181,7 @@ def _options(args: argparse.Namespace) -> Options:
 def _shots(args: argparse.Namespace) -> list[Turn]:
   if args.shots is None:
     return []
-  found = records.read(args.shots, args.data_dir)
+  found = records.read_records(args.shots, args.data_dir)
   return [records.turn_from_record(record) for record in found]
 
 

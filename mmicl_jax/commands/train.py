@@ -38,15 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  gin_files.parse(args.gin_file, args.gin_binding)
-  hosts.start(
+  gin_files.parse_gin(args.gin_file, args.gin_binding)
+  hosts.join_hosts(
     args.multihost,
     args.coordinator_address,
     args.process_count,
     args.process_index,
   )
   with hosts.ending_together():
-    gin_files.call(
+    gin_files.call_configured(
       loop.train, config_text=gin.config_str(), profile=args.profile
     )
   return 0

@@ -11,7 +11,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from mmicl_jax.compile.hlo import Instruction, nbytes, parse, reached, shapes
+from mmicl_jax.compile.hlo import (
+  Instruction,
+  array_shapes,
+  nbytes,
+  parse_program,
+  reached,
+)
 from mmicl_jax.compile.traffic import COLLECTIVES, moved
 
 
@@ -32,7 +38,7 @@ class Cost:
 
 def analyse(text: str) -> Cost:
   """Reads the text of an optimised HLO module (`compiled.as_text()`)."""
-  computations, entry = parse(text)
+  computations, entry = parse_program(text)
   flops = traffic = 0.0
   sent: dict[str, float] = collections.defaultdict(float)
   counts: collections.Counter = collections.Counter()
@@ -73,8 +79,10 @@ def _repeated(
 
 def _product_flops(each: Instruction, body: Mapping[str, Instruction]) -> float:
   """2 x output elements x products each; padding does not count."""
-  (_, output), *_ = shapes(each.type)
-  left, right = (shapes(body[name].type)[0][1] for name in each.operands[:2])
+  (_, output), *_ = array_shapes(each.type)
+  left, right = (
+    array_shapes(body[name].type)[0][1] for name in each.operands[:2]
+  )
   if each.opcode == 'dot':
     contracted = re.search(
       r'lhs_contracting_dims=\{([\d,]*)\}', each.attributes

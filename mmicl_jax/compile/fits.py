@@ -16,7 +16,13 @@ import gin
 import jax
 
 from mmicl_jax.compile.generation import reports
-from mmicl_jax.compile.job import Job, Report, abstract, compile_step, devices
+from mmicl_jax.compile.job import (
+  CompileReport,
+  Job,
+  compile_step,
+  devices,
+  report_abstract,
+)
 from mmicl_jax.configure import gin_files
 from mmicl_jax.cost import chips
 from mmicl_jax.models import partitioning
@@ -25,14 +31,14 @@ from mmicl_jax.training import limits
 TRAIN_STEPS = 1000  # changes nothing that is compiled
 
 
-def run(
+def compile_run(
   files: Sequence[str],
   bindings: Sequence[str],
   topology: str,
   *,
   shardings_only: bool = False,
   num_beams: int | None = None,
-) -> dict[str, Report]:
+) -> dict[str, CompileReport]:
   """Compiles what the gin files describe; without libtpu: abstractly.
 
   {'step': of training}; with num_beams that of generation, and, before it,
@@ -43,18 +49,20 @@ def run(
   if num_beams is not None:
     return dict(reports(job, where, sizes, found, num_beams))
   if found is None:
-    return {'step': abstract(job, where, sizes)}
+    return {'step': report_abstract(job, where, sizes)}
   return {'step': compile_step(job, where, sizes, found)}
 
 
-def apart(
+def compile_apart(
   files: Sequence[str],
   bindings: Sequence[str],
   topology: str,
   num_beams: int | None = None,
-) -> dict[str, Report]:
+) -> dict[str, CompileReport]:
   """As `run`, in a process of its own, which the compiler may take down."""
-  again = functools.partial(run, files, bindings, topology, num_beams=num_beams)
+  again = functools.partial(
+    compile_run, files, bindings, topology, num_beams=num_beams
+  )
   context = multiprocessing.get_context('spawn')
   with ProcessPoolExecutor(1, context) as process:
     try:
@@ -69,22 +77,22 @@ def apart(
 def _parse(
   files: Sequence[str], bindings: Sequence[str], topology: str
 ) -> tuple[Job, chips.Topology, dict[str, int]]:
-  where = chips.topology(topology)
-  gin_files.parse(
+  where = chips.parse_topology(topology)
+  gin_files.parse_gin(
     ['runs/compile.gin', *files],
     [f'TRAIN_STEPS={TRAIN_STEPS}', *bindings],
   )
-  job = gin_files.call(Job)
-  sizes = mesh_sizes()
+  job = gin_files.call_configured(Job)
+  sizes = gin_mesh_sizes()
   whole = partitioning.mesh_sizes(**sizes, count=where.chips)
   mesh = jax.sharding.AbstractMesh(whole, partitioning.MESH_AXES)
-  limits.check(
+  limits.check_settings(
     job.batch_size, job.num_microbatches, mesh, job.loss_mean, TRAIN_STEPS
   )
   return job, where, sizes
 
 
-def mesh_sizes() -> dict[str, int]:
+def gin_mesh_sizes() -> dict[str, int]:
   """The mesh that the gin files ask for; -1: what is left."""
   return {
     axis: gin.query_parameter(f'partitioning.make_mesh.{axis}')

@@ -13,11 +13,16 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mmicl_jax.compile.job import Job, Report, compiled_report, shardings_report
+from mmicl_jax.compile.job import (
+  CompileReport,
+  Job,
+  compiled_report,
+  shardings_report,
+)
 from mmicl_jax.cost import flops
 from mmicl_jax.cost.chips import Topology
 from mmicl_jax.decoding import loop
-from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params
@@ -38,7 +43,7 @@ def reports(
   sizes: Mapping[str, int],
   chips: Sequence[Any] | None,
   num_beams: int = 1,
-) -> Iterator[tuple[str, Report]]:
+) -> Iterator[tuple[str, CompileReport]]:
   """('prefill', its report), then ('step', its report).
 
   chips: of the topology; None for what the shardings alone say, which is the
@@ -79,7 +84,7 @@ def programs(
   model: MMICLConfig, options: Options
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """prefill(params, batch) -> (prompt, state); step(params, prompt, state)."""
-  plan, numbers = split(options)
+  plan, numbers = split_options(options)
   scanned = model.execution.scan_layers
   plan = dataclasses.replace(plan, cache_axis=int(scanned))
   module = MMICL(model)
@@ -120,7 +125,7 @@ def _placed(x: Any, place: Any) -> jax.ShapeDtypeStruct:
 
 def _compile(
   phase: _Phase, job: Job, topology: Topology, mesh: Mesh
-) -> tuple[Report, Any]:
+) -> tuple[CompileReport, Any]:
   """The report, and shapes and places of the results (None: does not fit)."""
 
   def placed(*arguments):

@@ -22,7 +22,7 @@ class Instruction:
   literal: str  # what stands in the parentheses
 
 
-def parse(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
+def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
   """Computations by name, each its instructions by name; and the entry's."""
   computations: dict[str, dict[str, Instruction]] = {}
   entry, body = '', {}
@@ -110,7 +110,7 @@ def _closing(text: str, start: int) -> int:
   return len(text)
 
 
-def shapes(type_: str) -> list[tuple[str, tuple[int, ...]]]:
+def array_shapes(type_: str) -> list[tuple[str, tuple[int, ...]]]:
   """Each array of a type: its element type and its dimensions."""
   return [(found[1], _dimensions(found[2])) for found in _ARRAY.finditer(type_)]
 

@@ -19,7 +19,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.training import stages
-from mmicl_jax.training.state import Layout, apply_fn, compiled_step
+from mmicl_jax.training.state import RunLayout, apply_fn, compiled_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +48,11 @@ class Job:
       self.instruction_length,
     )
 
-  def layout(self, mesh: Mesh | AbstractMesh) -> Layout:
+  def layout(self, mesh: Mesh | AbstractMesh) -> RunLayout:
     chain = self.optimizer(self.learning_rate)
-    return Layout.of(self.model, self.trainable, chain, mesh, self.frozen_dtype)
+    return RunLayout.of(
+      self.model, self.trainable, chain, mesh, self.frozen_dtype
+    )
 
   def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
     """Shapes of a batch, placed on the mesh."""
@@ -75,7 +77,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class CompileReport:
   """A job on a topology; bytes and seconds are those of one chip.
 
   compiled: whether XLA's TPU compiler made the figures; if not, only those
@@ -153,7 +155,9 @@ def devices(topology: Topology) -> list[Any] | None:
   return list(found.devices)
 
 
-def abstract(job: Job, topology: Topology, sizes: Mapping[str, int]) -> Report:
+def report_abstract(
+  job: Job, topology: Topology, sizes: Mapping[str, int]
+) -> CompileReport:
   """What shardings alone say: bytes of state and batch, and model FLOPs."""
   whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
   mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
@@ -170,7 +174,7 @@ def shardings_report(
   batch_size: int,
   arguments: Any,
   model_flops: float,
-) -> Report:
+) -> CompileReport:
   """A report of what is known before a program of these arguments is compiled.
 
   arguments: a tree of ShapeDtypeStructs with shardings.
@@ -180,7 +184,7 @@ def shardings_report(
     for x in jax.tree.leaves(arguments)
   )
   fits = held < topology.chip.hbm_bytes
-  return Report(
+  return CompileReport(
     topology=str(topology),
     mesh=dict(mesh.shape),
     batch_size=batch_size,
@@ -199,10 +203,10 @@ def compile_step(
   topology: Topology,
   sizes: Mapping[str, int],
   chips: Sequence[Any],
-) -> Report:
+) -> CompileReport:
   """Compiles the step for these chips and reads what XLA says of it."""
   mesh = partitioning.make_mesh(**sizes, devices=chips)
-  before = abstract(job, topology, dict(mesh.shape))
+  before = report_abstract(job, topology, dict(mesh.shape))
   layout = job.layout(mesh)
   step = compiled_step(
     layout,
@@ -218,8 +222,8 @@ def compile_step(
 
 
 def compiled_report(
-  lowered: jax.stages.Lowered, before: Report, topology: Topology
-) -> tuple[Report, jax.stages.Compiled | None]:
+  lowered: jax.stages.Lowered, before: CompileReport, topology: Topology
+) -> tuple[CompileReport, jax.stages.Compiled | None]:
   """Compiles; `before` with the compiler's figures, and the program.
 
   None in its place if it is larger than the memory.
@@ -243,8 +247,8 @@ def compiled_report(
 
 
 def _read(
-  compiled: Any, before: Report, topology: Topology, seconds: float
-) -> Report:
+  compiled: Any, before: CompileReport, topology: Topology, seconds: float
+) -> CompileReport:
   memory, chip = compiled.memory_analysis(), topology.chip
   peak = getattr(memory, 'peak_memory_in_bytes', 0) or (
     memory.argument_size_in_bytes
@@ -290,9 +294,9 @@ def _read(
   )
 
 
-def _model_flops(job: Job, layout: Layout) -> float:
+def _model_flops(job: Job, layout: RunLayout) -> float:
   paths = trees.flatten(layout.state.params)
-  each = flops.train_step(job.model, paths, job.lengths)
+  each = flops.train_step_flops(job.model, paths, job.lengths)
   return float(each * job.batch_size)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from mmicl_jax.checkpoints.model_dir import write_text
-from mmicl_jax.compile.job import Report
+from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 
@@ -19,7 +19,7 @@ STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ScalingRow:
   """A stage of a model on a slice; without a stage its generation."""
 
   model: str
@@ -36,7 +36,9 @@ class Row:
     what = STAGES[self.stage] if self.stage else search
     return f'{self.model.upper()} {what}'
 
-  def run(self, run: Callable[..., Mapping[str, Report]]) -> dict[str, Report]:
+  def run(
+    self, run: Callable[..., Mapping[str, CompileReport]]
+  ) -> dict[str, CompileReport]:
     """By cli.run: its reports by the names of the table's lines."""
     files = [f'models/{self.model}.gin', f'stages/{self.stage or "tune"}.gin']
     bindings = [
@@ -57,29 +59,31 @@ class Row:
 
 # The smallest slices that hold XXL and XL come first, then other generations.
 ROWS = (
-  Row('xxl', 'tune', 'v5e:2x4', (1, 2, 4), remat='minimal'),
-  Row('xxl', 'tune', 'v5e:2x4', (1, 2, 4)),
-  Row('xxl', 'tune', 'v5e:2x4', (1, 8, 1)),
-  Row('xxl', 'tune', 'v5e:2x4', (1, 8, 1), remat='none'),
-  Row('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4),
-  Row('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4, remat='none'),
-  Row('xxl', 'pretrain', 'v5e:2x4', (1, 2, 4), remat='minimal'),
-  Row('xl', 'pretrain', 'v5e:2x2', (1, 4, 1), batch_size=4, remat='none'),
-  Row('xxl', 'tune', 'v4:2x2x1', (1, 2, 2), remat='minimal'),
-  Row('xxl', 'tune', 'v5p:2x2x1', (1, 2, 2), remat='minimal'),
-  Row('xxl', 'tune', 'v6e:2x4', (1, 2, 4), remat='minimal'),
-  Row('xl', 'tune', 'v4:2x2x1', (1, 4, 1), remat='none'),
-  Row('xl', 'tune', 'v5p:2x2x1', (1, 4, 1), remat='none'),
-  Row('xl', 'tune', 'v6e:2x4', (1, 8, 1), remat='none'),
-  Row('xxl', None, 'v5e:2x4', (1, 1, 8)),
-  Row('xxl', None, 'v5e:2x4', (1, 1, 8), num_beams=4),
-  Row('xl', None, 'v5e:1x1', (1, 1, 1)),
-  Row('xl', None, 'v5e:1x1', (1, 1, 1), num_beams=4),
+  ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4), remat='minimal'),
+  ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4)),
+  ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1)),
+  ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1), remat='none'),
+  ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4),
+  ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4, remat='none'),
+  ScalingRow('xxl', 'pretrain', 'v5e:2x4', (1, 2, 4), remat='minimal'),
+  ScalingRow(
+    'xl', 'pretrain', 'v5e:2x2', (1, 4, 1), batch_size=4, remat='none'
+  ),
+  ScalingRow('xxl', 'tune', 'v4:2x2x1', (1, 2, 2), remat='minimal'),
+  ScalingRow('xxl', 'tune', 'v5p:2x2x1', (1, 2, 2), remat='minimal'),
+  ScalingRow('xxl', 'tune', 'v6e:2x4', (1, 2, 4), remat='minimal'),
+  ScalingRow('xl', 'tune', 'v4:2x2x1', (1, 4, 1), remat='none'),
+  ScalingRow('xl', 'tune', 'v5p:2x2x1', (1, 4, 1), remat='none'),
+  ScalingRow('xl', 'tune', 'v6e:2x4', (1, 8, 1), remat='none'),
+  ScalingRow('xxl', None, 'v5e:2x4', (1, 1, 8)),
+  ScalingRow('xxl', None, 'v5e:2x4', (1, 1, 8), num_beams=4),
+  ScalingRow('xl', None, 'v5e:1x1', (1, 1, 1)),
+  ScalingRow('xl', None, 'v5e:1x1', (1, 1, 1), num_beams=4),
 )
 
 
-def write(
-  path: str, only: str, run: Callable[..., Mapping[str, Report]]
+def write_scaling_page(
+  path: str, only: str, run: Callable[..., Mapping[str, CompileReport]]
 ) -> None:
   """Compiles all rows and writes the page after each of them.
 
@@ -88,7 +92,7 @@ def write(
   chosen = [row for row in ROWS if only in f'{row.name} {row.topology}']
   if not chosen:
     raise UserError(f'no row of the table contains {only!r}')
-  done: list[tuple[Row, str, Report]] = []
+  done: list[tuple[ScalingRow, str, CompileReport]] = []
   for i, row in enumerate(chosen):
     print(
       f'{i + 1}/{len(chosen)} {row.name} {row.topology} {row.mesh} '
@@ -100,7 +104,7 @@ def write(
     write_text(Path(path), page(done))
 
 
-def page(done: list[tuple[Row, str, Report]]) -> str:
+def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
   """The Markdown text."""
   template = (Path(__file__).parent / 'scaling.md.j2').read_text()
   return jinja2.Template(
@@ -115,7 +119,7 @@ def page(done: list[tuple[Row, str, Report]]) -> str:
   )
 
 
-def _cells(row: Row, name: str, report: Report) -> dict[str, str]:
+def _cells(row: ScalingRow, name: str, report: CompileReport) -> dict[str, str]:
   """The columns of a line; empty where nothing was compiled."""
 
   def gib(x: float | int | None) -> str:

@@ -26,7 +26,7 @@ PLACES = [
 ]
 
 
-def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
+def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   """Parses gin files, then bindings (NAME=VALUE), which win.
 
   Files are sought in the working directory, then among those that come with
@@ -135,7 +135,7 @@ def _shipped_names() -> set[str]:
   return set(re.findall(r'^(\w+) *=', '\n'.join(texts), re.MULTILINE))
 
 
-def call(function: Callable[..., Any], **arguments: Any) -> Any:
+def call_configured(function: Callable[..., Any], **arguments: Any) -> Any:
   """Calls a function with what gin bound to its other parameters."""
   try:
     return gin.get_configurable(function)(**arguments)

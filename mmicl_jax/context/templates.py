@@ -45,7 +45,7 @@ class Templates:
     return fill(self.draw(seed, item_id), **fields)
 
 
-def load(name: str | pathlib.Path) -> Templates:
+def load_templates(name: str | pathlib.Path) -> Templates:
   """Templates of a task by name ('vqa'), or of a JSON file by path."""
   path = pathlib.Path(name)
   if path.suffix != '.json':

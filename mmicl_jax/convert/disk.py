@@ -12,7 +12,11 @@ import jax
 import numpy as np
 
 from mmicl_jax.checkpoints import model_dir
-from mmicl_jax.convert.loading import find, open_checkpoint, vocabulary
+from mmicl_jax.convert.loading import (
+  find_checkpoint,
+  find_vocabulary,
+  open_checkpoint,
+)
 from mmicl_jax.convert.parts import open_parts
 from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
 from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
@@ -48,13 +52,13 @@ def to_jax(
     if source is None:
       found, opened = None, open_parts(**(parts or {}), **options)
     else:
-      found = find(source)
+      found = find_checkpoint(source)
       opened = open_checkpoint(found, vocabulary_path=tokenizer_path, **options)
     write_checkpoint(
       directory, opened.shapes, opened.read, Progress(opened.shapes.values())
     )
     model_dir.write_config(directory, opened.config)
-    path = tokenizer_path or (vocabulary(found) if found else None)
+    path = tokenizer_path or (find_vocabulary(found) if found else None)
     if path:
       model_dir.copy_vocabulary(directory, path)
     else:
@@ -88,7 +92,7 @@ def to_pytorch(
   config, shapes, read = lora.folded(
     model_dir.read_config(directory), reader.shapes, reader.read
   )
-  tokenizer = tokenizer_path or vocabulary(directory)
+  tokenizer = tokenizer_path or find_vocabulary(directory)
   bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
   write_pretrained(

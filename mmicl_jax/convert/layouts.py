@@ -12,7 +12,7 @@ import numpy as np
 Shape = tuple[int, ...]
 
 
-class Layout(NamedTuple):
+class AxisMap(NamedTuple):
   """torch_shape: of our shape. to_jax, to_torch: (array, shape wanted)."""
 
   torch_shape: Callable[[Shape], Shape]
@@ -24,14 +24,14 @@ def _reshape(array: np.ndarray, shape: Shape) -> np.ndarray:
   return array.reshape(shape)
 
 
-def leading(ones: int) -> Layout:
+def leading(ones: int) -> AxisMap:
   """PyTorch has axes of size one in front: [1, Q, D] is our [Q, D]."""
-  return Layout(lambda shape: (1,) * ones + shape, _reshape, _reshape)
+  return AxisMap(lambda shape: (1,) * ones + shape, _reshape, _reshape)
 
 
-def linear(contracted: int = 1) -> Layout:
+def linear(contracted: int = 1) -> AxisMap:
   """[out, in] is our kernel of `contracted` input axes, then output axes."""
-  return Layout(
+  return AxisMap(
     lambda s: (math.prod(s[contracted:]), math.prod(s[:contracted])),
     lambda array, shape: array.T.reshape(shape),
     lambda array, shape: array.reshape(shape[::-1]).T,
@@ -40,10 +40,10 @@ def linear(contracted: int = 1) -> Layout:
 
 SAME = leading(0)
 # A bias of several heads: [heads * kv] is our [heads, kv].
-FLAT = Layout(lambda shape: (math.prod(shape),), _reshape, _reshape)
+FLAT = AxisMap(lambda shape: (math.prod(shape),), _reshape, _reshape)
 LINEAR = linear()
 # A convolution whose stride is its size: [out, 3, p, p] is our [p, p, 3, out].
-CONVOLUTION = Layout(
+CONVOLUTION = AxisMap(
   lambda s: (s[3], s[2], s[0], s[1]),
   lambda array, _: array.transpose(2, 3, 1, 0),
   lambda array, _: array.transpose(3, 2, 0, 1),

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from mmicl_jax.convert.source import Source, open_source
+from mmicl_jax.convert.source import WeightSource, open_source
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
@@ -32,13 +32,13 @@ def load_pretrained(
   info: 'directory', 'vocabulary' (its spiece.model, or None) and 'notes', the
   decisions taken, as sentences. Raises UserError.
   """
-  directory = find(source)
+  directory = find_checkpoint(source)
   opened = open_checkpoint(
     directory, dtype=dtype, vit_eps=vit_eps, scan_layers=scan_layers
   )
   info = {
     'directory': directory,
-    'vocabulary': vocabulary(directory),
+    'vocabulary': find_vocabulary(directory),
     'notes': opened.notes,
   }
   return opened.config, to_devices(opened, mesh), info
@@ -49,12 +49,12 @@ def open_checkpoint(
   *,
   vocabulary_path: str | os.PathLike | None = None,
   **options: Any,
-) -> Source:
+) -> WeightSource:
   """`open_source` with room for the tokens of the vocabulary.
 
   vocabulary_path: a spiece.model; None: the directory's, if it has one.
   """
-  path = vocabulary_path or vocabulary(directory)
+  path = vocabulary_path or find_vocabulary(directory)
   size = None
   if path:
     tokenizer = Tokenizer(path)
@@ -81,13 +81,13 @@ def to_devices(
   return trees.unflatten(params)
 
 
-def vocabulary(directory: str | os.PathLike) -> Path | None:
+def find_vocabulary(directory: str | os.PathLike) -> Path | None:
   """The directory's SentencePiece model, if it has one."""
   path = Path(directory) / 'spiece.model'
   return path if path.is_file() else None
 
 
-def find(source: str | os.PathLike) -> Path:
+def find_checkpoint(source: str | os.PathLike) -> Path:
   """A local directory as it is; else a hub name, downloaded to its cache."""
   path = Path(source)
   if path.exists():

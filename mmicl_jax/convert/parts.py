@@ -17,10 +17,10 @@ import numpy as np
 from mmicl_jax.convert import eva, rules, t5x_source
 from mmicl_jax.convert.hf_config import qformer_from_hf, runs_at, vit_from_hf
 from mmicl_jax.convert.hf_text import head_scale, t5_from_hf
-from mmicl_jax.convert.loading import find
+from mmicl_jax.convert.loading import find_checkpoint
 from mmicl_jax.convert.source import (
   DTYPES,
-  Source,
+  WeightSource,
   check_tensors,
   read_json,
   rename,
@@ -34,7 +34,7 @@ Tensors = dict[str, Tensor]
 IMAGE_TOKEN, VOCABULARY = 32100, 32121  # 图, and all tokens with MIC's
 
 
-class PartsSource(Source):
+class PartsSource(WeightSource):
   """A Source whose other parameters are random, by the seed and their name."""
 
   seed: int = 0
@@ -132,7 +132,7 @@ def _tower(name: str) -> str:
 
 def _open_t5(where: str | os.PathLike, notes: list[str]):
   """(T5Config, tensors, scale of the head) of Hugging Face's or T5X's T5."""
-  path = find(where)
+  path = find_checkpoint(where)
   if not (path / 'config.json').is_file():
     config, tensors = t5x_source.open_t5x(path)
     notes.append(
@@ -161,7 +161,7 @@ def _open_vit(where: str | os.PathLike, notes: list[str]):
   """(ViTConfig, tensors) of a Hugging Face directory or EVA's file."""
   if Path(where).is_file():
     return eva.open_eva(where, notes)
-  path = find(where)
+  path = find_checkpoint(where)
   values = read_json(path / 'config.json')
   tensors = rename(open_directory(path), notes)
   tensors = _only(tensors, 'vision_model.', 'embeddings.class_embedding', path)
@@ -170,7 +170,7 @@ def _open_vit(where: str | os.PathLike, notes: list[str]):
 
 def _open_qformer(where: str | os.PathLike, num_queries: int, notes: list[str]):
   """(QFormerConfig, tensors) of a Hugging Face directory."""
-  path = find(where)
+  path = find_checkpoint(where)
   values = read_json(path / 'config.json')
   everything = rename(open_directory(path), notes)
   queries = everything.get('query_tokens')

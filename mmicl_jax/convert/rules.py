@@ -18,7 +18,7 @@ from mmicl_jax.convert.layouts import (
   FLAT,
   LINEAR,
   SAME,
-  Layout,
+  AxisMap,
   Shape,
   leading,
   linear,
@@ -34,7 +34,7 @@ class Rule:
 
   torch: str
   jax: str
-  layout: Layout
+  layout: AxisMap
 
 
 def _norm(torch: str, jax_path: str) -> tuple[Rule, ...]:
@@ -45,7 +45,7 @@ def _norm(torch: str, jax_path: str) -> tuple[Rule, ...]:
 
 
 def _dense(
-  torch: str, jax_path: str, layout: Layout = LINEAR
+  torch: str, jax_path: str, layout: AxisMap = LINEAR
 ) -> tuple[Rule, ...]:
   return (
     Rule(f'{torch}.weight', f'{jax_path}/kernel', layout),
@@ -240,7 +240,7 @@ class Slot:
   torch: str
   path: str
   index: int | None
-  layout: Layout
+  layout: AxisMap
   shape: Shape
 
   @property
@@ -248,7 +248,7 @@ class Slot:
     return self.layout.torch_shape(self.shape)
 
 
-def table(config: MMICLConfig) -> tuple[Rule, ...]:
+def rules_for(config: MMICLConfig) -> tuple[Rule, ...]:
   """The rows that hold for a variant of the model."""
   variant = INSTRUCTBLIP_ONLY if config.qformer.instruction else BLIP2_ONLY
   return (*VIT, *QFORMER, *variant, *BRIDGE, *T5)
@@ -284,7 +284,9 @@ def bind(config: MMICLConfig) -> list[Slot]:
   """A slot for each tensor of a checkpoint; raises if the table has a gap."""
   declared = shapes(config)
   slots = [
-    slot for rule in table(config) for slot in _slots(config, rule, declared)
+    slot
+    for rule in rules_for(config)
+    for slot in _slots(config, rule, declared)
   ]
   claims: dict[str, list[int | None]] = {}
   for slot in slots:

@@ -38,7 +38,7 @@ ROWS = {
 
 
 @dataclasses.dataclass
-class Source:
+class WeightSource:
   """Parameters of one model, read when asked for.
 
   notes: what was decided on the way, in sentences for the user.
@@ -98,7 +98,7 @@ def open_source(
   vocab_size: int | None = None,
   qformer_rows: int | None = None,
   image_token: int | None = None,
-) -> Source:
+) -> WeightSource:
   """Opens an InstructBLIP, BLIP-2 or MIC checkpoint directory.
 
   dtype: 'float32' or 'bfloat16'; None keeps the file's. vocab_size,
@@ -124,7 +124,7 @@ def open_source(
   scale = head_scale(values.get('text_config', {}))
   if scale != 1:
     notes.append(f"the head is stored times {scale:.4g}, T5's output scale")
-  return Source(config, tensors, notes, scale)
+  return WeightSource(config, tensors, notes, scale)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Topology:
     return f'{self.chip.name}:{"x".join(map(str, self.shape))}'
 
 
-def topology(text: str) -> Topology:
+def parse_topology(text: str) -> Topology:
   """Reads 'v5e:2x4'; raises UserError for an unknown chip or another form."""
   match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', text)
   if match is None or match[1] not in CHIPS:

@@ -39,7 +39,7 @@ def forward(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
   return total
 
 
-def train_step(
+def train_step_flops(
   config: MMICLConfig, trainable: Iterable[str], lengths: Lengths
 ) -> int:
   """FLOPs of one example's training step.

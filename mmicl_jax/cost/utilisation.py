@@ -35,7 +35,7 @@ class Meter:
       images=0 if images is None else images.shape[1],
       instruction=0 if words is None else words.shape[1],
     )
-    self._flops = flops.train_step(model, trainable, lengths)
+    self._flops = flops.train_step_flops(model, trainable, lengths)
     self._devices = devices
     self._peak = peak(kind)
 

@@ -22,7 +22,7 @@ def problems(
       yield int(line), [text]
     errors.clear()
 
-  for record in records.read(path, data_dir, on_error=errors.append):
+  for record in records.read_records(path, data_dir, on_error=errors.append):
     yield from unreadable()
     line = int(record.where.rpartition(':')[2])
     images = (_image_problem(image, open_images) for image in record.images)

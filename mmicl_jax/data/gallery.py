@@ -23,7 +23,7 @@ from mmicl_jax.errors import UserError
 _SIZE = 224
 
 
-def render(index: JsonlIndex, chosen: Sequence[int]) -> str:
+def render_gallery(index: JsonlIndex, chosen: Sequence[int]) -> str:
   """The page with the chosen records, as text."""
   environment = jinja2.Environment(
     autoescape=True,

@@ -14,7 +14,7 @@ from mmicl_jax.runtime import hosts
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
 
-def loader(
+def record_loader(
   data: str | Sequence[str],
   model: MMICLConfig,
   vocabulary: str,
@@ -59,7 +59,7 @@ def loader(
   index, count = hosts.batch_share(mesh)
   return make_loader(
     sources(data, data_dir, templates, seed),
-    spec(
+    feature_spec(
       model,
       inputs_length,
       targets_length,
@@ -80,7 +80,7 @@ def loader(
   )
 
 
-def spec(
+def feature_spec(
   model: MMICLConfig,
   inputs_length: int,
   targets_length: int,
@@ -120,7 +120,7 @@ def check_vocabulary(
 
 
 def eval_loader(
-  data: str | Sequence[str] | None, make: Callable[..., Loader] = loader
+  data: str | Sequence[str] | None, make: Callable[..., Loader] = record_loader
 ) -> Loader | None:
   """One pass over held-out records in their order; None without data.
 

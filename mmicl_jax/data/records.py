@@ -95,7 +95,7 @@ def resolve(image: str | bytes, root: str = '') -> str | bytes:
   return os.path.normpath(os.path.join(root, image))
 
 
-def read(
+def read_records(
   path: str | os.PathLike,
   data_dir: str | os.PathLike | None = None,
   *,
@@ -114,14 +114,14 @@ def read(
       if line.strip():
         where = f'{os.fspath(path)}:{number}'
         try:
-          yield parse(line, where, root, need_answer=need_answer)
+          yield parse_record(line, where, root, need_answer=need_answer)
         except UserError as error:
           if on_error is None:
             raise
           on_error(error)
 
 
-def write(path: str | os.PathLike, records: Iterable[Record]) -> int:
+def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
   """Writes records whole or not at all; returns how many.
 
   Image bytes become base64. A half-written file is never left at `path`.
@@ -169,13 +169,13 @@ class JsonlIndex(Sequence):
       file.seek(self._starts[index])
       line = file.readline()
     where = f'{self.path}:{self._lines[index]}'
-    return parse(line, where, self.root, need_answer=self._need_answer)
+    return parse_record(line, where, self.root, need_answer=self._need_answer)
 
   def __repr__(self) -> str:
     return f'JsonlIndex({self.path!r}, {len(self)} records)'
 
 
-def parse(
+def parse_record(
   line: bytes, where: str = '', root: str = '', *, need_answer: bool = True
 ) -> Record:
   """One line of a file. Raises UserError that says where and what to do."""

@@ -19,7 +19,7 @@ from mmicl_jax.data.records import (
   JsonlIndex,
   Record,
   example_from_record,
-  parse,
+  parse_record,
 )
 from mmicl_jax.errors import UserError
 
@@ -40,7 +40,7 @@ def sources(
   keys (`question` and the like), with its images; None: `input_text` as it is.
   """
   paths = [data] if isinstance(data, str) else list(data)
-  chosen = None if templates is None else forms.load(templates)
+  chosen = None if templates is None else forms.load_templates(templates)
   found = []
   for path in paths:
     if not os.path.isfile(path):
@@ -88,7 +88,7 @@ class ArrayRecordIndex(Sequence):
     index = range(len(self))[i]
     where = f'{self.path}:{index}'
     line = self._file[index]
-    return parse(line, where, self.root, need_answer=self._need_answer)
+    return parse_record(line, where, self.root, need_answer=self._need_answer)
 
 
 class Templated(Sequence):
@@ -135,7 +135,7 @@ class Joined(Sequence):
     return self._parts[part].data[index - start]
 
 
-def example(item: Any, index: int) -> tuple[Example, str]:
+def as_example(item: Any, index: int) -> tuple[Example, str]:
   """A record or example of any source as an Example, and its id."""
   if isinstance(item, Record):
     return example_from_record(item), str(index if item.id is None else item.id)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from mmicl_jax.decoding.options import Numbers, Plan
+from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
 from mmicl_jax.decoding.scores import (
   Decoded,
   next_stop_states,
@@ -52,7 +52,7 @@ class Beams(NamedTuple):
 def start(
   valid: Bool[Array, 'B'],
   keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
+  plan: StaticOptions,
   cache: Any,
 ) -> Beams:
   shape = (len(valid), plan.num_beams)
@@ -73,8 +73,8 @@ def start(
 def update(
   state: Beams,
   logits: Float[Array, 'R V'],
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None,
 ) -> Beams:
   """One more token for every beam; ended ones move to the answers."""
@@ -125,7 +125,10 @@ def update(
 
 
 def continuations(
-  state: Beams, logits: Float[Array, 'R V'], plan: Plan, numbers: Numbers
+  state: Beams,
+  logits: Float[Array, 'R V'],
+  plan: StaticOptions,
+  numbers: DynamicOptions,
 ) -> tuple[
   Float[Array, 'B M'], Float[Array, 'B M'], Int[Array, 'B M'], Int[Array, 'B M']
 ]:
@@ -170,7 +173,7 @@ def continuations(
 
 
 def warp(
-  scores: Float[Array, 'R V'], plan: Plan, numbers: Numbers
+  scores: Float[Array, 'R V'], plan: StaticOptions, numbers: DynamicOptions
 ) -> Float[Array, 'R V']:
   """Temperature, top-k, nucleus; at least two tokens stay, as beams need."""
   scores = scores / numbers.temperature
@@ -188,7 +191,9 @@ def warp(
   return scores
 
 
-def running(state: Beams, plan: Plan, numbers: Numbers) -> Bool[Array, '']:
+def running(
+  state: Beams, plan: StaticOptions, numbers: DynamicOptions
+) -> Bool[Array, '']:
   more = state.open
   if plan.early_stopping is True:
     more &= ~state.answers.finished.all(-1)
@@ -199,7 +204,9 @@ def last_tokens(state: Beams) -> Int[Array, 'R']:
   return state.running.sequences[:, :, state.index - 1].reshape(-1)
 
 
-def finish(state: Beams, plan: Plan, numbers: Numbers) -> Decoded:
+def finish(
+  state: Beams, plan: StaticOptions, numbers: DynamicOptions
+) -> Decoded:
   best = jax.tree.map(
     lambda x: x[:, : plan.num_return_sequences], state.answers
   )
@@ -216,8 +223,8 @@ def _can_improve(
   running: Hypotheses,
   answers: Hypotheses,
   length: Int[Array, ''],
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
 ) -> Bool[Array, 'B']:
   """Could the best beam beat the worst answer? transformers' heuristic."""
   best = length.astype(jnp.float32)

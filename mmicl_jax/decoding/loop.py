@@ -16,46 +16,35 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from mmicl_jax.decoding import beam, sampling
-from mmicl_jax.decoding.options import Numbers, Options, Plan, Scalar, split
-from mmicl_jax.decoding.scores import Decoded, row_keys
+from mmicl_jax.decoding.options import (
+  DynamicOptions,
+  Scalar,
+  StaticOptions,
+)
+from mmicl_jax.decoding.scores import Decoded
 from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.models.quantized import keep_in_loop
 from mmicl_jax.models.t5 import LayerCache
 from mmicl_jax.types import START
 
-__all__ = [
-  'Decoded',
-  'Options',
-  'advance',
-  'advance_once',
-  'answer',
-  'begin',
-  'finish',
-  'first',
-  'log_probs',
-  'prefill',
-  'row_keys',
-  'split',
-]
-
 # (tokens R 1, cache, position) -> (logits of the next tokens R V, cache)
 Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
 
 
-class Prompt(NamedTuple):
+class Memory(NamedTuple):
   """What the decoder reads of B prompts: keys and values of every layer."""
 
   memory: PyTree
   is_token: Bool[Array, 'B T']
 
 
-def answer(
+def decode(
   model: MMICL,
   params: PyTree,
-  prompt: Prompt,
+  prompt: Memory,
   keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Decoded:
   """The answers to prompts, which may be asked again.
@@ -73,10 +62,10 @@ def answer(
 def begin(
   model: MMICL,
   params: PyTree,
-  prompt: Prompt,
+  prompt: Memory,
   keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
   """The state after the first token."""
@@ -95,8 +84,8 @@ def first(
   cache: Any,
   valid: Bool[Array, 'B'],
   keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
   """The state after the first token; rows that are not valid are done."""
@@ -108,8 +97,8 @@ def first(
 def advance(
   state: Any,
   step: Step,
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
   until: Scalar | None = None,
 ) -> Any:
@@ -129,8 +118,8 @@ def advance(
 def advance_once(
   state: Any,
   step: Step,
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
   """The state after one more token of every row."""
@@ -141,12 +130,12 @@ def advance_once(
   return strategy.update(state, logits, plan, numbers, stops)
 
 
-def finish(state: Any, plan: Plan, numbers: Numbers) -> Decoded:
+def finish(state: Any, plan: StaticOptions, numbers: DynamicOptions) -> Decoded:
   """The answers of a state; those that have not ended are cut."""
   return _strategy(plan).finish(state, plan, numbers)
 
 
-def model_step(model: MMICL, params: PyTree, prompt: Prompt) -> Step:
+def model_step(model: MMICL, params: PyTree, prompt: Memory) -> Step:
   """One step of the model over the tokens' own cache; the prompt is fixed."""
 
   def step(tokens, own, position):
@@ -171,7 +160,7 @@ def prefill(
   params: PyTree,
   encoded: Float[Array, 'B T D'],
   is_token: Bool[Array, 'B T'],
-) -> Prompt:
+) -> Memory:
   """The keys and values of B prompts: what all their answers share."""
   variables, rows = {'params': params}, len(is_token)
   _, cache = model.apply(
@@ -183,13 +172,13 @@ def prefill(
     0,
     method='decode',
   )
-  return Prompt(_split(cache)[1], is_token)
+  return Memory(_split(cache)[1], is_token)
 
 
 def log_probs(
   model: MMICL,
   params: PyTree,
-  prompt: Prompt,
+  prompt: Memory,
   targets: Int[Array, 'R U'],
 ) -> Float[Array, 'R U']:
   """Log-probability of each token of R = B x candidates given texts.
@@ -213,7 +202,7 @@ def log_probs(
   return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def _strategy(plan: Plan) -> ModuleType:
+def _strategy(plan: StaticOptions) -> ModuleType:
   return beam if plan.num_beams > 1 else sampling
 
 

@@ -64,7 +64,7 @@ class Options:
       )
 
 
-class Numbers(NamedTuple):
+class DynamicOptions(NamedTuple):
   """Options that are arguments of the compiled loop: changing them is free."""
 
   max_new_tokens: Scalar
@@ -76,7 +76,7 @@ class Numbers(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StaticOptions:
   """Options that shape the compiled loop; `length`: room for new tokens."""
 
   length: int
@@ -98,11 +98,15 @@ class Plan:
     return max(self.num_beams, self.num_return_sequences)
 
 
-def split(options: Options, length: int | None = None) -> tuple[Plan, Numbers]:
+def split_options(
+  options: Options, length: int | None = None
+) -> tuple[StaticOptions, DynamicOptions]:
   """What is compiled and what is passed; `length` >= max_new_tokens."""
-  numbers = Numbers(*(getattr(options, n) for n in Numbers._fields))
+  numbers = DynamicOptions(
+    *(getattr(options, n) for n in DynamicOptions._fields)
+  )
   sample = options.do_sample
-  return Plan(
+  return StaticOptions(
     length=length or options.max_new_tokens,
     num_beams=options.num_beams,
     num_return_sequences=options.num_return_sequences,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from mmicl_jax.decoding.options import Numbers, Plan
+from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
 from mmicl_jax.decoding.scores import (
   Decoded,
   largest,
@@ -32,7 +32,7 @@ class Samples(NamedTuple):
 def start(
   valid: Bool[Array, 'B'],
   keys: Shaped[Array, 'B'] | None,
-  plan: Plan,
+  plan: StaticOptions,
   cache: Any,
 ) -> Samples:
   per_example = plan.num_return_sequences
@@ -56,8 +56,8 @@ def start(
 def update(
   state: Samples,
   logits: Float[Array, 'R V'],
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
   stops: Int[Array, 'S V'] | None,
 ) -> Samples:
   """One more token for every row that is not done."""
@@ -84,7 +84,9 @@ def update(
   )
 
 
-def running(state: Samples, plan: Plan, numbers: Numbers) -> Bool[Array, '']:
+def running(
+  state: Samples, plan: StaticOptions, numbers: DynamicOptions
+) -> Bool[Array, '']:
   return (state.index <= numbers.max_new_tokens) & ~state.done.all()
 
 
@@ -92,7 +94,9 @@ def last_tokens(state: Samples) -> Int[Array, 'R']:
   return state.sequences[:, state.index - 1]
 
 
-def finish(state: Samples, plan: Plan, numbers: Numbers) -> Decoded:
+def finish(
+  state: Samples, plan: StaticOptions, numbers: DynamicOptions
+) -> Decoded:
   """Samples of an example in the order they were drawn, not by score."""
   shape = (-1, plan.num_return_sequences)
   total = state.log_probs.sum(-1)
@@ -108,8 +112,8 @@ def finish(state: Samples, plan: Plan, numbers: Numbers) -> Decoded:
 def draw(
   logits: Float[Array, 'R V'],
   keys: Shaped[Array, 'R'],
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
 ) -> Int[Array, 'R']:
   """A sample a row after temperature, top-k and nucleus, in this order."""
   values, ids = logits / numbers.temperature, None

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
-from mmicl_jax.decoding.options import Numbers, Plan
+from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
 from mmicl_jax.types import START
 
 # Leaves of T5X models' caches that have no rows.
@@ -53,8 +53,8 @@ def process(
   logits: Float[Array, 'R V'],
   sequences: Int[Array, 'R W'],
   index: Int[Array, ''],
-  plan: Plan,
-  numbers: Numbers,
+  plan: StaticOptions,
+  numbers: DynamicOptions,
 ) -> Float[Array, 'R V']:
   """Repetition penalty, no-repeat n-grams and minimum length, in this order.
 
@@ -88,7 +88,9 @@ def process(
   return logits
 
 
-def start_sequences(rows: tuple[int, ...], plan: Plan) -> Int[Array, '... W']:
+def start_sequences(
+  rows: tuple[int, ...], plan: StaticOptions
+) -> Int[Array, '... W']:
   return jnp.full((*rows, plan.length + 1), START, jnp.int32)
 
 

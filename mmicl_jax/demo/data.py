@@ -25,7 +25,7 @@ def make_item(
   # By name, so that adding a task changes no other.
   stream = zlib.crc32(f'{task}/{split}'.encode())
   rng = np.random.default_rng((seed, index, stream))
-  return TASKS[task](task, pictures.gallery(split, size), rng)
+  return TASKS[task](task, pictures.load_gallery(split, size), rng)
 
 
 def batch_examples(
@@ -67,7 +67,7 @@ def demo_vocabulary(seed: int = 0, per_task: int = 60) -> bytes:
   return words.train_vocabulary([*corpus(items), chat])
 
 
-def write_records(items: Sequence[Item], folder: str, name: str) -> str:
+def write_held_out(items: Sequence[Item], folder: str, name: str) -> str:
   """Writes items as MIC JSONL, FOLDER/NAME.jsonl, with PNG images beside it.
 
   Paths in the records are relative to `folder`. Returns the JSONL's path.

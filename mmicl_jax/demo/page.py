@@ -25,11 +25,11 @@ def write_page(results: Results, folder: str) -> str:
   for name, png in images.items():
     _write(os.path.join(folder, 'plots', f'{name}.png'), png)
   path = os.path.join(folder, 'index.html')
-  _write(path, render(results, images, folder).encode())
+  _write(path, render_page(results, images, folder).encode())
   return path
 
 
-def render(results: Results, images: dict[str, bytes], folder: str) -> str:
+def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
   """The page as text; `images` are the plots, name -> PNG."""
   environment = jinja2.Environment(
     autoescape=True,

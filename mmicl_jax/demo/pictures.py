@@ -77,7 +77,7 @@ class Gallery:
 
 
 @functools.cache
-def gallery(split: str = 'train', size: int = 16) -> Gallery:
+def load_gallery(split: str = 'train', size: int = 16) -> Gallery:
   """The images of a split, `size` pixels square, u8 RGB, ink on white.
 
   The split is fixed: it depends on no seed, so that every run of the demo and

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmicl_jax.demo.results import Phase, Results, Score
+from mmicl_jax.demo.results import PhaseResult, Results, Score
 
 INK, FAINT, GRID = '#1d2433', '#6b7280', '#e6e8ee'
 PHASE_COLOURS = ('#64748b', '#c2660c', '#0f766e')
@@ -71,7 +71,7 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
   return _png(figure)
 
 
-def loss_curve(phases: Sequence[Phase]) -> bytes:
+def loss_curve(phases: Sequence[PhaseResult]) -> bytes:
   """Training loss of the phases one after another, raw and smoothed."""
   figure, axes = _figure(6.4, 3.4)
   spans, end = _laid_out(phases)
@@ -86,7 +86,7 @@ def loss_curve(phases: Sequence[Phase]) -> bytes:
   return _png(figure)
 
 
-def accuracy_curve(phases: Sequence[Phase]) -> bytes:
+def accuracy_curve(phases: Sequence[PhaseResult]) -> bytes:
   """Accuracy measured during training, over the phases."""
   figure, axes = _figure(6.4, 3.4)
   spans, end = _laid_out(phases)
@@ -144,7 +144,7 @@ def _percent_axis(axes) -> None:
   axes.set_yticks([0, 25, 50, 75, 100], ['0', '25', '50', '75', '100 %'])
 
 
-def _laid_out(phases: Sequence[Phase]):
+def _laid_out(phases: Sequence[PhaseResult]):
   """Phases with curves, each with its colour and the step it starts at."""
   spans, start = [], 0
   for i, phase in enumerate(phases):

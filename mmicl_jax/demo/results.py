@@ -26,7 +26,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseResult:
   """One phase of training: what was trained, for how long, how it went."""
 
   name: str
@@ -108,7 +108,7 @@ class Results:
   memory_bytes: int
   parameters: int
   shots: tuple[Score, ...]
-  phases: tuple[Phase, ...]
+  phases: tuple[PhaseResult, ...]
   tasks: tuple[Score, ...] = ()
   ledger: tuple[LedgerRow, ...] = ()
   samples: tuple[Sample, ...] = ()
@@ -162,7 +162,7 @@ class Results:
             for s in raw['samples']
           ),
           'phases': tuple(
-            Phase(**{**p, 'curve': _all(Point, p['curve'])})
+            PhaseResult(**{**p, 'curve': _all(Point, p['curve'])})
             for p in raw['phases']
           ),
         }

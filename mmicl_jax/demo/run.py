@@ -39,7 +39,7 @@ from mmicl_jax.models.configs import (
   T5Config,
   ViTConfig,
 )
-from mmicl_jax.parity.check import check
+from mmicl_jax.parity.check import check_parity
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import loop, optim
 from mmicl_jax.training.stages import Ledger
@@ -65,7 +65,7 @@ def config(tokenizer: Tokenizer) -> MMICLConfig:
   )  # fmt: skip
 
 
-def run(out: Path, seed: int = 0, items: int = 512) -> results.Results:
+def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
   """Trains, evaluates on held-out images, exports and writes the page.
 
   items: held-out prompts for each number of demonstrations.
@@ -96,7 +96,7 @@ def run(out: Path, seed: int = 0, items: int = 512) -> results.Results:
   }
   for key, chosen in asked.items():
     name = f'icl_words_{key}' if isinstance(key, int) else key
-    data.write_records(chosen, str(out / 'held_out'), name)
+    data.write_held_out(chosen, str(out / 'held_out'), name)
   ask = _ask(answerer, final, out)
   exported = _export(answerer, final, out)
   found = results.Results(
@@ -128,7 +128,7 @@ def _train(
   out: Path,
   before: Path | None,
   seed: int,
-) -> tuple[results.Phase, Ledger]:
+) -> tuple[results.PhaseResult, Ledger]:
   _say(f'\n{phase.name}: {phase.note}')
   curve: dict[int, dict[str, float]] = {}
 
@@ -164,7 +164,7 @@ def _train(
     for step, m in sorted(curve.items())
     if 'loss' in m
   )
-  shown = results.Phase(
+  shown = results.PhaseResult(
     phase.name,
     phase.profile,
     phase.note,
@@ -255,7 +255,7 @@ def _export(answerer, final: Path, out: Path) -> str:
       "pip install -e '.[torch]', then mmicl convert check "
       f'--source {directory} --checkpoint {final}'
     )
-  checked = check(directory, final)
+  checked = check_parity(directory, final)
   logits = next(row for row in checked.rows if row.place == 'logits')
   return (
     f'{directory}: {checked.verdict}, from the patches to the answers; the '

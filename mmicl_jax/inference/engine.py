@@ -22,11 +22,16 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt32
 
 from mmicl_jax.decoding import loop as decoding
-from mmicl_jax.decoding.options import Options, Plan
+from mmicl_jax.decoding.options import (
+  Options,
+  StaticOptions,
+  split_options,
+)
+from mmicl_jax.decoding.scores import row_keys
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompt_cache import PromptCache, select
-from mmicl_jax.inference.requests import Prompt, bucket, chunks, row_numbers
-from mmicl_jax.inference.visual_cache import VisualCache, fingerprint
+from mmicl_jax.inference.requests import Request, bucket, chunks, row_numbers
+from mmicl_jax.inference.visual_cache import VisualCache, visual_fingerprint
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params, splice
@@ -38,8 +43,8 @@ MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result:
-  """A prompt's answers, the best first; see decoding.Decoded."""
+class PromptAnswers:
+  """A prompt's answers, the best first; see decoding.scores.Decoded."""
 
   tokens: Int[np.ndarray, 'K U']
   scores: Float[np.ndarray, 'K']
@@ -81,7 +86,7 @@ class Engine:
     self.batch_size = batch_size
     self.prompt_cache = PromptCache(prompt_cache_bytes)
     if cache_dir is not None:
-      cache_dir = Path(cache_dir) / fingerprint(self.config, self.params)
+      cache_dir = Path(cache_dir) / visual_fingerprint(self.config, self.params)
     self.visual_cache = VisualCache(cache_bytes, cache_dir)
     if mesh is not None:
       placement = partitioning.shardings(abstract_params(self.config), mesh)
@@ -93,21 +98,23 @@ class Engine:
 
   def generate(
     self,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Request],
     options: Options,
     stops: Int[np.ndarray, 'S V'] | None = None,
     rows: UInt32[np.ndarray, 'B'] | None = None,
-  ) -> list[Result]:
+  ) -> list[PromptAnswers]:
     """Answers in the order of the prompts.
 
     Samples depend on the seed and the prompt's number in `rows` alone. Without
     it that is made of the content, and equal prompts of one call are told
     apart by their order.
     """
-    plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
+    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
     numbered = row_numbers(prompts) if rows is None else rows
 
-    def run(batch: Sequence[int], prompt: decoding.Prompt) -> Iterator[Result]:
+    def run(
+      batch: Sequence[int], prompt: decoding.Memory
+    ) -> Iterator[PromptAnswers]:
       seeds = np.zeros(len(prompt.is_token), np.uint32)
       seeds[: len(batch)] = numbered[list(batch)]
       keys = self._keys(plan, options, seeds)
@@ -117,18 +124,20 @@ class Engine:
       limit = options.max_new_tokens
       for i, _ in enumerate(batch):
         tokens, scores, log_probs, lengths = (field[i] for field in decoded)
-        yield Result(tokens[:, :limit], scores, log_probs[:, :limit], lengths)
+        yield PromptAnswers(
+          tokens[:, :limit], scores, log_probs[:, :limit], lengths
+        )
 
     return self._in_batches(prompts, run)
 
   def score(
     self,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Request],
     candidates: Sequence[Sequence[Sequence[int]]],
   ) -> list[list[Float[np.ndarray, 'U']]]:
     """Log-probability of every token of every candidate of every prompt."""
 
-    def run(batch: Sequence[int], prompt: decoding.Prompt):
+    def run(batch: Sequence[int], prompt: decoding.Memory):
       return self._score([candidates[i] for i in batch], prompt)
 
     return self._in_batches(prompts, run)
@@ -140,13 +149,13 @@ class Engine:
 
   def stream(
     self,
-    prompt: Prompt,
+    prompt: Request,
     options: Options,
     stops: Int[np.ndarray, 'S V'] | None = None,
     every: int = 4,
   ) -> Iterator[Int[np.ndarray, 'U']]:
     """The tokens so far, every few tokens, until the answer is complete."""
-    plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
+    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
     with self._context():
       read = self._read([prompt])
       rows = np.full(len(read.is_token), prompt.row, np.uint32)
@@ -187,7 +196,7 @@ class Engine:
     kept on disk: see `compilation.keep_compiled`. longest_instruction: tokens
     that the Q-Former reads with an image; 0: none.
     """
-    plan, numbers = decoding.split(options, bucket(options.max_new_tokens, 8))
+    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
     # One step is enough: how many there are is not compiled.
     numbers = numbers._replace(max_new_tokens=1)
     queries, size = self.config.qformer.num_queries, self.config.vit.image_size
@@ -206,9 +215,9 @@ class Engine:
             instruction = self._place(np.ones((chunk, words), np.int32))
           _embed(self.model, self.params, images, instruction)
       for length in sorted(lengths, reverse=True):
-        kinds = [Prompt(text)]
+        kinds = [Request(text)]
         if length > queries:
-          kinds.append(Prompt(np.append(image_tokens, text), (black,)))
+          kinds.append(Request(np.append(image_tokens, text), (black,)))
         for count in rows:
           for prompt in kinds:
             read = self._encode([prompt], count, length)
@@ -216,7 +225,7 @@ class Engine:
           _answer(self.model, self.params, read, keys, plan, numbers, stops)
     return len(rows) * len(lengths)
 
-  def _in_batches(self, prompts: Sequence[Prompt], run) -> list[Any]:
+  def _in_batches(self, prompts: Sequence[Request], run) -> list[Any]:
     """run(indices, read prompts) over batches of prompts of like lengths."""
     results: list[Any] = [None] * len(prompts)
 
@@ -238,7 +247,7 @@ class Engine:
     shards = self._batch_shards()
     return -(-bucket(count, shards) // shards) * shards
 
-  def _read(self, prompts: Sequence[Prompt]) -> decoding.Prompt:
+  def _read(self, prompts: Sequence[Request]) -> decoding.Memory:
     """The prompts' keys and values; equal prompts are read once."""
     keys = [prompt.key for prompt in prompts]
     rows = self._rows(len(prompts))
@@ -253,8 +262,8 @@ class Engine:
     return select(read, list(different), keys, rows)
 
   def _encode(
-    self, prompts: Sequence[Prompt], rows: int, length: int
-  ) -> decoding.Prompt:
+    self, prompts: Sequence[Request], rows: int, length: int
+  ) -> decoding.Memory:
     """Keys and values of prompts in their first rows; the rest is empty."""
     tokens = np.full((rows, length), PAD, np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
@@ -272,13 +281,13 @@ class Engine:
     return _encode(self.model, self.params, self._place(tokens), visual)
 
   def _keys(
-    self, plan: Plan, options: Options, rows: UInt32[np.ndarray, 'B']
+    self, plan: StaticOptions, options: Options, rows: UInt32[np.ndarray, 'B']
   ) -> jax.Array | None:
     if not plan.do_sample:
       return None
-    return decoding.row_keys(options.seed, self._place(rows))
+    return row_keys(options.seed, self._place(rows))
 
-  def embed_images(self, prompts: Sequence[Prompt]) -> dict[bytes, np.ndarray]:
+  def embed_images(self, prompts: Sequence[Request]) -> dict[bytes, np.ndarray]:
     """Visual tokens Q D of all different images, by key."""
     known: dict[bytes, np.ndarray] = {}
     missing: dict[bytes, tuple[np.ndarray, np.ndarray | None]] = {}
@@ -310,7 +319,7 @@ class Engine:
   def _score(
     self,
     candidates: Sequence[Sequence[Sequence[int]]],
-    prompt: decoding.Prompt,
+    prompt: decoding.Memory,
   ) -> list[list[np.ndarray]]:
     """Candidates in groups that share the prompts' keys and values."""
     rows = len(prompt.is_token)
@@ -386,11 +395,13 @@ def _logits(model: MMICL, params, batch):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnames='state')
-def _advance(model, params, prompt, state, plan: Plan, numbers, stops, until):
+def _advance(
+  model, params, prompt, state, plan: StaticOptions, numbers, stops, until
+):
   step = decoding.model_step(model, params, prompt)
   return decoding.advance(state, step, plan, numbers, stops, until)
 
 
 _log_probs = jax.jit(decoding.log_probs, static_argnums=0)
-_answer = jax.jit(decoding.answer, static_argnums=(0, 4))
+_answer = jax.jit(decoding.decode, static_argnums=(0, 4))
 _begin = jax.jit(decoding.begin, static_argnums=(0, 4))

@@ -19,7 +19,7 @@ from mmicl_jax.checkpoints import store as checkpoints
 from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
 from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.loader import Source
-from mmicl_jax.data.sources import example, sources
+from mmicl_jax.data.sources import as_example, sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.runtime.progress import ProgressBar
@@ -27,7 +27,7 @@ from mmicl_jax.runtime.progress import ProgressBar
 PER_SHARD = 4096  # images; 200 MB of 32 x 768 bfloat16
 
 
-def write(
+def write_features(
   files: Iterable[str],
   checkpoint: str,
   out: str | os.PathLike,
@@ -89,7 +89,7 @@ def _unseen(
   done = 0
   for part in parts:
     for i in range(len(part.data)):
-      record, _ = example(part.data[i], i)
+      record, _ = as_example(part.data[i], i)
       for source in record.images:
         try:
           key = feature_store.key_of(source)

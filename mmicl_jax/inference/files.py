@@ -29,7 +29,7 @@ WINDOW = 8  # batches that are sorted by length together
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class InputLine:
   """One line of the input: a record, or what is wrong with it."""
 
   line: int
@@ -42,7 +42,7 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class AnswerFile:
   """Answers for all records of `source`, appended to `target`.
 
   settings: whatever the answers depend on; their digest stands in every line,
@@ -63,7 +63,7 @@ class Job:
     text = json.dumps(self.settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
-  def items(self) -> Iterator[Item]:
+  def items(self) -> Iterator[InputLine]:
     """The input, line by line. Raises UserError if it cannot be read."""
     try:
       file = open(self.source, 'rb')
@@ -79,11 +79,11 @@ class Job:
           continue
         where = f'{self.source}:{number}'
         try:
-          record = records.parse(line, where, root, need_answer=False)
+          record = records.parse_record(line, where, root, need_answer=False)
         except UserError as error:
-          yield Item(number, None, str(error))
+          yield InputLine(number, None, str(error))
         else:
-          yield Item(number, record)
+          yield InputLine(number, record)
 
   def resume(self) -> int:
     """How many lines of the output stand and agree with the input.
@@ -112,7 +112,7 @@ class Job:
       file.truncate(end)
     return done
 
-  def _check(self, number: int, line: bytes, item: Item | None) -> None:
+  def _check(self, number: int, line: bytes, item: InputLine | None) -> None:
     where = f'{self.target}:{number}'
     remedy = 'choose another --output, or --overwrite it.'
     try:
@@ -148,7 +148,7 @@ class Job:
       ProgressBar('answers', total, done) as bar,
     ):
 
-      def prepare() -> list[tuple[Item, Any]]:
+      def prepare() -> list[tuple[InputLine, Any]]:
         """The next window's prompts, made while the model answers this one."""
         window = next(windows, ())
         make = readers.map(lambda item: self._prompt(predictor, item), window)
@@ -168,8 +168,8 @@ class Job:
       raise UserError(problem)
     return summary
 
-  def _windows(self, done: int, size: int) -> Iterator[Sequence[Item]]:
-    window: list[Item] = []
+  def _windows(self, done: int, size: int) -> Iterator[Sequence[InputLine]]:
+    window: list[InputLine] = []
     for i, item in enumerate(self.items()):
       if i < done:
         continue
@@ -180,7 +180,7 @@ class Job:
     if window:
       yield window
 
-  def _prompt(self, predictor: 'Predictor', item: Item) -> Any:
+  def _prompt(self, predictor: 'Predictor', item: InputLine) -> Any:
     """The prompt, or the text of what is wrong."""
     if item.record is None:
       return item.problem
@@ -197,7 +197,7 @@ class Job:
   def _answer(
     self,
     predictor: 'Predictor',
-    prepared: Sequence[tuple[Item, Any]],
+    prepared: Sequence[tuple[InputLine, Any]],
     summary: dict[str, int],
   ) -> Iterator[str]:
     """The output lines of a window, up to a bad record that is not skipped."""

@@ -17,8 +17,8 @@ from mmicl_jax.data.features import FeatureSpec, featurize
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.engine import Engine, Result
-from mmicl_jax.inference.requests import Prompt, prompts_of
+from mmicl_jax.inference.engine import Engine, PromptAnswers
+from mmicl_jax.inference.requests import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
 
@@ -109,7 +109,7 @@ class Predictor:
 
   def answers(
     self,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Request],
     options: Options,
     rows: UInt32[np.ndarray, 'B'] | None = None,
   ) -> list[Answer]:
@@ -197,7 +197,7 @@ class Predictor:
     options.setdefault('num_return_sequences', options.get('num_beams', 1))
     chosen = Options(**options)
     results = self.engine.generate(
-      prompts_of(
+      requests_of(
         batch, self.config.qformer.num_queries, self.config.image_token
       ),
       chosen,
@@ -209,7 +209,7 @@ class Predictor:
 
   def prompt(
     self, query: Query, shots: Sequence[Turn] = (), *, style: str = 'plain'
-  ) -> Prompt:
+  ) -> Request:
     """A query as arrays. Raises UserError for images that cannot be read."""
     if isinstance(query, str):
       query = Turn(query)
@@ -233,7 +233,7 @@ class Predictor:
     used = int((tokens == self.config.image_token).sum())
     images = row['encoder_images'][: used // spec.num_queries]
     words = row.get('qformer_input_tokens')
-    return Prompt(
+    return Request(
       np.trim_zeros(tokens, 'b'),
       tuple(images),
       None if words is None else np.trim_zeros(words, 'b'),
@@ -260,7 +260,7 @@ class Predictor:
     size = self.config.t5.vocab_size
     return stopping.stop_table(self._texts, options.stop, size)
 
-  def _answer(self, result: Result) -> Answer:
+  def _answer(self, result: PromptAnswers) -> Answer:
     answers = []
     for k, length in enumerate(result.lengths):
       tokens = tuple(result.tokens[k, :length].tolist())

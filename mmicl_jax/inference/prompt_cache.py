@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from mmicl_jax.decoding.loop import Prompt
+from mmicl_jax.decoding.loop import Memory
 from mmicl_jax.runtime.lru import Lru
 
 
@@ -23,17 +23,17 @@ class PromptCache:
   """
 
   def __init__(self, max_bytes: int):
-    self._batches: Lru[tuple[bytes, ...], Prompt] = Lru(max_bytes)
+    self._batches: Lru[tuple[bytes, ...], Memory] = Lru(max_bytes)
 
   def clear(self) -> None:
     self._batches.clear()
 
-  def put(self, keys: Sequence[bytes], prompt: Prompt) -> None:
+  def put(self, keys: Sequence[bytes], prompt: Memory) -> None:
     """keys: of the first rows, all different; rows behind them are empty."""
     size = sum(x.nbytes for x in jax.tree.leaves(prompt))
     self._batches.put(tuple(keys), prompt, size)
 
-  def find(self, keys: Sequence[bytes], rows: int) -> Prompt | None:
+  def find(self, keys: Sequence[bytes], rows: int) -> Memory | None:
     """The prompts in `rows` rows, the last ones empty; None if unknown."""
     wanted = set(keys)
     for known in self._batches:
@@ -43,8 +43,8 @@ class PromptCache:
 
 
 def select(
-  prompt: Prompt, known: Sequence[bytes], keys: Sequence[bytes], rows: int
-) -> Prompt:
+  prompt: Memory, known: Sequence[bytes], keys: Sequence[bytes], rows: int
+) -> Memory:
   """Rows of a batch whose first ones are `known`, by key; the rest empty."""
   if list(known) == list(keys) and rows == len(prompt.is_token):
     return prompt
@@ -55,7 +55,7 @@ def select(
 
 
 @jax.jit
-def _take(prompt: Prompt, rows: Int[jax.Array, 'R']) -> Prompt:
+def _take(prompt: Memory, rows: Int[jax.Array, 'R']) -> Memory:
   """Rows out of range become zeros: no token, so an empty prompt."""
   return jax.tree.map(
     lambda x: jnp.take(x, rows, axis=0, mode='fill', fill_value=0), prompt

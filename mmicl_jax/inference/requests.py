@@ -13,7 +13,7 @@ from mmicl_jax.types import PAD
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Prompt:
+class Request:
   """One prompt without padding; images: u8[H, W, 3] each, or normalised."""
 
   tokens: Int[np.ndarray, 'T']
@@ -34,7 +34,9 @@ class Prompt:
     return int.from_bytes(digest(np.frombuffer(self.key, np.uint8))[:4], 'big')
 
 
-def prompts_of(batch: Any, num_queries: int, image_token: int) -> list[Prompt]:
+def requests_of(
+  batch: Any, num_queries: int, image_token: int
+) -> list[Request]:
   """A padded Batch as prompts: images that no place asks for are left out."""
   tokens = np.asarray(batch['encoder_input_tokens'])
   images = batch.get('encoder_images')
@@ -46,11 +48,11 @@ def prompts_of(batch: Any, num_queries: int, image_token: int) -> list[Prompt]:
     count = -(-int((row == image_token).sum()) // num_queries)
     own = () if images is None else tuple(np.asarray(images[i])[:count])
     words = None if instruction is None else np.asarray(instruction[i])
-    prompts.append(Prompt(row.astype(np.int32), own, words))
+    prompts.append(Request(row.astype(np.int32), own, words))
   return prompts
 
 
-def row_numbers(prompts: Sequence[Prompt]) -> UInt32[np.ndarray, 'B']:
+def row_numbers(prompts: Sequence[Request]) -> UInt32[np.ndarray, 'B']:
   """One number a prompt: of its content and how often it came before."""
   seen: dict[bytes, int] = {}
   rows = np.zeros(len(prompts), np.uint32)

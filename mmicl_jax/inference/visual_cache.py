@@ -56,7 +56,7 @@ class VisualCache:
       _write(self._folder / key.hex(), tokens)
 
 
-def fingerprint(config: MMICLConfig, params: Any) -> str:
+def visual_fingerprint(config: MMICLConfig, params: Any) -> str:
   """A folder's name for the weights and arithmetic behind visual tokens.
 
   Raises UserError for weights of which this process has only a part.

@@ -18,7 +18,7 @@ from mmicl_jax.models import configs, trees
 _LEAF = re.compile(r'/lora_[ab]$')
 
 
-def split(params: Mapping[str, Any]) -> tuple[dict, dict]:
+def split_adapters(params: Mapping[str, Any]) -> tuple[dict, dict]:
   """(all but the adapters, the adapters), pruned nested dicts."""
   flat = trees.flatten(params)
   rest, adapters = {}, {}

@@ -95,7 +95,7 @@ def parse_mesh(text: str) -> Mesh:
   return make_mesh(sizes['data'], sizes['fsdp'], sizes['tensor'])
 
 
-def spec(
+def partition_spec(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
   """Mesh axes of an array whose axes have logical names.
@@ -134,7 +134,7 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   def one(leaf: Any) -> NamedSharding:
     value = nn.unbox(leaf)
     names = getattr(leaf, 'names', (None,) * len(value.shape))
-    return NamedSharding(mesh, spec(names, value.shape, mesh))
+    return NamedSharding(mesh, partition_spec(names, value.shape, mesh))
 
   return jax.tree.map(
     one, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)

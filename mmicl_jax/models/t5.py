@@ -120,7 +120,9 @@ class MLP(nn.Module):
     return dense(c.hidden_size, ('mlp', 'embed'), 'wo')(y)
 
 
-def attention(config: T5Config, execution: Execution, name: str) -> Attention:
+def t5_attention(
+  config: T5Config, execution: Execution, name: str
+) -> Attention:
   return Attention(
     config.num_heads,
     config.head_dim,
@@ -144,7 +146,7 @@ class EncoderLayer(nn.Module):
     bias: Float[Array, '1 H T T'],
   ) -> tuple[Float[Array, 'B T D'], None]:
     c, run = self.config, self.execution
-    own = attention(c, run, 'self_attention')
+    own = t5_attention(c, run, 'self_attention')
     y = RMSNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
     x += dropout(self, own(y, own.project(y), mask, bias), c.dropout_rate)
     y = RMSNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
@@ -170,8 +172,8 @@ class DecoderLayer(nn.Module):
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'R U D'], LayerCache | None]:
     c, run = self.config, self.execution
-    own_attention = attention(c, run, 'self_attention')
-    cross_attention = attention(c, run, 'cross_attention')
+    own_attention = t5_attention(c, run, 'self_attention')
+    cross_attention = t5_attention(c, run, 'cross_attention')
 
     y = RMSNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
     own = own_attention.project(y)

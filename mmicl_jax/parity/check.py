@@ -7,20 +7,24 @@ from typing import Any
 import jax
 
 from mmicl_jax.checkpoints import model_dir
-from mmicl_jax.convert.loading import find, open_checkpoint, to_devices
+from mmicl_jax.convert.loading import (
+  find_checkpoint,
+  open_checkpoint,
+  to_devices,
+)
 from mmicl_jax.convert.streaming import CheckpointReader
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.stacking import unstack_layers
 from mmicl_jax.parity import probes, torch_probes
 from mmicl_jax.parity.inputs import random_inputs, read_inputs
-from mmicl_jax.parity.report import TOLERANCE, Report, compare
+from mmicl_jax.parity.report import TOLERANCE, ParityReport, compare
 from mmicl_jax.training import stages
 
 SETS = ('pretrain', 'tune')
 
 
-def check(
+def check_parity(
   source: str | os.PathLike,
   checkpoint: str | os.PathLike | None = None,
   *,
@@ -32,7 +36,7 @@ def check(
   vit_eps: float | None = None,
   num_beams: int = 4,
   max_new_tokens: int = 12,
-) -> Report:
+) -> ParityReport:
   """Runs `source` in PyTorch and `checkpoint` here, and compares.
 
   checkpoint: a MODEL_DIR or checkpoint_<step>; None converts the source in
@@ -41,7 +45,7 @@ def check(
   Raises UserError.
   """
   with jax.default_device(jax.devices('cpu')[0]):
-    directory = find(source)
+    directory = find_checkpoint(source)
     config, params, notes = _ours(directory, checkpoint, vit_eps)
     if inputs is None:
       counts = list(counts)
@@ -51,9 +55,9 @@ def check(
     options = Options(num_beams=num_beams, max_new_tokens=max_new_tokens)
     union = tuple(p for name in SETS for p in stages.PROFILES[name])
     with jax.default_matmul_precision('highest'):
-      ours = probes.trace(config, params, batch, counts, union, options)
+      ours = probes.trace_jax(config, params, batch, counts, union, options)
     del params
-    theirs = torch_probes.trace(
+    theirs = torch_probes.trace_torch(
       torch_probes.load_model(directory, config),
       config,
       batch,
@@ -66,7 +70,7 @@ def check(
     sets = {k: {n for n in v if n in theirs.gradients} for k, v in sets.items()}
   facts = _facts(source, checkpoint, config, counts, words, seed, inputs)
   rows = compare(ours, theirs, sets, tolerance)
-  return Report(tuple(rows), facts, tuple(notes))
+  return ParityReport(tuple(rows), facts, tuple(notes))
 
 
 def _ours(

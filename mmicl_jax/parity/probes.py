@@ -17,7 +17,7 @@ import numpy as np
 from mmicl_jax.convert import rules
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.inference.engine import Engine
-from mmicl_jax.inference.requests import Prompt
+from mmicl_jax.inference.requests import Request
 from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MMICL, splice
@@ -45,7 +45,7 @@ class Trace:
   scores: list[list[float]]
 
 
-def trace(
+def trace_jax(
   config: MMICLConfig,
   params: Mapping[str, Any],
   batch: Mapping[str, np.ndarray],
@@ -70,7 +70,7 @@ def trainable_names(config: MMICLConfig, profile: stages.Profile) -> set[str]:
   """The PyTorch names of the parameters that a stage trains."""
   slots = rules.bind(config)
   tree = trees.unflatten({s.path: 0 for s in slots})
-  chosen, _ = stages.split(tree, profile)
+  chosen, _ = stages.split_params(tree, profile)
   paths = trees.flatten(chosen)
   return {slot.torch for slot in slots if slot.path in paths}
 
@@ -134,13 +134,15 @@ def _values(config, params, batch, counts) -> Arrays:
 
 def _gradients(config, params, batch, trainable):
   model = MMICL(config)
-  chosen, frozen = stages.split(params, trainable)
+  chosen, frozen = stages.split_params(params, trainable)
   weights = batch['decoder_loss_weights'].astype(jnp.float32)
 
   @jax.jit
   @jax.value_and_grad
   def loss(part, frozen):
-    logits: Any = model.apply({'params': stages.merge(part, frozen)}, batch)
+    logits: Any = model.apply(
+      {'params': stages.merge_params(part, frozen)}, batch
+    )
     logs = jax.nn.log_softmax(logits)
     target = batch['decoder_target_tokens'][..., None]
     picked = jnp.take_along_axis(logs, target, -1)[..., 0]
@@ -165,7 +167,7 @@ def _generate(config, params, batch, counts, options):
     tokens = batch['encoder_input_tokens'][b]
     words = batch.get('qformer_input_tokens')
     prompts.append(
-      Prompt(
+      Request(
         tokens[tokens != PAD],
         tuple(batch['encoder_images'][b, :count]) if count else (),
         None if words is None else words[b],

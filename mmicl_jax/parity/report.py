@@ -26,7 +26,7 @@ BEAM_MARGIN = 1e-4  # beams whose scores are closer may change places
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ParityRow:
   """One place: largest absolute and relative difference, and the verdict."""
 
   place: str
@@ -37,10 +37,10 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ParityReport:
   """All rows, the facts about the run, and the notes of the conversion."""
 
-  rows: tuple[Row, ...]
+  rows: tuple[ParityRow, ...]
   facts: dict[str, Any]
   notes: tuple[str, ...]
 
@@ -126,7 +126,7 @@ def compare(
   theirs: Trace,
   sets: Mapping[str, set[str]],
   tolerance: float = TOLERANCE,
-) -> list[Row]:
+) -> list[ParityRow]:
   """Rows of all places. sets: PyTorch names of each trainable set."""
   rows = []
   for name in ours.values:
@@ -147,25 +147,29 @@ def compare(
 
 def difference(
   place: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
-) -> Row:
+) -> ParityRow:
   """Raises no error for other shapes or NaN: they are differences, too."""
   if ours.shape != theirs.shape:
-    return Row(f'{place} (shapes differ)', np.inf, np.inf, tolerance, False)
+    return ParityRow(
+      f'{place} (shapes differ)', np.inf, np.inf, tolerance, False
+    )
   a, b = ours.astype(np.float64), theirs.astype(np.float64)
   absolute = float(np.abs(a - b).max(initial=0))
   scale = float(np.abs(b).max(initial=0))
   relative = absolute / scale if scale else absolute
-  return Row(place, absolute, relative, tolerance, bool(relative <= tolerance))
+  return ParityRow(
+    place, absolute, relative, tolerance, bool(relative <= tolerance)
+  )
 
 
 def _gradient_row(
   name: str, ours: Trace, theirs: Trace, members: set[str]
-) -> Row:
+) -> ParityRow:
   """The worst parameter of a set: |a - b| / |b|, as vectors."""
   largest = max(
     (float(np.linalg.norm(theirs.gradients[m])) for m in members), default=0.0
   )
-  worst = Row('', 0.0, -1.0, GRADIENT_TOLERANCE, True)
+  worst = ParityRow('', 0.0, -1.0, GRADIENT_TOLERANCE, True)
   for member in sorted(members):
     a, b = ours.gradients[member], theirs.gradients[member]
     distance, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
@@ -175,11 +179,11 @@ def _gradient_row(
     if not relative <= worst.relative:
       ok = relative <= GRADIENT_TOLERANCE
       place = f'gradients of {name}: {member}'
-      worst = Row(place, distance, relative, GRADIENT_TOLERANCE, ok)
+      worst = ParityRow(place, distance, relative, GRADIENT_TOLERANCE, ok)
   return worst
 
 
-def _tokens_row(place: str, ours: Trace, theirs: Trace) -> Row:
+def _tokens_row(place: str, ours: Trace, theirs: Trace) -> ParityRow:
   """Number and share of rows with other tokens; near ties are no error."""
   name = place.split()[0]
   other = [
@@ -192,7 +196,7 @@ def _tokens_row(place: str, ours: Trace, theirs: Trace) -> Row:
       for differs, scores in zip(other, theirs.scores, strict=True)
     ]
   count = sum(other)
-  return Row(place, float(count), count / len(other), 0.0, count == 0)
+  return ParityRow(place, float(count), count / len(other), 0.0, count == 0)
 
 
 def _show(value: Any) -> str:

@@ -44,7 +44,7 @@ def load_model(directory: str | os.PathLike, config: MMICLConfig) -> Any:
   ).eval()
 
 
-def trace(
+def trace_torch(
   model: Any,
   config: MMICLConfig,
   batch: Mapping[str, np.ndarray],

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from mmicl_jax.errors import UserError
 
 
-def start(
+def join_hosts(
   multihost: bool,
   address: str | None = None,
   count: int | None = None,

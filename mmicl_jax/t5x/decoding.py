@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from mmicl_jax.decoding import loop
 from mmicl_jax.decoding import scores as processors
-from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.types import EOS, START
 
 
@@ -48,7 +48,7 @@ def decode_fn(
   more fields of `options.Options`.
   """
   batch, length = inputs.shape
-  plan, numbers = split(
+  plan, numbers = split_options(
     Options(
       num_beams=1 if do_sample else num_decodes,
       num_return_sequences=num_decodes,

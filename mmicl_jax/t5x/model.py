@@ -70,7 +70,9 @@ class T5XModel:
     self._frozen_dtype = frozen_dtype
     self._text = qformer_vocabulary is not None
     self._decode_fn, self._num_decodes = decode_fn, num_decodes
-    self._frozen = stages.split(mmicl.abstract_params(config), trainable)[1]
+    self._frozen = stages.split_params(
+      mmicl.abstract_params(config), trainable
+    )[1]
 
   @property
   def FEATURE_CONVERTER_CLS(self) -> type:  # noqa: N802
@@ -93,7 +95,7 @@ class T5XModel:
   def ledger(self) -> stages.Ledger:
     """What is trained, and in how many bytes."""
     params = jax.eval_shape(self._init, jax.random.PRNGKey(0))
-    return stages.ledger(params, self.profile, self.chain)
+    return stages.ledger_of(params, self.profile, self.chain)
 
   @functools.cached_property
   def optimizer_def(self) -> Any:
@@ -137,17 +139,17 @@ class T5XModel:
     params = mmicl.init_params(self.config, rng)
     if self._frozen_dtype is None:
       return params
-    trainable, frozen = stages.split(params, self.profile)
+    trainable, frozen = stages.split_params(params, self.profile)
     dtype = jnp.dtype(self._frozen_dtype)
     frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
-    return stages.merge(trainable, frozen)
+    return stages.merge_params(trainable, frozen)
 
   def loss_fn(
     self, params: Variables, batch: Batch, dropout_rng: Any
   ) -> tuple[Float[Array, ''], Metrics]:
     """A microbatch's share of the loss, and metrics over its tokens."""
-    trainable, frozen = stages.split(unfreeze(params), self.profile)
-    merged = stages.merge(trainable, jax.lax.stop_gradient(frozen))
+    trainable, frozen = stages.split_params(unfreeze(params), self.profile)
+    merged = stages.merge_params(trainable, jax.lax.stop_gradient(frozen))
     key = dropout_rng if self.config.has_dropout else None
     sums = token_sums(self._apply, merged, batch, key)
     loss = sums['loss'] / (
@@ -224,7 +226,7 @@ class T5XModel:
     )
     return jnp.sum(found * batch['decoder_loss_weights'], axis=-1)
 
-  def _prompt(self, params: Params, batch: Any) -> loop.Prompt:
+  def _prompt(self, params: Params, batch: Any) -> loop.Memory:
     variables = {'params': params}
     encoded: Any = self.module.apply(variables, batch, method='encode')
     is_token = batch['encoder_input_tokens'] != PAD

@@ -27,7 +27,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.t5x.model import T5XModel
 from mmicl_jax.training import limits
-from mmicl_jax.training.state import Layout
+from mmicl_jax.training.state import RunLayout
 
 
 class _OneSentence(app.ExceptionHandler):
@@ -39,7 +39,7 @@ class _OneSentence(app.ExceptionHandler):
   def handle(self, exc: BaseException) -> None:
     if not isinstance(exc, UserError):
       try:
-        check_names()
+        check_gin()
       except UserError as error:
         exc = error
       else:
@@ -115,18 +115,18 @@ def checkpoint_config(
   trainable set or optimizer, if a batch does not divide, or if a name was given
   that nothing reads.
   """
-  check_names()
-  limits.check(
+  check_gin()
+  limits.check_settings(
     batch_size, model.num_microbatches, mesh, model.loss_mean, train_steps
   )
-  layout = Layout.of(model.config, model.profile, model.chain, mesh)
+  layout = RunLayout.of(model.config, model.profile, model.chain, mesh)
   like = layout.save_tree(layout.state, layout.frozen)
   restore = None
   if not store.resumable(model_dir, like) and init_from is not None:
     directory, step = store.locate(init_from)
     path = directory / f'{store.PREFIX}_{step}'
     # Adapters, which it has none of, are random.
-    store.check(path, {'target': lora.split(layout.params)[0]})
+    store.check_tree(path, {'target': lora.split_adapters(layout.params)[0]})
     restore = utils.RestoreCheckpointConfig(
       path=os.fspath(path),
       mode='specific',
@@ -152,9 +152,9 @@ def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
 
   Raises UserError if there is none or if it is not this model's.
   """
-  check_names()
+  check_gin()
   directory, step = store.locate(path)
-  store.check(
+  store.check_tree(
     directory / f'{store.PREFIX}_{step}',
     {'target': nn.unbox(mmicl.abstract_params(model.config))},
   )
@@ -253,7 +253,7 @@ def _describe(directory: str, model: T5XModel, vocabulary: str) -> None:
   model_dir.write_text(path, model.ledger().to_json() + '\n')
 
 
-def check_names() -> None:
+def check_gin() -> None:
   """Raises UserError for gin's files and names as `mmicl train` does.
 
   T5X itself takes two stages, and --gin.TRAIN_STEPSS=9, in silence.

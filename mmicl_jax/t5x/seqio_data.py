@@ -186,7 +186,9 @@ def add(
     name,
     source=source,
     preprocessors=[
-      functools.partial(read, splits=splits, image_size=spec.image_size),
+      functools.partial(
+        read_examples, splits=splits, image_size=spec.image_size
+      ),
       seqio.CacheDatasetPlaceholder(),
       functools.partial(
         to_features, tokenizer=words.tokenizer, spec=spec, bert=bert
@@ -225,7 +227,7 @@ def mic_records(
     for split, paths in files.items()
     if paths is not None
   }
-  spec = mic.spec(
+  spec = mic.feature_spec(
     model,
     inputs_length,
     targets_length,
@@ -236,7 +238,7 @@ def mic_records(
   return name
 
 
-def lengths(
+def feature_lengths(
   inputs_length: int,
   targets_length: int,
   max_images: int,
@@ -267,7 +269,7 @@ def _indices(
   return dataset.map(lambda index: {'split': split, 'index': index})
 
 
-def read(
+def read_examples(
   dataset: tf.data.Dataset,
   *,
   splits: Mapping[str, Sequence[Any]],
@@ -276,7 +278,7 @@ def read(
   """(split, index) -> texts, and images as PNG of the model's size."""
 
   def one(split: bytes, index: Any) -> tuple[Any, ...]:
-    example, name = sources.example(
+    example, name = sources.as_example(
       splits[split.decode()][int(index)], int(index)
     )
     images = [_png(load_image(x, image_size)) for x in example.images]

@@ -11,7 +11,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
 
 
-def check(
+def check_features(
   directory: str | os.PathLike,
   config: configs.MMICLConfig,
   trainable: Mapping[str, Any],

@@ -8,7 +8,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.training.step import LOSS_MEANS
 
 
-def check(
+def check_settings(
   batch_size: int,
   num_microbatches: int,
   mesh: Mesh | AbstractMesh,

@@ -24,14 +24,14 @@ from mmicl_jax.runtime import hosts
 from mmicl_jax.runtime.progress import ProgressBar, Summaries
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import limits, optim, stages
-from mmicl_jax.training.features import check as check_features
+from mmicl_jax.training.features import check_features as check_features
 from mmicl_jax.training.held_out import Evaluation
 from mmicl_jax.training.log import RunLog
-from mmicl_jax.training.preview import samples
-from mmicl_jax.training.profile import Trace
+from mmicl_jax.training.preview import sample_prompts
+from mmicl_jax.training.profile import StepTrace
 from mmicl_jax.training.sigterm import Preemption
 from mmicl_jax.training.state import (
-  Layout,
+  RunLayout,
   apply_fn,
   compiled_step,
   to_device,
@@ -41,7 +41,7 @@ from mmicl_jax.types import BatchSource
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class TrainResult:
   """What a run leaves: all parameters, its last step and metrics."""
 
   params: Params
@@ -84,7 +84,7 @@ def train(
   name: str = 'training',
   config_text: str | None = None,
   profile: bool = False,
-) -> Result:
+) -> TrainResult:
   """Trains until step `train_steps`, resuming what is in `model_dir`.
 
   trainable: a profile of stages.PROFILES, or regular expressions.
@@ -104,7 +104,9 @@ def train(
   settings that cannot work, before anything is compiled.
   """
   mesh = mesh or partitioning.make_mesh()
-  limits.check(batch_size, num_microbatches, mesh, loss_mean, train_steps)
+  limits.check_settings(
+    batch_size, num_microbatches, mesh, loss_mean, train_steps
+  )
   limits.check_counts(
     {
       'SAVE_EVERY': save_every,
@@ -122,7 +124,7 @@ def train(
     )
   _, parts = hosts.batch_share(mesh)
   chain = optimizer(learning_rate)
-  layout = Layout.of(model, trainable, chain, mesh, frozen_dtype)
+  layout = RunLayout.of(model, trainable, chain, mesh, frozen_dtype)
   ledger = layout.ledger()
   checkpointer = Checkpointer(model_dir, keep=keep, best_by=best_by)
 
@@ -174,7 +176,7 @@ def train(
     if best_by is not None:
       run.save(step, found)
 
-  trace = Trace(checkpointer.directory, start, profile)
+  trace = StepTrace(checkpointer.directory, start, profile)
   with log, trace:
     log.say(ledger.table())
     if resumed:
@@ -204,14 +206,14 @@ def train(
     checkpointer.close()
     if best_by is not None:
       log.say(f'best by {best_by}: checkpoint_{checkpointer.best()}')
-  return Result(run.params, int(run.state.step), log.last, ledger)
+  return TrainResult(run.params, int(run.state.step), log.last, ledger)
 
 
 @dataclasses.dataclass
 class _Run:
   """The state of a run under way, and what of it is saved."""
 
-  layout: Layout
+  layout: RunLayout
   checkpointer: Checkpointer
   train_data: BatchSource
   state: TrainState
@@ -220,7 +222,7 @@ class _Run:
 
   @property
   def params(self) -> Params:
-    return stages.merge(self.state.params, self.frozen)
+    return stages.merge_params(self.state.params, self.frozen)
 
   def save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
     if step != self.saved:
@@ -231,7 +233,7 @@ class _Run:
 
 
 def _begin(
-  layout: Layout,
+  layout: RunLayout,
   checkpointer: Checkpointer,
   train_data: BatchSource,
   init_from: str | os.PathLike | None,
@@ -258,7 +260,7 @@ def _samples(batch, vocabulary) -> list[tuple[str, bytes | None]]:
   """For a person's eye; without a vocabulary there is no text to show."""
   if vocabulary is None or not os.path.isfile(vocabulary):
     return []
-  return samples(batch, Tokenizer(vocabulary))
+  return sample_prompts(batch, Tokenizer(vocabulary))
 
 
 def _writes(tensorboard: bool | None) -> bool:

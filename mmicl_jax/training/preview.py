@@ -13,7 +13,7 @@ from mmicl_jax.tokenizer import Tokenizer
 GAP = 4  # white pixels between two images
 
 
-def samples(
+def sample_prompts(
   batch: Mapping[str, Any], tokenizer: Tokenizer, count: int = 4
 ) -> list[tuple[str, bytes | None]]:
   """(prompt and answer, its images side by side as PNG) of a batch's rows.

@@ -8,7 +8,7 @@ import jax
 FIRST, STEPS = 3, 5  # compilation and the first fetches are not of interest
 
 
-class Trace:
+class StepTrace:
   """Traces steps FIRST to FIRST + STEPS - 1 of a run, if it is `wanted`.
 
   Writes <directory>/plugins/profile/<time>/*.xplane.pb.
@@ -19,7 +19,7 @@ class Trace:
     self._first = start + FIRST if wanted else None
     self._running = False
 
-  def __enter__(self) -> 'Trace':
+  def __enter__(self) -> 'StepTrace':
     return self
 
   def __exit__(self, *_: Any) -> None:

@@ -73,7 +73,7 @@ def patterns(profile: Profile) -> tuple[str, ...]:
   return tuple(profile)
 
 
-def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
+def split_params(params: Tree, profile: Profile) -> tuple[dict, dict]:
   """Splits a parameter tree into (trainable, frozen), pruned nested dicts.
 
   Leaves may be arrays, shapes or flax's boxes; they are passed on untouched.
@@ -97,7 +97,7 @@ def split(params: Tree, profile: Profile) -> tuple[dict, dict]:
   )
 
 
-def merge(trainable: Tree, frozen: Tree) -> dict:
+def merge_params(trainable: Tree, frozen: Tree) -> dict:
   """The inverse of split."""
   flat = trees.flatten(frozen)
   flat |= trees.flatten(trainable)
@@ -163,7 +163,7 @@ class Ledger:
     )
 
 
-def ledger(
+def ledger_of(
   params: Tree,
   profile: Profile,
   optimizer: optax.GradientTransformation | None = None,
@@ -173,7 +173,7 @@ def ledger(
   Works on arrays and on abstract trees alike. Optimizer bytes are those of the
   moments; the few scalar counters are left out.
   """
-  halves = split(nn.meta.unbox(params), profile)
+  halves = split_params(nn.meta.unbox(params), profile)
   entries = []
   for module in sorted({_module(p) for half in halves for p in _paths(half)}):
     for trainable, half in zip((True, False), halves, strict=True):

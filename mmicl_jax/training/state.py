@@ -22,7 +22,7 @@ from mmicl_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RunLayout:
   """Shapes, dtypes and shardings of a run's arrays; nothing is computed.
 
   state, frozen: trees of jax.ShapeDtypeStruct with shardings.
@@ -43,9 +43,11 @@ class Layout:
     optimizer: optax.GradientTransformation,
     mesh: Mesh | AbstractMesh,
     frozen_dtype: str | None = None,
-  ) -> 'Layout':
+  ) -> 'RunLayout':
     """frozen_dtype: of the frozen half; None keeps the model's."""
-    trainable, frozen = stages.split(mmicl.abstract_params(config), profile)
+    trainable, frozen = stages.split_params(
+      mmicl.abstract_params(config), profile
+    )
     if frozen_dtype is not None:
       frozen = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(frozen_dtype)), frozen
@@ -68,17 +70,17 @@ class Layout:
   @property
   def params(self) -> Params:
     """All parameters, both halves."""
-    return stages.merge(self.state.params, self.frozen)
+    return stages.merge_params(self.state.params, self.frozen)
 
   def ledger(self) -> stages.Ledger:
-    return stages.ledger(self.params, self.profile, self.optimizer)
+    return stages.ledger_of(self.params, self.profile, self.optimizer)
 
   def random(self, key: jax.Array) -> tuple[TrainState, Params]:
     """Step 0 with random parameters, made where they will live."""
 
     def init(key):
       params = mmicl.init_params(self.config, key)
-      trainable, frozen = stages.split(params, self.profile)
+      trainable, frozen = stages.split_params(params, self.profile)
       frozen = jax.tree.map(lambda x, y: x.astype(y.dtype), frozen, self.frozen)
       return self._start(trainable), frozen
 
@@ -93,21 +95,21 @@ class Layout:
 
     Adapters, which it has none of, are random.
     """
-    wanted, adapters = lora.split(self.params)
+    wanted, adapters = lora.split_adapters(self.params)
     params = store.load_weights(path, wanted)
     if adapters:
       fresh = jax.jit(
-        lambda key: lora.split(mmicl.init_params(self.config, key))[1],
+        lambda key: lora.split_adapters(mmicl.init_params(self.config, key))[1],
         out_shardings=shardings_of(adapters),
       )
-      params = stages.merge(fresh(key), params)
-    trainable, frozen = stages.split(params, self.profile)
+      params = stages.merge_params(fresh(key), params)
+    trainable, frozen = stages.split_params(params, self.profile)
     start = jax.jit(self._start, out_shardings=shardings_of(self.state))
     return start(trainable), frozen
 
   def save_tree(self, state: TrainState, frozen: Params) -> dict:
     """What a checkpoint holds."""
-    params = stages.merge(state.params, frozen)
+    params = stages.merge_params(state.params, frozen)
     return store.state_tree(params, state.step, state.opt_state)
 
   def resume(
@@ -119,7 +121,7 @@ class Layout:
     if found is None:
       return None
     _, tree, iterator_state = found
-    trainable, frozen = stages.split(tree['target'], self.profile)
+    trainable, frozen = stages.split_params(tree['target'], self.profile)
     opt_state = store.opt_state_of(tree, self.state.opt_state)
     state = TrainState(tree['state']['step'], trainable, opt_state)
     return state, frozen, iterator_state
@@ -162,7 +164,7 @@ def apply_fn(model: MMICLConfig, mesh: Mesh) -> Apply:
   return apply
 
 
-def compiled_step(layout: Layout, **options: Any):
+def compiled_step(layout: RunLayout, **options: Any):
   """train_step under jit: (state, frozen, batch) -> (state, metrics).
 
   The state's buffers are donated; the frozen half is only read.

@@ -84,7 +84,9 @@ def gradients(
   total = jnp.sum(batch['decoder_loss_weights']).astype(jnp.float32)
 
   def loss_fn(params, microbatch, key):
-    sums = token_sums(apply, stages.merge(params, frozen), microbatch, key)
+    sums = token_sums(
+      apply, stages.merge_params(params, frozen), microbatch, key
+    )
     tokens = total if loss_mean == 'tokens' else sums['tokens']
     share = 1 if loss_mean == 'tokens' else num_microbatches
     loss = sums['loss'] / (jnp.maximum(tokens, 1) * share)

@@ -9,9 +9,9 @@ import tiny_dir
 
 from mmicl_jax.__main__ import main
 from mmicl_jax.bench import step as bench_train
-from mmicl_jax.bench.answers import cases, measure, table
+from mmicl_jax.bench.answers import answers_table, cases, measure_answers
 from mmicl_jax.bench.sides import save_random
-from mmicl_jax.bench.workers import Case
+from mmicl_jax.bench.workers import AnswerCase
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.convert.loading import load_pretrained
 from mmicl_jax.presets import PRESETS
@@ -36,13 +36,13 @@ class Fake:
 
 def test_sides_take_turns_and_the_first_run_is_not_timed():
   fake = Fake()
-  result = measure('tiny', Case('generate', 1, 8), fake, rounds=3)
+  result = measure_answers('tiny', AnswerCase('generate', 1, 8), fake, rounds=3)
   assert fake.asked == list(fake.names) * 4
   assert result['ratio_of_medians'] == result['ratio_of_minima'] == 3
   assert result['ratio_to_bfloat16'] == 2
   assert result['agreement'] == 0.75 and result['target'] == 1.5
   assert result['units_per_second'] == 8 * 32
-  [_, _, line] = table([result])
+  [_, _, line] = answers_table([result])
   assert '3.000 (3.000 to 3.000)' in line and '75%' in line
   assert '3.00x | 3.00x | 1.5x | 2.00x' in line
 
@@ -96,8 +96,8 @@ def test_features_take_the_place_of_images(capsys):
 
 def test_no_step_that_is_timed_is_compiled(tmp_path, caplog):
   model_dir.write_config(tmp_path, PRESETS['tiny'])
-  ours = bench_train.Ours(str(tmp_path), 'float32', 1)
-  case = bench_train.Case(1, batch=1)
+  ours = bench_train.OurSteps(str(tmp_path), 'float32', 1)
+  case = bench_train.StepCase(1, batch=1)
 
   def compiled():
     caplog.clear()

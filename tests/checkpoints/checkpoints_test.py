@@ -38,7 +38,7 @@ def params(width=3):
 
 def tree(step, profile=PROFILE, width=3, scale=1.0):
   p = jax.tree.map(lambda x: x * scale, params(width))
-  trainable, _ = stages.split(p, profile)
+  trainable, _ = stages.split_params(p, profile)
   return store.state_tree(p, jnp.int32(step), TX.init(trainable))
 
 
@@ -84,7 +84,7 @@ def test_golden_layout(tmp_path):
 
 def test_optimizer_state_is_named_as_t5x_names_it():
   # What T5X's OptaxWrapper saves: to_state_dict of multi_transform's state.
-  trainable, _ = stages.split(params(), PROFILE)
+  trainable, _ = stages.split_params(params(), PROFILE)
   chosen = traverse_util.flatten_dict(trainable)
   labels = traverse_util.path_aware_map(
     lambda path, _: 'train' if path in chosen else 'frozen', params()
@@ -107,7 +107,7 @@ def test_restores_what_was_saved(tmp_path):
   )
   assert step == 5 and position == {'position': 5}
   assert_equal(state, tree(5, scale=5))
-  trainable, _ = stages.split(params(), PROFILE)
+  trainable, _ = stages.split_params(params(), PROFILE)
   assert_equal(
     store.opt_state_of(state, TX.init(trainable)), TX.init(trainable)
   )

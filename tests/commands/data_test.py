@@ -39,7 +39,7 @@ def run(capsys, *argv):
 
 def test_check_of_a_sound_file(folder, capsys):
   path = folder / 'x.jsonl'
-  records.write(path, good())
+  records.write_records(path, good())
   assert run(capsys, 'check', path, '--images') == (
     0,
     '3 records, 0 with problems.\n',
@@ -50,7 +50,7 @@ def test_check_of_a_sound_file(folder, capsys):
 def test_check_names_every_line(folder, capsys):
   path = folder / 'x.jsonl'
   bad = Record('<image0>图 or image 4?', ['images/none.png'], '')
-  records.write(path, [*good(1), bad])
+  records.write_records(path, [*good(1), bad])
   with open(path, 'a') as file:
     file.write('\n{"input_text": 3\n' + good(1)[0].to_json())
     file.write('\n{"input_text": "", "output_text": ""}\n')
@@ -77,7 +77,7 @@ def test_check_opens_images_when_asked(folder, capsys):
   path = folder / 'x.jsonl'
   data = (folder / 'images' / 'a.png').read_bytes()
   (folder / 'images' / 'b.png').write_bytes(data[:50])
-  records.write(path, good(1))
+  records.write_records(path, good(1))
   assert run(capsys, 'check', path)[0] == 0
   code, out, _ = run(capsys, 'check', path, '--images')
   assert code == 2 and f'{path}:1: ' in out and 'b.png' in out
@@ -85,13 +85,13 @@ def test_check_opens_images_when_asked(folder, capsys):
   code, out, _ = run(capsys, 'check', path, '--data_dir', other)
   assert code == 2 and 'images/images/a.png' in out
   # Base64 has no file to look for.
-  records.write(path, [Record('<image0>图?', [data], 'x')])
+  records.write_records(path, [Record('<image0>图?', [data], 'x')])
   assert run(capsys, 'check', path)[0] == 0
 
 
 def test_a_flood_of_problems_is_cut(folder, capsys):
   path = folder / 'x.jsonl'
-  records.write(path, [Record('What?', [], '')] * 150)
+  records.write_records(path, [Record('What?', [], '')] * 150)
   _, out, _ = run(capsys, 'check', path)
   assert len(out.splitlines()) == 102
   assert '... and 50 more problems' in out
@@ -100,7 +100,7 @@ def test_a_flood_of_problems_is_cut(folder, capsys):
 def test_stats(folder, capsys):
   path = folder / 'x.jsonl'
   text = Record('one two three', [], 'a b c d', dataset='text')
-  records.write(path, [*good(3), text])
+  records.write_records(path, [*good(3), text])
   code, out, _ = run(capsys, 'stats', path, '--json')
   value = json.loads(out)
   assert code == 0
@@ -143,7 +143,7 @@ def test_show_is_escaped_and_holds_its_images(folder, capsys):
     script,
     dataset=script,
   )
-  records.write(path, [*good(1), strange])
+  records.write_records(path, [*good(1), strange])
   with open(path, 'a') as file:
     file.write('{"<b>\n')
   assert run(capsys, 'show', path, '--out', out) == (0, f'{out}\n', '')
@@ -165,7 +165,7 @@ def test_show_is_escaped_and_holds_its_images(folder, capsys):
 
 def test_show_spreads_over_the_file(folder, capsys):
   path, out = folder / 'x.jsonl', folder / 'page.html'
-  records.write(path, good(101))
+  records.write_records(path, good(101))
   run(capsys, 'show', path, '--out', out, '--limit', 3)
   text = out.read_text('utf-8')
   assert [f'line {n} ·' in text for n in (1, 51, 101, 2)] == [True] * 3 + [

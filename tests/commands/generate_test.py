@@ -13,7 +13,7 @@ from PIL import Image
 from mmicl_jax.__main__ import main
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.files import Job
+from mmicl_jax.inference.files import AnswerFile
 from mmicl_jax.inference.predictor import Answer
 
 
@@ -52,7 +52,7 @@ def make_job(tmp_path, **changes):
     'options': Options(),
     'settings': {'seed': 0},
   }
-  return Job(**(fields | changes))
+  return AnswerFile(**(fields | changes))
 
 
 def read(path):

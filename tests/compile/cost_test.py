@@ -25,7 +25,7 @@ def test_a_loop_counts_as_often_as_it_runs():
 
 
 def test_a_fusion_reads_only_its_slice_of_stacked_weights():
-  computations, _ = hlo.parse(TEXT)
+  computations, _ = hlo.parse_program(TEXT)
   body = computations['body']
   slice_, scalar, x, y = 8 * 16 * 2, 4, 4 * 8 * 2, 4 * 16 * 2
   moved = traffic.moved(body['f'], body, computations)

@@ -16,7 +16,7 @@ from mmicl_jax import __main__ as command
 from mmicl_jax.compile import fits as cli
 from mmicl_jax.compile import job, table
 from mmicl_jax.compile.generation import programs
-from mmicl_jax.cost.chips import topology
+from mmicl_jax.cost.chips import parse_topology
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.models.configs import TINY as TINY_MODEL
 from mmicl_jax.models.configs import with_execution
@@ -30,7 +30,7 @@ BINDINGS = [
 
 
 def test_one_small_topology():
-  report = cli.run(TINY, BINDINGS, 'v5e:2x2')['step']
+  report = cli.compile_run(TINY, BINDINGS, 'v5e:2x2')['step']
   assert report.mesh == {'data': 1, 'fsdp': 4, 'tensor': 1} and report.fits
   assert report.compiled == (importlib.util.find_spec('libtpu') is not None)
   if report.compiled:
@@ -39,7 +39,7 @@ def test_one_small_topology():
 
 
 def test_a_slice_may_be_one_chip():
-  found = job.devices(topology('v5e:1x1'))
+  found = job.devices(parse_topology('v5e:1x1'))
   if found is None:
     pytest.skip('needs libtpu')
   assert len(found) == 1
@@ -47,7 +47,7 @@ def test_a_slice_may_be_one_chip():
 
 @pytest.mark.parametrize('num_beams', [1, 3])
 def test_generation_on_a_small_topology(num_beams):
-  found = cli.run(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
+  found = cli.compile_run(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
   if not found['prefill'].compiled:
     pytest.skip('needs libtpu')
   step = found['step']
@@ -69,7 +69,7 @@ def test_a_step_of_generation_keeps_the_state(num_beams, scan_layers):
 
 def test_weights_of_generation_are_in_two_bytes():
   files = ['models/xxl.gin', 'stages/tune.gin']
-  found = cli.run(
+  found = cli.compile_run(
     files, ['BATCH_SIZE=8'], 'v5e:2x4', shardings_only=True, num_beams=1
   )
   # 12.3 billion parameters of two bytes in 8 pieces.
@@ -81,7 +81,7 @@ def test_shardings_divide_the_state():
   """What is held falls with the chips; what does not fit is named."""
   files = ['models/xxl.gin', 'stages/tune.gin']
   one, eight = (
-    cli.run(files, ['BATCH_SIZE=8'], where, shardings_only=True)['step']
+    cli.compile_run(files, ['BATCH_SIZE=8'], where, shardings_only=True)['step']
     for where in ('v5e:1x1', 'v5e:2x4')
   )
   assert not one.fits and eight.fits
@@ -100,8 +100,10 @@ def test_a_program_that_cannot_be_read_still_tells_its_memory():
     def as_text(self):
       raise jax.errors.JaxRuntimeError('INTERNAL: another version')
 
-  before = cli.run(TINY, BINDINGS, 'v5e:2x2', shardings_only=True)['step']
-  found = job._read(Unreadable(), before, topology('v5e:2x2'), 1.0)
+  before = cli.compile_run(TINY, BINDINGS, 'v5e:2x2', shardings_only=True)[
+    'step'
+  ]
+  found = job._read(Unreadable(), before, parse_topology('v5e:2x2'), 1.0)
   assert found.compiled and found.fits and found.peak_bytes == 8
   assert 'cannot be read: INTERNAL' in found.reason and found.mfu is None
   assert found.reason in cli.lines(found)[0]
@@ -144,9 +146,9 @@ def test_the_table_is_written_row_by_row(tmp_path):
 
   def run(*given, **options):
     seen.append(path.exists() and path.read_text().count('| XXL'))
-    return cli.run(*given, **options, shardings_only=True)
+    return cli.compile_run(*given, **options, shardings_only=True)
 
-  table.write(str(path), 'v5e:2x4', run)
+  table.write_scaling_page(str(path), 'v5e:2x4', run)
   lines = [x for x in path.read_text().splitlines() if x.startswith('| XXL')]
   assert seen == list(range(len(lines)))
   held = 'state and batch alone'
@@ -169,16 +171,16 @@ class Crashing(list):
 
 
 def test_a_compiler_that_crashes_costs_its_row_alone():
-  found = cli.apart(Crashing(TINY), BINDINGS, 'v5e:2x2')['step']
+  found = cli.compile_apart(Crashing(TINY), BINDINGS, 'v5e:2x2')['step']
   assert not found.compiled and found.argument_bytes
   assert found.reason.startswith('the compiler crashed; state and batch')
-  found = cli.apart(TINY, BINDINGS, 'v5e:2x2')['step']
+  found = cli.compile_apart(TINY, BINDINGS, 'v5e:2x2')['step']
   assert 'crashed' not in found.reason
 
 
 def test_every_row_divides_its_slice():
   for row in table.ROWS:
-    assert topology(row.topology).chips == math.prod(row.mesh)
+    assert parse_topology(row.topology).chips == math.prod(row.mesh)
 
 
 def test_the_readme_says_what_the_page_says():
@@ -198,6 +200,6 @@ def test_the_readme_says_what_the_page_says():
       *key, peak, ratio = cells(line)
       size, memory = peak.split(' of ')
       assert compiled[tuple(key)] == ('yes', size, ratio), line
-      assert topology(key[1]).chip.hbm_bytes == int(memory) << 30
+      assert parse_topology(key[1]).chip.hbm_bytes == int(memory) << 30
       shown += 1
   assert shown > 5

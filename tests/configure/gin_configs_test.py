@@ -36,7 +36,9 @@ def parse(model, stage, mesh='cpu', optimizer=None):
     files.append(f'optimizers/{optimizer}.gin')
   files += [f'meshes/{mesh}.gin', 'runs/train.gin']
   published = stage.startswith('published')
-  gin_files.parse(files, BINDINGS + ([] if published else ['TRAIN_STEPS=1000']))
+  gin_files.parse_gin(
+    files, BINDINGS + ([] if published else ['TRAIN_STEPS=1000'])
+  )
 
 
 def value(macro):
@@ -54,7 +56,7 @@ def test_every_model_with_every_stage(model, stage):
   parse(model, stage)
   config = value('MODEL')
   assert isinstance(config, configs.MMICLConfig)
-  trainable, frozen = stages.split(abstract(config), value('TRAINABLE'))
+  trainable, frozen = stages.split_params(abstract(config), value('TRAINABLE'))
   assert trainable and frozen
   schedule = value('LEARNING_RATE')
   assert float(schedule(10**6)) == pytest.approx(value('PEAK_RATE'))
@@ -106,7 +108,9 @@ def test_every_decoding(decoding):
     'data/mic_records.gin',
     f'decoding/{decoding}.gin',
   ]
-  gin_files.parse(files, [*BINDINGS[1:], 't5x_model.T5XModel.config = %MODEL'])
+  gin_files.parse_gin(
+    files, [*BINDINGS[1:], 't5x_model.T5XModel.config = %MODEL']
+  )
   number = gin.query_parameter('t5x_model.T5XModel.num_decodes')
   function = gin.query_parameter('t5x_model.T5XModel.decode_fn')
   tokens, scores = function.scoped_configurable_fn(
@@ -133,7 +137,7 @@ def test_the_order_of_the_files_does_not_matter():
   files = ['models/tiny.gin', 'stages/tune.gin', 'meshes/cpu.gin']
   texts = set()
   for order in (['runs/train.gin', *files], [*files, 'runs/train.gin']):
-    gin_files.parse(order, [*BINDINGS, 'TRAIN_STEPS=10'])
+    gin_files.parse_gin(order, [*BINDINGS, 'TRAIN_STEPS=10'])
     texts.add(gin.config_str())
   assert len(texts) == 1
 

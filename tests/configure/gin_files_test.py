@@ -24,8 +24,8 @@ def file(tmp_path):
 
 
 def test_bindings_win(file):
-  gin_files.parse([file], ["PRESET='tiny'", "presets.model.remat = 'full'"])
-  assert gin_files.call(presets.model) == configs.with_execution(
+  gin_files.parse_gin([file], ["PRESET='tiny'", "presets.model.remat = 'full'"])
+  assert gin_files.call_configured(presets.model) == configs.with_execution(
     configs.TINY, dtype='bfloat16', remat='full'
   )
   assert "PRESET = 'tiny'" in gin.config_str()
@@ -46,7 +46,7 @@ def test_bindings_win(file):
 )
 def test_wrong_bindings(file, bindings, match):
   with pytest.raises(UserError, match=match):
-    gin_files.parse([file], bindings)
+    gin_files.parse_gin([file], bindings)
 
 
 @pytest.mark.parametrize(
@@ -61,26 +61,26 @@ def test_wrong_files(tmp_path, text, match):
   path = tmp_path / 'a.gin'
   path.write_text(text)
   with pytest.raises(UserError, match=match):
-    gin_files.parse([str(path)])
+    gin_files.parse_gin([str(path)])
 
 
 def test_files_are_found_where_their_folder_is_a_package(monkeypatch, tmp_path):
   """A directory on sys.path is one, and gin would look into it."""
   monkeypatch.syspath_prepend(str(gin_files.PACKAGE.parent))
   monkeypatch.chdir(tmp_path)
-  gin_files.parse(['stages/tune.gin'], ['TRAIN_STEPS=1'])
+  gin_files.parse_gin(['stages/tune.gin'], ['TRAIN_STEPS=1'])
   assert gin_files.macros()['TRAINABLE'] == 'tune'
 
 
 def test_missing_file():
   with pytest.raises(UserError, match='models/huge.gin was not found'):
-    gin_files.parse(['models/huge.gin'])
+    gin_files.parse_gin(['models/huge.gin'])
 
 
 def test_a_users_mistake_stays_one_sentence(file):
-  gin_files.parse([file], ["PRESET='huge'"])
+  gin_files.parse_gin([file], ["PRESET='huge'"])
   with pytest.raises(UserError) as error:
-    gin_files.call(presets.model)
+    gin_files.call_configured(presets.model)
   assert str(error.value).startswith("unknown model preset 'huge'")
   assert 'configurable' not in str(error.value)
 
@@ -88,10 +88,10 @@ def test_a_users_mistake_stays_one_sentence(file):
 def test_a_name_in_a_file_that_nothing_reads(file, tmp_path):
   more = tmp_path / 'more.gin'
   more.write_text("PRESET = 'tiny'\nEVAL_STEPS = 3\n")  # T5X reads that one
-  gin_files.parse([file, str(more)])
+  gin_files.parse_gin([file, str(more)])
   more.write_text("PRESET = 'tiny'\nTRAIN_STEPSS = 3\n")
   with pytest.raises(UserError, match='did you mean TRAIN_STEPS'):
-    gin_files.parse([file, str(more)])
+    gin_files.parse_gin([file, str(more)])
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_a_name_in_a_file_that_nothing_reads(file, tmp_path):
 )
 def test_two_files_of_one_concern(files):
   with pytest.raises(UserError, match='drop the other'):
-    gin_files.parse(files)
+    gin_files.parse_gin(files)

@@ -32,7 +32,7 @@ def file(tmp_path):
 
 
 def test_values_of_their_types_pass(file):
-  gin_files.parse([file], ["PROFILE = 'all'", 'optim.adamw.clip = 2'])
+  gin_files.parse_gin([file], ["PROFILE = 'all'", 'optim.adamw.clip = 2'])
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_values_of_their_types_pass(file):
 )
 def test_others_are_named(file, binding, match):
   with pytest.raises(UserError, match=match):
-    gin_files.parse([file], [binding])
+    gin_files.parse_gin([file], [binding])

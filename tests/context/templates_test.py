@@ -14,7 +14,7 @@ NAMES = ('caption', 'classification', 'nlvr2', 'vcr', 'video_qa', 'vqa')
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_form_makes_a_good_prompt(name):
-  task = templates.load(name)
+  task = templates.load_templates(name)
   assert len(set(task.forms)) >= 4
   values = {field: f'a {field} {{0}}?' for field in task.fields}
   images = [f'{i}.png' for i in range(IMAGES.get(name, 1))]
@@ -28,13 +28,16 @@ def test_every_form_makes_a_good_prompt(name):
 
 
 def test_draw_depends_on_seed_and_id_alone():
-  task = templates.load('vqa')
+  task = templates.load_templates('vqa')
   drawn = [task.draw(0, f'vqa-{i}') for i in range(600)]
   assert drawn == [task.draw(0, f'vqa-{i}') for i in range(600)]
   assert drawn != [task.draw(1, f'vqa-{i}') for i in range(600)]
   counts = collections.Counter(drawn)
   assert set(counts) == set(task.forms) and min(counts.values()) > 60
-  assert drawn[0] == task.forms[templates.load('vqa').forms.index(drawn[0])]
+  assert (
+    drawn[0]
+    == task.forms[templates.load_templates('vqa').forms.index(drawn[0])]
+  )
 
 
 def test_draw_is_the_same_on_every_machine():
@@ -54,11 +57,11 @@ def test_values_are_text():
 
 def test_bad_files(tmp_path):
   with pytest.raises(UserError, match='No templates .*vqq.*caption, class'):
-    templates.load('vqq')
+    templates.load_templates('vqq')
   path = tmp_path / 'mine.json'
   path.write_text('{"forms": []}')
   with pytest.raises(UserError, match='mine.json: templates are'):
-    templates.load(path)
+    templates.load_templates(path)
   path.write_text(json.dumps({'fields': ['q'], 'forms': ['{q} {image} {r}']}))
   with pytest.raises(UserError, match='form 0 uses {r}'):
-    templates.load(path)
+    templates.load_templates(path)

@@ -14,8 +14,8 @@ LONG = Lengths(512, 128, 4)
 
 def step(config, profile, lengths):
   """FLOPs of a step that trains a profile's parameters."""
-  trainable, _ = stages.split(abstract_params(config), profile)
-  return flops.train_step(config, trees.flatten(trainable), lengths)
+  trainable, _ = stages.split_params(abstract_params(config), profile)
+  return flops.train_step_flops(config, trees.flatten(trainable), lengths)
 
 
 def test_a_step_of_a_model_that_fits_on_a_page():
@@ -65,11 +65,11 @@ def test_steps(config, lengths, t5, tune, pretrain):
   tera = 1e12
   parts = flops.forward(config, lengths)
   assert parts['t5'] / tera == pytest.approx(t5, rel=6e-3)
-  assert flops.train_step(
+  assert flops.train_step_flops(
     config, trains(config, 'tune'), lengths
   ) / tera == pytest.approx(tune, rel=6e-3)
   words = Lengths(lengths.inputs, lengths.targets, lengths.images, 32)
-  assert flops.train_step(
+  assert flops.train_step_flops(
     config, trains(config, 'pretrain'), words
   ) / tera == pytest.approx(pretrain, rel=6e-3)
 

@@ -9,7 +9,7 @@ from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.training import stages
 
 TRAINABLE = tuple(
-  trees.flatten(stages.split(abstract_params(configs.TINY), 'tune')[0])
+  trees.flatten(stages.split_params(abstract_params(configs.TINY), 'tune')[0])
 )
 BATCH = {
   'encoder_input_tokens': np.zeros((8, 48)),
@@ -40,7 +40,9 @@ def test_peaks(kind, tflops):
 
 def test_mfu_is_model_flops_over_what_the_devices_could():
   meter = utilisation.Meter(configs.TINY, TRAINABLE, BATCH, 'TPU v4', 2)
-  each = flops.train_step(configs.TINY, TRAINABLE, flops.Lengths(48, 8, 3))
+  each = flops.train_step_flops(
+    configs.TINY, TRAINABLE, flops.Lengths(48, 8, 3)
+  )
   found = meter(10.0)
   assert found['mfu'] == pytest.approx(10 * each / (2 * 275e12))
   assert found['model_tflops_per_second'] == pytest.approx(10 * each / 2e12)

@@ -43,7 +43,12 @@ def test_round_trip_keeps_everything(tmp_path):
     {'input_text': '1 + 1?', 'input_image': [], 'output_text': '2'},
   ]
   path = lines(tmp_path / 'in.jsonl', *values)
-  assert records.write(tmp_path / 'sub' / 'out.jsonl', records.read(path)) == 4
+  assert (
+    records.write_records(
+      tmp_path / 'sub' / 'out.jsonl', records.read_records(path)
+    )
+    == 4
+  )
   written = (tmp_path / 'sub' / 'out.jsonl').read_text('utf-8')
   assert [json.loads(line) for line in written.splitlines()] == values
   assert 'Käse' in written and '图' in written
@@ -51,9 +56,9 @@ def test_round_trip_keeps_everything(tmp_path):
 
 def test_paths_are_relative_to_the_file_or_data_dir(tmp_path):
   path = lines(tmp_path / 'in.jsonl', GOOD)
-  (record,) = records.read(path)
+  (record,) = records.read_records(path)
   assert record.images == (str(tmp_path / 'images' / 'a.png'),)
-  (record,) = records.read(path, '/data')
+  (record,) = records.read_records(path, '/data')
   assert record.images == ('/data/images/a.png',)
   assert records.resolve('/x/a.png', '/data') == '/x/a.png'
   assert records.resolve('./.hidden.png', '/data') == '/data/.hidden.png'
@@ -116,12 +121,12 @@ def test_no_path_is_taken_for_base64(path):
 def test_every_error_names_file_and_line(tmp_path, line, words):
   path = lines(tmp_path / 'bad.jsonl', GOOD, '', line, GOOD)
   with pytest.raises(UserError, match=rf'^{path}:3: .*{words}') as error:
-    list(records.read(path))
+    list(records.read_records(path))
   with pytest.raises(UserError) as again:
     JsonlIndex(path)[1]
   assert str(again.value) == str(error.value)
   errors = []
-  assert len(list(records.read(path, on_error=errors.append))) == 2
+  assert len(list(records.read_records(path, on_error=errors.append))) == 2
   assert len(errors) == 1
 
 
@@ -129,13 +134,13 @@ def test_not_utf8(tmp_path):
   path = tmp_path / 'latin.jsonl'
   path.write_bytes(json.dumps(GOOD).encode() + b'\n"caf\xe9"\n')
   with pytest.raises(UserError, match='latin.jsonl:2: not UTF-8 .byte 4'):
-    list(records.read(path))
+    list(records.read_records(path))
 
 
 def test_a_question_needs_no_answer_when_told(tmp_path):
   question = {k: GOOD[k] for k in ('input_text', 'input_image')}
   path = lines(tmp_path / 'q.jsonl', question)
-  (record,) = records.read(path, need_answer=False)
+  (record,) = records.read_records(path, need_answer=False)
   assert record == JsonlIndex(path, need_answer=False)[0]
   assert record.targets == ''
 
@@ -145,14 +150,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
   before = path.read_bytes()
 
   def broken():
-    yield from records.read(path)
+    yield from records.read_records(path)
     raise RuntimeError
 
   with pytest.raises(RuntimeError):
-    records.write(path, broken())
+    records.write_records(path, broken())
   assert path.read_bytes() == before
   assert os.listdir(tmp_path) == ['in.jsonl']
-  records.write(path, [Record('<image0>图', [b'png'], 'x')])
+  records.write_records(path, [Record('<image0>图', [b'png'], 'x')])
   assert json.loads(path.read_text())['input_image'] == ['cG5n']
 
 
@@ -163,7 +168,7 @@ def test_index_reads_any_record_anywhere(tmp_path):
     file.write('\r\n'.join(json.dumps(v) for v in values[1:]))  # no last end
   index = pickle.loads(pickle.dumps(JsonlIndex(path)))
   assert len(index) == 50
-  assert list(index) == list(records.read(path))
+  assert list(index) == list(records.read_records(path))
   assert index[-1].id == 49 and index[np.int64(7)].id == 7
   with pytest.raises(IndexError):
     index[50]

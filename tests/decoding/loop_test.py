@@ -9,8 +9,8 @@ import pytest
 import t5_pair
 
 from mmicl_jax.decoding import loop
-from mmicl_jax.decoding.options import Options, split
-from mmicl_jax.decoding.scores import largest
+from mmicl_jax.decoding.options import Options, split_options
+from mmicl_jax.decoding.scores import largest, row_keys
 from mmicl_jax.decoding.stops import stop_table
 from mmicl_jax.errors import UserError
 
@@ -30,11 +30,11 @@ def _encode(model, params, tokens):
 
 def ours(pair, tokens, stops=None, rows=None, room=LENGTH, **options):
   _, model, params = pair
-  plan, numbers = split(Options(max_new_tokens=LENGTH, **options), room)
+  plan, numbers = split_options(Options(max_new_tokens=LENGTH, **options), room)
   keys = None
   if plan.do_sample:
     rows = jnp.arange(len(tokens)) if rows is None else rows
-    keys = loop.row_keys(options.get('seed', 0), rows.astype(jnp.uint32))
+    keys = row_keys(options.get('seed', 0), rows.astype(jnp.uint32))
   encoded = _encode(model, params, tokens)
   result = t5_pair.answers(
     model, params, encoded, tokens != 0, keys, plan, numbers, stops
@@ -147,7 +147,7 @@ def test_all_beams_of_one_step(pair):
   _, model, params = pair
   tokens = jnp.asarray(t5_pair.prompts(3))
   encoded = _encode(model, params, tokens)
-  plan, numbers = split(Options(max_new_tokens=1, **options), 4)
+  plan, numbers = split_options(Options(max_new_tokens=1, **options), 4)
   got = t5_pair.answers(
     model, params, encoded, tokens != 0, None, plan, numbers
   )
@@ -212,7 +212,9 @@ def test_empty_rows_do_not_prolong_the_loop(pair):
   _, model, params = pair
   tokens = jnp.asarray(t5_pair.prompts(2)).at[1].set(0)
   for options in (GREEDY, BEAMS):
-    plan, numbers = split(Options(max_new_tokens=LENGTH, **options), LENGTH)
+    plan, numbers = split_options(
+      Options(max_new_tokens=LENGTH, **options), LENGTH
+    )
     encoded = _encode(model, params, tokens)
     prompt = loop.prefill(model, params, encoded, tokens != 0)
     state = loop.begin(model, params, prompt, None, plan, numbers)
@@ -248,8 +250,8 @@ def test_samples_follow_the_exact_distribution(pair, name):
     seed=3,
     **options,
   )
-  plan, numbers = split(chosen)
-  keys = loop.row_keys(3, jnp.zeros(1, jnp.uint32))
+  plan, numbers = split_options(chosen)
+  keys = row_keys(3, jnp.zeros(1, jnp.uint32))
   got = t5_pair.answers(
     model, params, encoded, tokens != 0, keys, plan, numbers
   )

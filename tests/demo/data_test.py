@@ -53,7 +53,7 @@ def test_a_share_of_nothing_is_never_drawn():
 
 def test_records_are_mic_jsonl_with_png(tmp_path):
   items = data.batch_examples(MIX, 0, 0, 12, 'heldout', size=16)
-  path = data.write_records(items, str(tmp_path), 'heldout')
+  path = data.write_held_out(items, str(tmp_path), 'heldout')
   with open(path, encoding='utf-8') as file:
     records = [json.loads(line) for line in file]
   assert len(records) == 12

@@ -8,7 +8,7 @@ from PIL import Image
 from mmicl_jax.demo import data, page, plots
 from mmicl_jax.demo.results import (
   LedgerRow,
-  Phase,
+  PhaseResult,
   Point,
   Results,
   Sample,
@@ -45,9 +45,11 @@ def results(tmp_path) -> Results:
       Score('4 shots', 600, 584, 0.5, 1.0, 4),
     ),
     phases=(
-      Phase('stand-in', 'all', 'the whole model', 100, 380.0, 400.0, curve),
-      Phase('stage 1', 'pretrain', '', 100, 40.0, 520.0, curve),
-      Phase('stage 2', 'tune', HOSTILE, 100, 110.0, 410.0, curve),
+      PhaseResult(
+        'stand-in', 'all', 'the whole model', 100, 380.0, 400.0, curve
+      ),
+      PhaseResult('stage 1', 'pretrain', '', 100, 40.0, 520.0, curve),
+      PhaseResult('stage 2', 'tune', HOSTILE, 100, 110.0, 410.0, curve),
     ),
     tasks=(
       Score('pointing', 200, 168, 0.14),
@@ -128,7 +130,7 @@ def test_plots_are_readable_png_and_repeat(results, html, tmp_path):
 
 def test_a_bare_run_has_a_page_too(results, tmp_path):
   bare = Results(0, 'cpu', 1.0, 999, 10, results.shots[:1], ())
-  html = page.render(bare, plots.all_plots(bare), str(tmp_path))
+  html = page.render_page(bare, plots.all_plots(bare), str(tmp_path))
   assert '0.0 %' in html and '999 B' in html
 
 

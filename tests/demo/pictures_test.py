@@ -7,7 +7,7 @@ from mmicl_jax.demo import pictures
 
 
 def everything(split: str, size: int = 8) -> list[pictures.Picture]:
-  images = pictures.gallery(split, size)
+  images = pictures.load_gallery(split, size)
   digits = [p for kind in images.digits for p in kind]
   return digits + [p for tiles in images.tiles.values() for p in tiles]
 
@@ -24,7 +24,7 @@ def test_splits_share_no_image_and_no_pixels():
 
 def test_every_class_is_in_both_splits():
   for split in pictures.SPLITS:
-    for digit, kind in enumerate(pictures.gallery(split, 8).digits):
+    for digit, kind in enumerate(pictures.load_gallery(split, 8).digits):
       assert len(kind) > 30
       assert all(p.label == str(digit) for p in kind)
 
@@ -41,13 +41,13 @@ def test_images_are_what_scikit_learn_ships():
 
 
 def test_size_and_dtype():
-  picture = pictures.gallery('train', 24).digits[3][0]
+  picture = pictures.load_gallery('train', 24).digits[3][0]
   assert picture.pixels.shape == (24, 24, 3)
   assert picture.pixels.dtype == np.uint8
 
 
 def test_draws_never_repeat_an_image():
-  images = pictures.gallery('heldout', 8)
+  images = pictures.load_gallery('heldout', 8)
   rng = np.random.default_rng(0)
   for _ in range(50):
     drawn = images.draw_digits([4] * 12, rng)
@@ -55,7 +55,7 @@ def test_draws_never_repeat_an_image():
 
 
 def test_crops_stay_inside_their_tile():
-  images = pictures.gallery('heldout', 16)
+  images = pictures.load_gallery('heldout', 16)
   names = {p.name for tiles in images.tiles.values() for p in tiles}
   rng = np.random.default_rng(0)
   for _ in range(50):
@@ -68,4 +68,4 @@ def test_crops_stay_inside_their_tile():
 
 def test_unknown_split():
   with pytest.raises(ValueError, match='validation'):
-    pictures.gallery('validation')
+    pictures.load_gallery('validation')

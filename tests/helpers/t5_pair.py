@@ -129,7 +129,7 @@ def tree(model) -> dict:
 def answers(model, params, encoded, is_token, keys, plan, numbers, stops=None):
   """What `decoding` makes of encoded prompts, read and answered at once."""
   prompt = loop.prefill(model, params, encoded, is_token)
-  return loop.answer(model, params, prompt, keys, plan, numbers, stops)
+  return loop.decode(model, params, prompt, keys, plan, numbers, stops)
 
 
 def prompts(count: int = 5, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference import engine as engines
 from mmicl_jax.inference.engine import Engine
-from mmicl_jax.inference.requests import Prompt, bucket, prompts_of
+from mmicl_jax.inference.requests import Request, bucket, requests_of
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.stacking import stack_layers, unstack_layers
 from mmicl_jax.runtime.lru import Lru
@@ -35,7 +35,7 @@ def make_prompts(counts, seed=0):
       images.append(rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8))
       parts += [np.full(Q, t5_pair.IMAGE), rng.integers(2, 32, 2)]
     tokens = np.concatenate([*parts, [1]]).astype(np.int32)
-    prompts.append(Prompt(tokens, tuple(images)))
+    prompts.append(Request(tokens, tuple(images)))
   return prompts
 
 
@@ -134,7 +134,7 @@ def test_an_image_is_encoded_once_and_padding_never(pair, encoded):
   fresh = Engine(t5_pair.CONFIG, pair[2], batch_size=3, prompt_cache_bytes=0)
   shared = PROMPTS[2].images  # five images, asked about three times
   questions = [
-    Prompt(np.append(PROMPTS[2].tokens, i).astype(np.int32), shared)
+    Request(np.append(PROMPTS[2].tokens, i).astype(np.int32), shared)
     for i in (4, 5, 6)
   ]
   first = fresh.generate(questions, GREEDY)
@@ -171,7 +171,7 @@ def test_a_prompt_is_read_once(pair, engine, encoded):
   [whole] = engine.generate([prompts[1]], GREEDY)
   np.testing.assert_array_equal(pieces[-1], whole.tokens[0, : whole.lengths[0]])
   before = encoded['prompts']
-  longer = Prompt(np.append(prompts[1].tokens, 5), prompts[1].images)
+  longer = Request(np.append(prompts[1].tokens, 5), prompts[1].images)
   fresh.generate([longer], GREEDY)
   assert encoded['prompts'] == before + 1
   fresh.prompt_cache.clear()
@@ -237,7 +237,7 @@ def test_padded_batch_is_the_same_prompts(engine):
     for j, image in enumerate(prompt.images):
       images[i, j] = image
   batch = {'encoder_input_tokens': tokens, 'encoder_images': images}
-  found = prompts_of(batch, Q, t5_pair.IMAGE)
+  found = requests_of(batch, Q, t5_pair.IMAGE)
   assert [p.key for p in found] == [p.key for p in PROMPTS]
   # The whole model on the padded batch agrees with the packed scores.
   candidates = [[[5, 6, 1]]] * len(PROMPTS)

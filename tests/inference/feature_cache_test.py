@@ -66,7 +66,7 @@ def store(data):
 
 def losses(folder, directory, cache, **changes):
   config = without_dropout(folder)
-  loader = mic.loader(
+  loader = mic.record_loader(
     str(folder / 'train.jsonl'),
     config,
     str(folder / 'spiece.model'),
@@ -169,7 +169,7 @@ def test_stage_1_trains_what_the_features_stand_for(data, store, tmp_path):
 
 def test_text_for_the_qformer_is_refused(data, store):
   with pytest.raises(UserError, match='without text'):
-    mic.loader(
+    mic.record_loader(
       str(data / 'train.jsonl'),
       configs.TINY,
       'spiece.model',
@@ -212,7 +212,7 @@ def test_the_record_of_a_bad_image_is_named(data, tmp_path):
   line['input_image'] = ['data:image/png;base64,AAAA']
   (tmp_path / 'bad.jsonl').write_text('\n' + json.dumps(line))
   with pytest.raises(UserError, match=r'bad.jsonl:2: base64 image: not an'):
-    feature_cache.write(
+    feature_cache.write_features(
       [str(tmp_path / 'bad.jsonl')], str(data / 'model'), tmp_path / 'cache'
     )
 

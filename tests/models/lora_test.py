@@ -53,8 +53,8 @@ def test_adapters_stand_where_they_should():
 
 def test_a_new_adapter_changes_nothing(base):
   _, params = base
-  fresh = lora.split(init(ADAPTED, jax.random.key(1)))[1]
-  both = lora.split(flat_merge(params, fresh))
+  fresh = lora.split_adapters(init(ADAPTED, jax.random.key(1)))[1]
+  both = lora.split_adapters(flat_merge(params, fresh))
   assert_bits_equal(both[0], params)
   np.testing.assert_array_equal(
     logits(ADAPTED, flat_merge(params, fresh)), logits(CONFIG, params)
@@ -98,7 +98,7 @@ def test_folded_is_the_same_model(trained, scanned):
   np.testing.assert_allclose(
     logits(plain, folded), logits(config, params), atol=1e-5
   )
-  without = logits(plain, lora.split(params)[0])
+  without = logits(plain, lora.split_adapters(params)[0])
   assert np.abs(without - logits(plain, folded)).max() > 1e-4
 
 

@@ -25,28 +25,32 @@ MESH = AbstractMesh((2, 2, 4), partitioning.MESH_AXES)
   ],
 )
 def test_a_spec_follows_the_table(names, shape, expected):
-  assert partitioning.spec(names, shape, MESH) == PartitionSpec(*expected)
+  assert partitioning.partition_spec(names, shape, MESH) == PartitionSpec(
+    *expected
+  )
 
 
 def test_mesh_axes_of_one_device_are_left_out():
   mesh = AbstractMesh((2, 1, 4), partitioning.MESH_AXES)
-  spec = partitioning.spec(('activation_batch', 'embed'), (4, 8), mesh)
+  spec = partitioning.partition_spec(
+    ('activation_batch', 'embed'), (4, 8), mesh
+  )
   assert spec == PartitionSpec('data', None)
 
 
 def test_two_axes_of_an_array_cannot_share_devices():
   with pytest.raises(UserError, match='split twice over the mesh axis tensor'):
-    partitioning.spec(('heads', 'mlp'), (4, 8), MESH)
+    partitioning.partition_spec(('heads', 'mlp'), (4, 8), MESH)
 
 
 def test_an_unknown_axis_is_named():
   with pytest.raises(UserError, match="'haeds'.*vocab"):
-    partitioning.spec(('embed', 'haeds'), (4, 4), MESH)
+    partitioning.partition_spec(('embed', 'haeds'), (4, 4), MESH)
 
 
 def test_names_and_shape_must_have_one_length():
   with pytest.raises(ValueError):
-    partitioning.spec(('embed',), (4, 4), MESH)
+    partitioning.partition_spec(('embed',), (4, 4), MESH)
 
 
 def test_a_tree_keeps_its_structure():

@@ -65,7 +65,7 @@ def test_former_layout_both_ways(tmp_path, kind, words):
   config, params, _ = load_pretrained(tmp_path / 'hf', scan_layers=False)
   assert names == {s: probes.trainable_names(config, s) for s in STAGES}
   union = tuple(p for stage in STAGES for p in stages.PROFILES[stage])
-  ours = probes.trace(config, params, batch, counts, union, OPTIONS)
+  ours = probes.trace_jax(config, params, batch, counts, union, OPTIONS)
   seen = {name: ours.values[name] for name in ('logits', 'loss')}
   ours = dataclasses.replace(ours, values=seen)
   rows = report.compare(ours, read(tmp_path / 'expected.npz'), names)

@@ -7,7 +7,7 @@ import pytest
 import t5_pair
 
 from mmicl_jax.decoding import loop as decoding
-from mmicl_jax.decoding.options import Options, split
+from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.models import configs
 from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.models.stacking import stack_layers
@@ -35,7 +35,7 @@ def test_best_is_last_and_rows_are_where_cache_offset_says(prompt, scanned):
     max_new_tokens=LENGTH,
     length_penalty=0.5,
   )
-  plan, numbers = split(options)
+  plan, numbers = split_options(options)
   want = t5_pair.answers(model, params, encoded, is_token, None, plan, numbers)
   if scanned:
     config = configs.with_execution(model.config, scan_layers=True)

@@ -37,7 +37,7 @@ def data(tmp_path_factory):
   config = model('tiny', **sizes)
   params = mmicl.init_params(config, jax.random.PRNGKey(0))
   stage1 = checkpointer.Checkpointer(folder / 'stage1')
-  state = optax.adam(0.1).init(stages.split(params, 'pretrain')[0])
+  state = optax.adam(0.1).init(stages.split_params(params, 'pretrain')[0])
   stage1.save(1, store.state_tree(params, 1, state))
   stage1.close()
   (folder / 'empty.jsonl').write_text('')

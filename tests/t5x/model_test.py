@@ -142,10 +142,10 @@ def test_starts_as_the_other_trainer_does(config):
   found = model.get_initial_variables(key, shapes(config))['params']
   want = mmicl.init_params(config, key)
   assert jax.tree.structure(unfreeze(found)) == jax.tree.structure(want)
-  trainable, frozen = stages.split(unfreeze(found), 'tune')
+  trainable, frozen = stages.split_params(unfreeze(found), 'tune')
   assert {x.dtype for x in jax.tree.leaves(trainable)} == {jnp.dtype('float32')}
   assert {x.dtype for x in jax.tree.leaves(frozen)} == {jnp.dtype('bfloat16')}
-  ours = stages.split(want, 'tune')[0]
+  ours = stages.split_params(want, 'tune')[0]
   jax.tree.map(np.testing.assert_array_equal, trainable, ours)
   assert model.ledger().total(False).bytes == sum(
     x.nbytes for x in jax.tree.leaves(frozen)
@@ -158,7 +158,7 @@ def test_the_optimizer_state_has_the_checkpoints_names(config):
   state = jax.eval_shape(model.transformation.init, freeze(params))
   named = traverse_util.flatten_dict(serialization.to_state_dict(state))
   theirs = {path for path, x in named.items() if hasattr(x, 'shape')}
-  trainable = stages.split(params, 'tune')[0]
+  trainable = stages.split_params(params, 'tune')[0]
   inner = jax.eval_shape(model.chain.init, trainable)
   tree = store.state_tree(params, 0, inner)['state']['param_states']
   assert theirs == set(traverse_util.flatten_dict(tree))
@@ -171,10 +171,10 @@ def test_loss_and_gradients_are_those_of_the_other_trainer(config):
   key = jax.random.PRNGKey(1)
   differentiate = jax.jit(jax.grad(model.loss_fn, has_aux=True))
   grads, metrics = differentiate(params, batch, key)
-  trainable, frozen = stages.split(params, 'tune')
+  trainable, frozen = stages.split_params(params, 'tune')
   ours_too = jax.jit(functools.partial(step.gradients, model._apply))
   want, _ = ours_too(trainable, frozen, batch, key)
-  ours, rest = stages.split(grads, 'tune')
+  ours, rest = stages.split_params(grads, 'tune')
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), ours, want
   )

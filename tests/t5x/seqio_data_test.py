@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 def batches(task, count, batch_size=2, split='train', **options):
   dataset = seqio.get_dataset(
     task,
-    seqio_data.lengths(**LENGTHS),
+    seqio_data.feature_lengths(**LENGTHS),
     seqio_data.FeatureConverter(pack=False),
     split,
     num_epochs=None,
@@ -56,7 +56,7 @@ def test_both_loaders_give_the_same_batches(data, templates):
     'templates': templates,
     **LENGTHS,
   }
-  loader = mic.loader(**arguments, batch_size=2, shuffle=False)
+  loader = mic.record_loader(**arguments, batch_size=2, shuffle=False)
   ours = [batch for batch, _ in zip(loader, range(5), strict=False)]
   theirs = batches(seqio_data.mic_records(**arguments), 5)
   # Five batches of two go on into the second epoch of seven records.
@@ -94,7 +94,7 @@ def test_no_pixels_where_inference_prints(data):
     **LENGTHS,
   )
   task = seqio.get_mixture_or_task(name)
-  dataset = task.get_dataset(seqio_data.lengths(**LENGTHS), 'train')
+  dataset = task.get_dataset(seqio_data.feature_lengths(**LENGTHS), 'train')
   row = next(dataset.as_numpy_iterator())
   printed = {k: v for k, v in row.items() if k.endswith('_pretokenized')}
   assert set(printed) == {'inputs_pretokenized', 'targets_pretokenized'}
@@ -176,7 +176,7 @@ def test_a_task_without_records(data, tmp_path):
 def test_a_record_without_the_templates_key(data, tmp_path):
   record = {'input_text': 'x', 'input_image': [], 'output_text': 'y'}
   (tmp_path / 'a.jsonl').write_text(json.dumps(record))
-  loader = mic.loader(
+  loader = mic.record_loader(
     str(tmp_path / 'a.jsonl'),
     tiny_records.config(data),
     str(data / 'spiece.model'),

@@ -30,12 +30,12 @@ def whole(tmp_path_factory):
 def initial(tmp_path_factory):
   """A weights-only checkpoint of the values `whole` starts from."""
   directory = tmp_path_factory.mktemp('initial')
-  layout = training_state.Layout.of(
+  layout = training_state.RunLayout.of(
     CONFIG, 'tune', optim.adamw(optim.constant(1.0)), partitioning.make_mesh()
   )
   key, _ = jax.random.split(jax.random.PRNGKey(0))
   state, frozen = layout.random(key)
-  params = stages.merge(state.params, frozen)
+  params = stages.merge_params(state.params, frozen)
   store.save_weights(directory, params)
   return directory, jax.device_get(params)
 
@@ -43,7 +43,7 @@ def initial(tmp_path_factory):
 def test_frozen_parameters_keep_every_bit(whole, initial):
   _, before = initial
   _, result, _ = whole
-  chosen = flat(stages.split(before, 'tune')[0])
+  chosen = flat(stages.split_params(before, 'tune')[0])
   before, after = flat(before), flat(result.params)
   for name in before:
     same = np.array_equal(before[name], after[name])
@@ -165,7 +165,7 @@ def test_another_architecture_is_refused(initial, tmp_path):
 def test_frozen_towers_in_bfloat16(initial, tmp_path):
   directory, before = initial
   result = run(tmp_path, 1, frozen_dtype='bfloat16', init_from=directory)
-  trainable, frozen = map(flat, stages.split(result.params, 'tune'))
+  trainable, frozen = map(flat, stages.split_params(result.params, 'tune'))
   assert {x.dtype for x in frozen.values()} == {jnp.dtype('bfloat16')}
   assert {x.dtype for x in trainable.values()} == {jnp.dtype('float32')}
   for name, x in frozen.items():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmicl_jax.data import mic
 from mmicl_jax.tokenizer import Tokenizer
-from mmicl_jax.training.preview import GAP, samples
+from mmicl_jax.training.preview import GAP, sample_prompts
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 def test_texts_and_images_of_the_first_rows(data):
   path = str(data / 'spiece.model')
-  loader = mic.loader(
+  loader = mic.record_loader(
     str(data / 'train.jsonl'),
     tiny_records.config(data),
     path,
@@ -32,11 +32,11 @@ def test_texts_and_images_of_the_first_rows(data):
   batch, _ = next(iter(loader))
   batch['encoder_images'][1, 1] = 7  # a second image
   batch['encoder_images'][2] = 0  # none
-  (text, png), (_, two), (_, none) = samples(batch, Tokenizer(path))
+  (text, png), (_, two), (_, none) = sample_prompts(batch, Tokenizer(path))
   assert text.startswith('image 0 is<image0>图 . What colour is image 0?')
   assert text.endswith('**red</s>**')
   pixels = np.asarray(Image.open(io.BytesIO(png)))
   np.testing.assert_array_equal(pixels, batch['encoder_images'][0, 0])
   assert Image.open(io.BytesIO(two)).size == (14 + GAP + 14, 14)
   assert none is None
-  assert len(samples(batch, Tokenizer(path), 1)) == 1
+  assert len(sample_prompts(batch, Tokenizer(path), 1)) == 1

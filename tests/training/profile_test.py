@@ -24,13 +24,13 @@ def run(trace, calls, first, last):
 
 
 def test_five_steps_after_the_first(calls, tmp_path):
-  run(profile.Trace(tmp_path, 10, True), calls, 11, 20)
+  run(profile.StepTrace(tmp_path, 10, True), calls, 11, 20)
   where = str(tmp_path)
   assert calls == [11, 12, where, 13, 14, 15, 16, 17, 'stop', 18, 19, 20]
 
 
 def test_a_shorter_run_and_none(calls, tmp_path):
-  run(profile.Trace(tmp_path, 0, True), calls, 1, 4)
+  run(profile.StepTrace(tmp_path, 0, True), calls, 1, 4)
   assert calls == [1, 2, str(tmp_path), 3, 4, 'stop']
   calls.clear()
-  assert run(profile.Trace(tmp_path, 0, False), calls, 1, 4) == [1, 2, 3, 4]
+  assert run(profile.StepTrace(tmp_path, 0, False), calls, 1, 4) == [1, 2, 3, 4]

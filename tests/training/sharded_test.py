@@ -34,7 +34,7 @@ CONFIG = dataclasses.replace(
 def losses(mesh, steps=STEPS):
   schedule = optim.constant(1e-3)
   chain = optim.adamw(schedule)
-  layout = training_state.Layout.of(CONFIG, 'tune', chain, mesh)
+  layout = training_state.RunLayout.of(CONFIG, 'tune', chain, mesh)
   state, frozen = layout.random(jax.random.PRNGKey(0))
   step = training_state.compiled_step(
     layout,
@@ -70,7 +70,7 @@ def test_every_mesh_trains_as_one_device_does():
     assert weight.sharding == moment.sharding
     shard = weight.addressable_shards[0].data
     assert shard.size * shape[1] * shape[2] == weight.size
-    assert stages.split(state.params, 'tune')[1] == {}
+    assert stages.split_params(state.params, 'tune')[1] == {}
 
 
 def command(data, name, steps, *more):
@@ -251,4 +251,4 @@ def test_flags_that_do_not_fit(flags, match):
   multihost.add_arguments(parser)
   args = parser.parse_args([f'--{name}={x}' for name, x in flags.items()])
   with pytest.raises(UserError, match=match):
-    multihost.start(args)
+    multihost.join_hosts(args)

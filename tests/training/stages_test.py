@@ -62,7 +62,7 @@ EXPECTED = {
 @pytest.mark.parametrize('layer', ['layers', 'layers_0'])
 @pytest.mark.parametrize('profile', EXPECTED)
 def test_profile_trains_exactly_its_parameters(profile, layer):
-  trainable, frozen = stages.split(tree(layer), profile)
+  trainable, frozen = stages.split_params(tree(layer), profile)
   expected = {p.replace('LAYER', layer) for p in EXPECTED[profile]}
   assert paths(trainable) == expected
   assert paths(frozen) == paths(tree(layer)) - expected
@@ -70,12 +70,12 @@ def test_profile_trains_exactly_its_parameters(profile, layer):
 
 def test_merge_is_the_inverse_of_split():
   t = tree()
-  merged = stages.merge(*stages.split(t, 'tune'))
+  merged = stages.merge_params(*stages.split_params(t, 'tune'))
   assert jax.tree.structure(merged) == jax.tree.structure(t)
 
 
 def test_all_trains_everything():
-  trainable, frozen = stages.split(tree(), 'all')
+  trainable, frozen = stages.split_params(tree(), 'all')
   assert paths(trainable) == paths(tree()) and frozen == {}
 
 
@@ -83,23 +83,23 @@ def test_boxed_leaves_stay_boxed():
   boxed = jax.tree.map(
     lambda x: nn.LogicallyPartitioned(x, names=(None,) * x.ndim), tree()
   )
-  trainable, _ = stages.split(boxed, 'pretrain')
+  trainable, _ = stages.split_params(boxed, 'pretrain')
   assert isinstance(trainable['query_tokens'], nn.LogicallyPartitioned)
-  assert stages.ledger(boxed, 'tune') == stages.ledger(tree(), 'tune')
+  assert stages.ledger_of(boxed, 'tune') == stages.ledger_of(tree(), 'tune')
 
 
 def test_unknown_profile_names_the_known_ones():
   with pytest.raises(UserError, match="'tuen'.*tune_released"):
-    stages.split(tree(), 'tuen')
+    stages.split_params(tree(), 'tuen')
 
 
 def test_each_expression_must_match():
   with pytest.raises(UserError, match='lora'):
-    stages.split(tree(), ('^projector/', 'lora'))
+    stages.split_params(tree(), ('^projector/', 'lora'))
   without_cross = tree()
   del without_cross['t5']['decoder']['layers']['cross_attention']
   with pytest.raises(UserError, match='cross_attention'):
-    stages.split(without_cross, 'tune')
+    stages.split_params(without_cross, 'tune')
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_each_expression_must_match():
 )
 def test_patterns_that_make_no_sense(profile, match):
   with pytest.raises(UserError, match=match):
-    stages.split(tree(), profile)
+    stages.split_params(tree(), profile)
 
 
 def test_ledger_counts_parameters_bytes_and_moments():
   abstract = jax.eval_shape(tree)
-  book = stages.ledger(abstract, 'tune', optim.adamw(optim.constant(1e-3)))
+  book = stages.ledger_of(abstract, 'tune', optim.adamw(optim.constant(1e-3)))
   rows = {(e.module, e.trainable): e for e in book.entries}
   encoder = rows['t5/encoder', True]
   assert (encoder.parameters, encoder.bytes) == (12, 48)
@@ -124,7 +124,7 @@ def test_ledger_counts_parameters_bytes_and_moments():
 
 
 def test_ledger_prints_and_reads_as_json():
-  book = stages.ledger(tree(), 'tune_released')
+  book = stages.ledger_of(tree(), 'tune_released')
   assert 'vit' in book.table() and 'trainable: tune_released' in book.table()
   data = json.loads(book.to_json())
   assert data['trainable']['parameters'] == book.total(True).parameters

@@ -45,7 +45,7 @@ PROFILE = ('^projector/',)
 
 
 def gradients(batch, rng=None, **options):
-  trainable, frozen = stages.split(toy_params(), PROFILE)
+  trainable, frozen = stages.split_params(toy_params(), PROFILE)
   return train_step.gradients(
     toy_apply, trainable, frozen, batch, rng, **options
   )
@@ -106,7 +106,7 @@ def test_no_device_gets_the_rows_of_others_to_cut_them_into_microbatches(batch):
     seen = batch['encoder_images'].sum(1)[:, None, None]
     return toy_apply(params, batch, rng) + seen
 
-  trainable, frozen = stages.split(toy_params(), PROFILE)
+  trainable, frozen = stages.split_params(toy_params(), PROFILE)
   step = jax.jit(
     lambda rows: train_step.gradients(
       apply,
@@ -137,7 +137,7 @@ def test_a_batch_without_targets_gives_zero(batch):
 def run(batch, steps, rng=None):
   schedule = optim.constant(1e-1)
   optimizer = optim.adamw(schedule)
-  trainable, frozen = stages.split(toy_params(), PROFILE)
+  trainable, frozen = stages.split_params(toy_params(), PROFILE)
   step = jax.jit(
     functools.partial(
       train_step.train_step,
@@ -189,7 +189,7 @@ def test_dropout_is_a_function_of_the_step(batch):
   # The same parameters at another step drop other units.
   schedule = optim.constant(0.0)
   optimizer = optim.adamw(schedule)
-  trainable, frozen = stages.split(toy_params(), PROFILE)
+  trainable, frozen = stages.split_params(toy_params(), PROFILE)
   losses = {
     float(
       train_step.train_step(
