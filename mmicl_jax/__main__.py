@@ -25,6 +25,7 @@ COMMANDS = {
   'data': 'check and look at MIC records',
   'compile': 'would a run fit these TPUs?',
   'bench': 'measure training and generation',
+  'env': 'versions, devices and settings, for an issue report',
 }
 
 # These run a model again and again; the others hold as little as they can.

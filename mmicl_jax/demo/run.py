@@ -5,7 +5,6 @@ and generation as at full size.
 """
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -40,6 +39,7 @@ from mmicl_jax.models.configs import (
   ViTConfig,
 )
 from mmicl_jax.parity.check import check_parity
+from mmicl_jax.runtime.environment import version
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import loop, optim
 from mmicl_jax.training.stages import Ledger
@@ -271,7 +271,7 @@ def _peak_memory() -> int:
 
 def _versions() -> dict[str, str]:
   names = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain')
-  found = {name: importlib.metadata.version(name) for name in names}
+  found = {name: version(name) or '' for name in names}
   return {'Python': platform.python_version(), **found}
 
 

@@ -1,0 +1,104 @@
+"""What a program runs on here: versions, devices, memory, settings."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = (
+  *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
+  *('grain', 'gin-config', 'absl-py', 'etils', 'numpy', 'ml_dtypes', 'Pillow'),
+  *('sentencepiece', 'tokenizers', 'safetensors', 'rich', 'Jinja2'),
+  *('libtpu', 'jax-cuda12-plugin', 'torch', 'transformers', 'tensorflow'),
+  *('seqio', 't5x', 'tensorboard', 'matplotlib', 'scikit-learn'),
+)
+# Settings that change what is computed, where, or how fast. Values of others
+# may be secrets, so none is shown that is not named here.
+VARIABLES = (
+  *('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'GLIBC_TUNABLES', 'CUDA_VISIBLE_DEVICES'),
+  *('OMP_NUM_THREADS', 'NPROC', 'HF_HOME', 'HF_HUB_OFFLINE', 'LC_ALL', 'LANG'),
+)
+PREFIXES = ('JAX_', 'MMICL_')
+
+
+def environment() -> dict[str, Any]:
+  """Everything that an issue report needs, as JSON values; memory in bytes."""
+  return {
+    'mmicl_jax': {
+      'version': version('mmicl_jax'),
+      'folder': str(Path(__file__).resolve().parents[1]),
+    },
+    'python': f'{platform.python_version()} ({sys.executable})',
+    'system': f'{platform.platform()}, {" ".join(platform.libc_ver())}'.strip(),
+    'cpu': {'model': _cpu_model(), 'cores': _cores()},
+    'memory': _memory(),
+    'jax': {
+      'backend': jax.default_backend(),
+      'processes': jax.process_count(),
+      'devices': [_device(d) for d in jax.local_devices()],
+      'compilation_cache': jax.config.jax_compilation_cache_dir,
+      'x64': bool(jax.config.jax_enable_x64),
+    },
+    'packages': {
+      name: found for name in PACKAGES if (found := version(name)) is not None
+    },
+    'variables': {
+      name: value
+      for name, value in sorted(os.environ.items())
+      if name in VARIABLES or name.startswith(PREFIXES)
+    },
+  }
+
+
+def version(package: str) -> str | None:
+  """The version that is installed; None without the package."""
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _cores() -> int:
+  """The cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+  for line in _lines('/proc/cpuinfo'):
+    name, _, value = line.partition(':')
+    if name.strip() == 'model name':
+      return value.strip()
+  return platform.processor() or platform.machine()
+
+
+def _memory() -> dict[str, int]:
+  """Bytes in all, and those that are free for use; empty where unknown."""
+  names = {'MemTotal': 'total', 'MemAvailable': 'available'}
+  found = {}
+  for line in _lines('/proc/meminfo'):
+    name, _, value = line.partition(':')
+    if name in names:
+      found[names[name]] = int(value.split()[0]) * 1024
+  return found
+
+
+def _lines(path: str) -> list[str]:
+  try:
+    return Path(path).read_text().splitlines()
+  except OSError:  # not Linux
+    return []
+
+
+def _device(device: Any) -> dict[str, Any]:
+  stats = device.memory_stats() or {}  # None on a CPU
+  return {
+    'kind': device.device_kind,
+    'id': device.id,
+    'memory': stats.get('bytes_limit'),
+  }
