@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 
 from mmicl_jax.context.turns import IMAGE, PROXIES
-from mmicl_jax.data.normaliser import Normaliser
+from mmicl_jax.runtime.normaliser import Normaliser
 from mmicl_jax.errors import UserError
 
 NUM_EXTRA_IDS = 100
