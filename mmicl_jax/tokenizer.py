@@ -16,8 +16,8 @@ import numpy as np
 import sentencepiece
 
 from mmicl_jax.context.turns import IMAGE, PROXIES
-from mmicl_jax.runtime.normaliser import Normaliser
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.normaliser import Normaliser
 
 NUM_EXTRA_IDS = 100
 
