@@ -9,7 +9,7 @@ from mmicl_jax.runtime.environment import environment
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--json', action='store_true', help='print JSON')
-  parser.epilog = 'example:\n  mmicl env > environment.txt'
+  parser.epilog = 'example:\n  mmicl env\n  mmicl env --json'
 
 
 def main(args: argparse.Namespace) -> int:
