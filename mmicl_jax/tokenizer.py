@@ -7,7 +7,7 @@ and SentencePiece starts afresh after each, so `图.` ends in `▁` `.`.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import SupportsIndex
@@ -17,12 +17,16 @@ import sentencepiece
 
 from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
-from mmicl_jax.runtime.normaliser import Normaliser
+from mmicl_jax.pieces.normaliser import Normaliser
 
 NUM_EXTRA_IDS = 100
 
-_T5_SPECIAL = re.compile(r'(</s>|<pad>|<unk>|<extra_id_(?:[1-9]\d|\d)>)')
-_ADDED = re.compile(f'({IMAGE}|<image1?\\d>|{_T5_SPECIAL.pattern[1:]}')
+# [0-9], for \d would match other scripts' digits, which name nothing.
+_T5_SPECIAL = re.compile(r'(</s>|<pad>|<unk>|<extra_id_(?:[1-9][0-9]|[0-9])>)')
+# A run of 图, which stands for the tokens of one image, is found in one piece.
+_ADDED = re.compile(
+  f'({IMAGE}{IMAGE}*|<image1?[0-9]>|{_T5_SPECIAL.pattern[1:]}'
+)
 _SURROGATES = re.compile('[\ud800-\udfff]')
 _SPACES = re.compile(' {2,}')
 # A ModelProto whose normalizer does nothing: protobuf merges a repeated message
@@ -77,7 +81,7 @@ class Tokenizer:
       model_proto=proto + _NO_NORMALIZER
     )
     self._normaliser = Normaliser(proto)
-    self._words: dict[str, list[int]] = {}
+    self._words = _Words(self._encode_word)
     size = len(self._pieces)
     extra = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
     added = [*extra, IMAGE, *PROXIES]
@@ -89,11 +93,6 @@ class Tokenizer:
   def image_id(self) -> int:
     """The id of 图, the slot of one visual token."""
     return self._added[IMAGE]
-
-  @property
-  def proxy_ids(self) -> range:
-    """The ids of `<image0>` .. `<image19>`."""
-    return range(self.image_id + 1, self.image_id + 1 + len(PROXIES))
 
   @property
   def vocab_size(self) -> int:
@@ -108,7 +107,8 @@ class Tokenizer:
     ids = []
     for i, part in enumerate(_ADDED.split(_SURROGATES.sub('\ufffd', text))):
       if i % 2:
-        ids.append(self._added[part])
+        known = self._added.get(part)
+        ids += [self.image_id] * len(part) if known is None else [known]
       elif part:
         ids += self._encode_plain(part)
     return ids
@@ -136,20 +136,32 @@ class Tokenizer:
     text = self._normaliser(text)
     if not text:
       return []
-    text = _SPACES.sub('▁', text).replace(' ', '▁')
-    words = text.removeprefix('▁').split('▁')
-    return [i for word in words for i in self._encode_word('▁' + word)]
+    text = _SPACES.sub('▁', text).replace(' ', '▁').removeprefix('▁')
+    return [i for word in text.split('▁') for i in self._words[word]]
 
   def _encode_word(self, word: str) -> list[int]:
-    if (known := self._words.get(word)) is not None:
-      return known
-    ids = []
+    """Ids of a word, which is given without the mark of its beginning."""
+    ids: list[int] = []
     # A special token that only normalisation brought forth (＜pad＞) is a piece
     # like others to Hugging Face's Unigram model, and the likeliest.
-    for i, part in enumerate(_T5_SPECIAL.split(word)):
-      ids += [self._added[part]] if i % 2 else self._pieces.encode(part)
-    if len(self._words) < _WORD_CACHE:
-      self._words[word] = ids
+    for i, part in enumerate(_T5_SPECIAL.split('▁' + word)):
+      more = [self._added[part]] if i % 2 else self._pieces.encode(part)
+      # Unknown pieces side by side are one, also for ＜unk＞.
+      ids += more[ids[-1:] == more[:1] == [self.unk_id] :]
+    return ids
+
+
+class _Words(dict[str, list[int]]):
+  """Ids of words, made when they are first asked for; so many are kept."""
+
+  def __init__(self, encode: Callable[[str], list[int]]):
+    super().__init__()
+    self._encode = encode
+
+  def __missing__(self, word: str) -> list[int]:
+    ids = self._encode(word)
+    if len(self) < _WORD_CACHE:
+      self[word] = ids
     return ids
 
 
@@ -193,63 +205,6 @@ def train_sentencepiece(
       f'texts ({str(error).splitlines()[-1]}); give more text or more pieces.'
     ) from error
   _write(path, model.getvalue())
-
-
-class BertTokenizer:
-  """BERT word pieces for the Q-Former's text, from bert-base-uncased's list.
-
-  Ids are those of BertTokenizerFast with MIC's additions: `[DEC]` follows the
-  vocabulary (30522), then 图, `<image0>`..`<image19>` and `<extra_id_21>`..
-  `<extra_id_99>`. Needs the package `tokenizers`. Raises UserError if it or the
-  vocabulary is missing.
-  """
-
-  pad_id = 0
-
-  def __init__(self, path: str | os.PathLike[str]):
-    try:
-      import tokenizers
-      from tokenizers import models, normalizers, pre_tokenizers, processors
-    except ImportError as error:
-      raise UserError(
-        "the Q-Former's text needs the package tokenizers; run pip install "
-        'tokenizers.'
-      ) from error
-    try:
-      words = Path(path).read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeError) as error:
-      raise UserError(
-        f'{path}: cannot read the BERT vocabulary ({error}); name the vocab.txt'
-        ' of bert-base-uncased.'
-      ) from error
-    vocab = {word: i for i, word in enumerate(words)}
-    special = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-    if missing := [token for token in special if token not in vocab]:
-      raise UserError(
-        f'{path}: no BERT vocabulary, {missing[0]} is missing; name the '
-        'vocab.txt of bert-base-uncased.'
-      )
-    bert = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]'))
-    bert.normalizer = normalizers.BertNormalizer(lowercase=True)
-    bert.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    bert.post_processor = processors.BertProcessing(
-      ('[SEP]', vocab['[SEP]']), ('[CLS]', vocab['[CLS]'])
-    )
-    extra = [f'<extra_id_{i}>' for i in range(len(PROXIES) + 1, NUM_EXTRA_IDS)]
-    bert.add_special_tokens([*special, '[DEC]', IMAGE, *PROXIES, *extra])
-    self._bert = bert
-    self.vocab_size = bert.get_vocab_size()
-
-  def encode(self, text: str, max_length: int | None = None) -> list[int]:
-    """`[CLS]`, the text's ids, `[SEP]`.
-
-    A text longer than `max_length` ids loses its start, as in the published
-    processors.
-    """
-    ids = self._bert.encode(_SURROGATES.sub('\ufffd', text)).ids
-    if max_length is not None and len(ids) > max_length:
-      ids = ids[:1] + ids[len(ids) - max_length + 1 :]
-    return ids
 
 
 def _write(path: str | os.PathLike[str], data: bytes) -> None:

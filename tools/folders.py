@@ -19,7 +19,15 @@ import build_deps
 ORDER = (
   *('__main__', 'commands', 'bench', 'demo', 'parity', 'compile', '__init__'),
   *('inference', 't5x', 'convert', 'training', 'data', 'cost', 'checkpoints'),
-  *('decoding', 'presets', 'models', 'tokenizer', 'configure', 'context'),
+  *(
+    'decoding',
+    'presets',
+    'models',
+    'tokenizer',
+    'pieces',
+    'configure',
+    'context',
+  ),
   *('runtime', 'types', 'errors'),
 )
 LONGEST = 9  # folders in a chain of imports

@@ -17,7 +17,8 @@ from mmicl_jax.context.turns import IMAGE, Example, collapse, spans
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 Features = dict[str, np.ndarray]
 

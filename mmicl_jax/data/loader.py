@@ -34,7 +34,8 @@ from mmicl_jax.data.features import (
 from mmicl_jax.data.images import load_image
 from mmicl_jax.data.records import Record, example_from_record
 from mmicl_jax.errors import UserError
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 _ENOUGH_TO_JUDGE = 100
 

@@ -10,8 +10,9 @@ from mmicl_jax.data.loader import Loader, make_loader
 from mmicl_jax.data.sources import sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import hosts
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 
 def record_loader(

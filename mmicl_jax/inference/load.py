@@ -16,7 +16,8 @@ from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 
 def load(

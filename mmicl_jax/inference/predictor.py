@@ -20,7 +20,8 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine, PromptAnswers
 from mmicl_jax.inference.requests import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 Query = Turn | Example | str
 

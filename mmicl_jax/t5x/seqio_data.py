@@ -25,7 +25,8 @@ from mmicl_jax.data.features import FeatureSpec, featurize
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer
 
 NAME = 'mic_records'
 

@@ -12,7 +12,8 @@ from mmicl_jax.data.features import (
   pad_images,
 )
 from mmicl_jax.errors import UserError
-from mmicl_jax.tokenizer import BertTokenizer, Tokenizer, train_sentencepiece
+from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
 Q = 4
 SPEC = FeatureSpec(

@@ -17,7 +17,11 @@ _WHITE_SPACE = (
 # Where UAX 29 departs from "a mark (category M) extends what is before it":
 # extenders that are no marks, spacing marks that extend nothing, and characters
 # that take in what follows.
-_EXTENDERS = frozenset('\u200c\u200d\uff9e\uff9f\u0e33\u0eb3')
+_EXTENDERS = frozenset(
+  '\u200c\u200d\uff9e\uff9f\u0e33\u0eb3'
+  # The skin tones of emoji, and tag characters.
+  + ''.join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080))))
+)
 _SEPARATE = frozenset(
   '\u102b\u102c\u1038\u1062\u1063\u1064\u1067\u1068\u1069\u106a\u106b\u106c'
   '\u106d\u1083\u1087\u1088\u1089\u108a\u108b\u108c\u108f\u109a\u109b\u109c'
@@ -25,6 +29,8 @@ _SEPARATE = frozenset(
 )
 _PREPENDED = frozenset(
   '\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e'
+  '\U000110bd\U000110cd\U000111c2\U000111c3\U0001193f\U00011941\U00011a84'
+  '\U00011a85\U00011a86\U00011a87\U00011a88\U00011a89\U00011d46'
 )
 
 

@@ -1,0 +1,67 @@
+"""BERT's word pieces, which InstructBLIP's Q-Former reads."""
+
+import os
+import re
+from pathlib import Path
+
+from mmicl_jax.context.text import IMAGE, PROXIES
+from mmicl_jax.errors import UserError
+
+_SURROGATES = re.compile('[\ud800-\udfff]')
+
+
+class BertTokenizer:
+  """BERT word pieces for the Q-Former's text, from bert-base-uncased's list.
+
+  Ids are those of BertTokenizerFast with MIC's additions: `[DEC]` follows the
+  vocabulary (30522), then 图, `<image0>`..`<image19>` and `<extra_id_21>`..
+  `<extra_id_99>`. Needs the package `tokenizers`. Raises UserError if it or the
+  vocabulary is missing.
+  """
+
+  pad_id = 0
+
+  def __init__(self, path: str | os.PathLike[str]):
+    try:
+      import tokenizers
+      from tokenizers import models, normalizers, pre_tokenizers, processors
+    except ImportError as error:
+      raise UserError(
+        "the Q-Former's text needs the package tokenizers; run pip install "
+        'tokenizers.'
+      ) from error
+    try:
+      words = Path(path).read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeError) as error:
+      raise UserError(
+        f'{path}: cannot read the BERT vocabulary ({error}); name the vocab.txt'
+        ' of bert-base-uncased.'
+      ) from error
+    vocab = {word: i for i, word in enumerate(words)}
+    special = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+    if missing := [token for token in special if token not in vocab]:
+      raise UserError(
+        f'{path}: no BERT vocabulary, {missing[0]} is missing; name the '
+        'vocab.txt of bert-base-uncased.'
+      )
+    bert = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]'))
+    bert.normalizer = normalizers.BertNormalizer(lowercase=True)
+    bert.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    bert.post_processor = processors.BertProcessing(
+      ('[SEP]', vocab['[SEP]']), ('[CLS]', vocab['[CLS]'])
+    )
+    extra = [f'<extra_id_{i}>' for i in range(len(PROXIES) + 1, 100)]
+    bert.add_special_tokens([*special, '[DEC]', IMAGE, *PROXIES, *extra])
+    self._bert = bert
+    self.vocab_size = bert.get_vocab_size()
+
+  def encode(self, text: str, max_length: int | None = None) -> list[int]:
+    """`[CLS]`, the text's ids, `[SEP]`.
+
+    A text longer than `max_length` ids loses its start, as in the published
+    processors.
+    """
+    ids = self._bert.encode(_SURROGATES.sub('\ufffd', text)).ids
+    if max_length is not None and len(ids) > max_length:
+      ids = ids[:1] + ids[len(ids) - max_length + 1 :]
+    return ids
