@@ -19,6 +19,7 @@ REQUIRED = [
   'gin-config>=0.5.0,<0.6',
   'absl-py>=2.5,<3',
   'etils[epath]>=1.15,<2',
+  'fsspec>=2024.6',  # gcsfs and s3fs each ask for an exact release
   'jaxtyping>=0.3.11,<0.4',
   'Jinja2>=3.1.6,<4',
   'ml_dtypes>=0.6,<0.7',

@@ -18,6 +18,7 @@ import sentencepiece
 from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.pieces.normaliser import Normaliser
+from mmicl_jax.runtime.files import write_bytes
 
 NUM_EXTRA_IDS = 100
 
@@ -129,7 +130,7 @@ class Tokenizer:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the SentencePiece model."""
-    _write(path, self._proto)
+    write_bytes(path, self._proto)
 
   def _encode_plain(self, text: str) -> list[int]:
     """Ids of a text without added tokens: normalise, cut into words."""
@@ -204,13 +205,4 @@ def train_sentencepiece(
       f'{path}: cannot train a vocabulary of {vocab_size} pieces from these '
       f'texts ({str(error).splitlines()[-1]}); give more text or more pieces.'
     ) from error
-  _write(path, model.getvalue())
-
-
-def _write(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes to a temporary name and renames, so no half file is ever seen."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  temporary.write_bytes(data)
-  temporary.replace(path)
+  write_bytes(path, model.getvalue())

@@ -19,7 +19,7 @@ RINGS = {
 PACKAGES = {
   1: {'jax', 'flax', 'optax', 'numpy', 'ml_dtypes', 'jaxtyping'},
   2: {
-    *('PIL', 'absl', 'clu', 'etils', 'gin', 'grain', 'jinja2'),
+    *('PIL', 'absl', 'clu', 'etils', 'fsspec', 'gin', 'grain', 'jinja2'),
     *('matplotlib', 'orbax', 'rich', 'safetensors', 'sentencepiece'),
     *('sklearn', 'tensorstore'),
   },

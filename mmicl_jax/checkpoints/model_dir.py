@@ -5,16 +5,14 @@ qformer_vocab.txt (BERT's, where an InstructBLIP Q-Former has one),
 config.gin (the operative configuration of the run), ledger.json.
 """
 
-import contextlib
 import filecmp
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
+from mmicl_jax.runtime import files
 
 MODEL, VOCABULARY, GIN, LEDGER = (
   'model.json',
@@ -25,39 +23,9 @@ MODEL, VOCABULARY, GIN, LEDGER = (
 QFORMER_VOCABULARY = 'qformer_vocab.txt'
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-  """A temporary name that becomes `path` at the end: never half a file.
-
-  Raises UserError, leaving nothing, if it cannot be written.
-  """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    try:
-      yield temporary
-      temporary.replace(path)
-    finally:
-      temporary.unlink(missing_ok=True)
-  except OSError as error:
-    raise UserError(
-      f'{path} could not be written ({error.strerror}): make room or choose '
-      'another directory'
-    ) from error
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes a file that appears when it is whole.
-
-  Raises UserError, leaving what was there, if it cannot be written.
-  """
-  with _whole(Path(path)) as temporary:
-    temporary.write_text(text, encoding='utf-8')
-
-
 def write_config(directory: str | os.PathLike, config: configs.MMICLConfig):
   """Writes model.json."""
-  text = json.dumps(configs.to_dict(config), indent=2)
-  write_text(Path(directory) / MODEL, text + '\n')
+  files.write_json(Path(directory) / MODEL, configs.to_dict(config))
 
 
 def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
@@ -86,5 +54,4 @@ def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
     raise UserError(f'the vocabulary file {source} does not exist')
   if target.is_file() and filecmp.cmp(source, target, shallow=False):
     return
-  with _whole(target) as temporary:
-    shutil.copyfile(source, temporary)
+  files.copy_file(source, target)

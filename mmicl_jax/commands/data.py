@@ -12,6 +12,7 @@ from mmicl_jax.data.check import problems
 from mmicl_jax.data.stats import summarise
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.files import write_text
 
 T = TypeVar('T')
 
@@ -168,8 +169,7 @@ def _show(args: argparse.Namespace) -> int:
   if args.limit < 1:
     raise UserError(f'--limit {args.limit}: show at least 1 record.')
   page = gallery.render_gallery(index, _spread(len(index), args.limit))
-  with records.atomic(args.out) as file:
-    file.write(page)
+  write_text(args.out, page, 'choose another --out')
   print(args.out)
   return 0
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jinja2
 
-from mmicl_jax.checkpoints.model_dir import write_text
 from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.files import write_text
 
 STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 
@@ -101,7 +101,7 @@ def write_scaling_page(
       flush=True,
     )
     done += [(row, name, report) for name, report in row.run(run).items()]
-    write_text(Path(path), page(done))
+    write_text(path, page(done))
 
 
 def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora
 from mmicl_jax.runtime.buffers import return_large_buffers
-from mmicl_jax.runtime.new_directory import new_directory
+from mmicl_jax.runtime.files import copy_file, new_directory
 
 
 def to_jax(
@@ -68,7 +67,7 @@ def to_jax(
       )
     bert = found / 'qformer_tokenizer' / 'vocab.txt' if found else None
     if bert and bert.is_file():
-      shutil.copyfile(bert, directory / model_dir.QFORMER_VOCABULARY)
+      copy_file(bert, directory / model_dir.QFORMER_VOCABULARY)
   return opened.notes
 
 

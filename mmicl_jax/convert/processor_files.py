@@ -6,9 +6,7 @@ SentencePiece model, so nothing but the vocabulary is needed.
 """
 
 import base64
-import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,12 @@ from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MEAN, STD
+from mmicl_jax.runtime import files
 from mmicl_jax.tokenizer import NUM_EXTRA_IDS, Tokenizer
 
 MAX_LENGTH = 512  # FLAN-T5's
+# JSON has no infinity; a piece that a training did not score has -inf.
+LOWEST_SCORE = -1e6
 
 
 def write_processor(
@@ -33,7 +34,7 @@ def write_processor(
   """
   kind = 'InstructBlip' if config.qformer.instruction else 'Blip2'
   side = config.vit.image_size
-  _write(
+  files.write_json(
     directory / 'preprocessor_config.json',
     {
       'image_processor_type': 'BlipImageProcessor',
@@ -49,7 +50,7 @@ def write_processor(
       'image_std': STD,
     },
   )
-  _write(
+  files.write_json(
     directory / 'processor_config.json',
     {
       'processor_class': f'{kind}Processor',
@@ -74,17 +75,17 @@ def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
       f'{path} has {tokenizer.vocab_size} tokens, the model rows for '
       f'{config.t5.vocab_size}; name the spiece.model that it was trained with'
     )
-  shutil.copyfile(path, directory / 'spiece.model')
-  _write(directory / 'tokenizer.json', tokenizer_json(path))
+  files.copy_file(path, directory / 'spiece.model')
+  files.write_json(directory / 'tokenizer.json', tokenizer_json(path))
   special = [IMAGE, *PROXIES]
   # MIC's list keeps its length: T5's first extra ids make room.
   special += [f'<extra_id_{i}>' for i in range(len(special), NUM_EXTRA_IDS)]
   names = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
-  _write(
+  files.write_json(
     directory / 'special_tokens_map.json',
     names | {'additional_special_tokens': special},
   )
-  _write(
+  files.write_json(
     directory / 'tokenizer_config.json',
     names
     | {
@@ -129,7 +130,7 @@ def tokenizer_json(path: str | os.PathLike) -> dict[str, Any]:
   end = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
   first = {'Sequence': {'id': 'A', 'type_id': 0}}
   second = {'Sequence': {'id': 'B', 'type_id': 0}}
-  pieces = [[piece.piece, piece.score] for piece in proto.pieces]
+  pieces = [[p.piece, max(p.score, LOWEST_SCORE)] for p in proto.pieces]
   extra = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
   return {
     'version': '1.0',
@@ -189,8 +190,7 @@ def _write_bert(directory: Path, vocab: Path) -> None:
       f'{vocab}: cannot read the BERT vocabulary ({error}); name the vocab.txt '
       'of bert-base-uncased'
     ) from error
-  directory.mkdir()
-  (directory / 'vocab.txt').write_text(words, encoding='utf-8')
+  files.write_text(directory / 'vocab.txt', words)
   special = {
     'cls_token': '[CLS]',
     'mask_token': '[MASK]',
@@ -199,8 +199,8 @@ def _write_bert(directory: Path, vocab: Path) -> None:
     'unk_token': '[UNK]',
     'bos_token': '[DEC]',
   }
-  _write(directory / 'special_tokens_map.json', special)
-  _write(
+  files.write_json(directory / 'special_tokens_map.json', special)
+  files.write_json(
     directory / 'tokenizer_config.json',
     special
     | {
@@ -211,9 +211,4 @@ def _write_bert(directory: Path, vocab: Path) -> None:
     },
   )
   number = len(words.splitlines())
-  _write(directory / 'added_tokens.json', {'[DEC]': number})
-
-
-def _write(path: Path, value: Any) -> None:
-  text = json.dumps(value, ensure_ascii=False, indent=2)
-  path.write_text(text + '\n', encoding='utf-8')
+  files.write_json(directory / 'added_tokens.json', {'[DEC]': number})

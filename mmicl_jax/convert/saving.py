@@ -24,7 +24,7 @@ from mmicl_jax.convert.tensors import DTYPES
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.runtime.new_directory import new_directory
+from mmicl_jax.runtime.files import new_directory, write_json
 from mmicl_jax.types import EOS, PAD, START
 
 SHARD_BYTES = 5 * 10**9  # Hugging Face's default of old
@@ -196,8 +196,3 @@ def _check_shapes(
         f'the parameter {path} has dtype {given[path].dtype}, which '
         '.safetensors files cannot hold: convert to float32 or bfloat16'
       )
-
-
-def write_json(path: Path, value: Any) -> None:
-  text = json.dumps(value, indent=2, ensure_ascii=False)
-  path.write_text(text + '\n', encoding='utf-8')

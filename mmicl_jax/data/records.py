@@ -15,13 +15,13 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 from mmicl_jax.context.text import MAX_IMAGES, count_problem, too_many
 from mmicl_jax.context.turns import Example, Turn, collapse, turn_from_text
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.files import writing
 
 _OPTIONAL = ('id', 'dataset', 'meta')
 _KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
@@ -127,7 +127,7 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
   Image bytes become base64. A half-written file is never left at `path`.
   """
   count = 0
-  with atomic(path) as file:
+  with writing(path) as file:
     for record in records:
       file.write(record.to_json() + '\n')
       count += 1
@@ -227,24 +227,6 @@ def example_from_record(record: Record) -> Example:
   return Example(
     collapse(record.inputs), record.targets, record.images, name=record.where
   )
-
-
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[IO[str]]:
-  """A text file that appears at `path` only when all of it is written."""
-  folder = os.path.dirname(os.path.abspath(path))
-  os.makedirs(folder, exist_ok=True)
-  descriptor, name = tempfile.mkstemp(dir=folder, prefix='.unfinished-')
-  try:
-    with open(descriptor, 'w', encoding='utf-8') as file:
-      yield file
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
-    os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
-    raise
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from PIL import Image
 from mmicl_jax.demo import pictures, words
 from mmicl_jax.demo.pictures import Picture
 from mmicl_jax.demo.tasks import TASKS, Item
+from mmicl_jax.runtime import files
 
 
 def make_item(
@@ -72,9 +73,8 @@ def write_held_out(items: Sequence[Item], folder: str, name: str) -> str:
 
   Paths in the records are relative to `folder`. Returns the JSONL's path.
   """
-  os.makedirs(folder, exist_ok=True)
   path = os.path.join(folder, f'{name}.jsonl')
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+  with files.writing(path) as file:
     for i, item in enumerate(items):
       record = {
         'input_text': item.example.inputs,
@@ -90,7 +90,6 @@ def write_held_out(items: Sequence[Item], folder: str, name: str) -> str:
         },
       }
       file.write(json.dumps(record, ensure_ascii=False) + '\n')
-  os.replace(f'{path}.tmp', path)
   return path
 
 
@@ -99,7 +98,6 @@ def save_picture(picture: Picture, folder: str) -> str:
   relative = f'images/{picture.name}.png'
   path = os.path.join(folder, relative)
   if not os.path.exists(path):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.fromarray(picture.pixels).save(f'{path}.tmp', format='PNG')
-    os.replace(f'{path}.tmp', path)
+    with files.writing(path, 'wb') as file:
+      Image.fromarray(picture.pixels).save(file, format='PNG')
   return relative

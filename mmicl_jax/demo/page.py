@@ -10,7 +10,7 @@ import jinja2
 
 from mmicl_jax.demo import plots
 from mmicl_jax.demo.results import LedgerRow, Results, Sample
-from mmicl_jax.runtime import show
+from mmicl_jax.runtime import files, show
 
 _SLOT = re.compile(r'(<image\d+>)?图')
 
@@ -21,11 +21,11 @@ def write_page(results: Results, folder: str) -> str:
   The samples' images are read from `folder` and inlined.
   """
   images = plots.all_plots(results)
-  os.makedirs(os.path.join(folder, 'plots'), exist_ok=True)
   for name, png in images.items():
-    _write(os.path.join(folder, 'plots', f'{name}.png'), png)
+    path = os.path.join(folder, 'plots', f'{name}.png')
+    files.write_bytes(path, png)
   path = os.path.join(folder, 'index.html')
-  _write(path, render_page(results, images, folder).encode())
+  files.write_text(path, render_page(results, images, folder))
   return path
 
 
@@ -125,9 +125,3 @@ def _duration(seconds: float) -> str:
   """75 -> '1 min 15 s'."""
   minutes, rest = divmod(round(seconds), 60)
   return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
-
-
-def _write(path: str, data: bytes) -> None:
-  with open(f'{path}.tmp', 'wb') as file:
-    file.write(data)
-  os.replace(f'{path}.tmp', path)

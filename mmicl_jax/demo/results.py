@@ -13,7 +13,7 @@ from typing import Any
 from mmicl_jax.demo.data import save_picture
 from mmicl_jax.demo.tasks import Item
 from mmicl_jax.errors import UserError
-from mmicl_jax.runtime import show
+from mmicl_jax.runtime import files, show
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Results:
   def save(self, folder: str) -> str:
     """Writes FOLDER/results.json and returns its path."""
     path = os.path.join(folder, 'results.json')
-    show.write_json(path, dataclasses.asdict(self))
+    files.write_json(path, dataclasses.asdict(self))
     return path
 
   @classmethod

@@ -39,6 +39,7 @@ from mmicl_jax.models.configs import (
   ViTConfig,
 )
 from mmicl_jax.parity.check import check_parity
+from mmicl_jax.runtime import files
 from mmicl_jax.runtime.environment import version
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import loop, optim
@@ -73,7 +74,7 @@ def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
   begin = time.monotonic()
   out.mkdir(parents=True, exist_ok=True)
   vocabulary = out / model_dir.VOCABULARY
-  vocabulary.write_bytes(data.demo_vocabulary(seed))
+  files.write_bytes(vocabulary, data.demo_vocabulary(seed))
   tokenizer = Tokenizer(vocabulary)
   model = config(tokenizer)
 

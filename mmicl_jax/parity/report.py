@@ -9,14 +9,13 @@ import dataclasses
 import html
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmicl_jax.checkpoints.model_dir import write_text
 from mmicl_jax.parity.probes import Trace
-from mmicl_jax.runtime.show import table, write_json
+from mmicl_jax.runtime import files
+from mmicl_jax.runtime.show import table
 
 TOLERANCE = 1e-5  # of logits and of every layer, relative to the largest value
 LOGITS_ABSOLUTE = 1e-4
@@ -64,7 +63,7 @@ class ParityReport:
     return '\n'.join([*lines, '', table(self._cells()), '', self.verdict])
 
   def write_json(self, path: str | os.PathLike) -> None:
-    write_json(path, self.to_dict())
+    files.write_json(path, self.to_dict())
 
   def to_dict(self) -> dict[str, Any]:
     return {
@@ -97,8 +96,8 @@ class ParityReport:
       for name, value in self.facts.items()
     )
     facts += ''.join(f'<li>{html.escape(n)}</li>\n' for n in self.notes)
-    write_text(
-      Path(path),
+    files.write_text(
+      path,
       PAGE.format(
         verdict=html.escape(self.verdict),
         facts=facts,

@@ -1,8 +1,6 @@
-"""What results are shown with: text tables, intervals, JSON on disk."""
+"""What results are shown with: text tables and intervals."""
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,15 +51,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   ]
   lines.insert(1, '  '.join('─' * width for width in widths))
   return '\n'.join(lines)
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes JSON under a temporary name and renames it: never half a file."""
-  temporary = f'{os.fspath(path)}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as file:
-    json.dump(value, file, ensure_ascii=False, indent=1, allow_nan=False)
-    file.write('\n')
-  os.replace(temporary, path)
 
 
 def _cell(value: Any) -> str:

@@ -25,6 +25,7 @@ from mmicl_jax.checkpoints import model_dir, store
 from mmicl_jax.configure import gin_files
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
+from mmicl_jax.runtime.files import write_text
 from mmicl_jax.t5x.model import T5XModel
 from mmicl_jax.training import limits
 from mmicl_jax.training.state import RunLayout
@@ -250,7 +251,7 @@ def _describe(directory: str, model: T5XModel, vocabulary: str) -> None:
   model_dir.write_config(directory, model.config)
   model_dir.copy_vocabulary(directory, vocabulary)
   path = os.path.join(directory, model_dir.LEDGER)
-  model_dir.write_text(path, model.ledger().to_json() + '\n')
+  write_text(path, model.ledger().to_json() + '\n')
 
 
 def check_gin() -> None:

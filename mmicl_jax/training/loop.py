@@ -21,6 +21,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
 from mmicl_jax.runtime import hosts
+from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.progress import ProgressBar, Summaries
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import limits, optim, stages
@@ -270,11 +271,11 @@ def _writes(tensorboard: bool | None) -> bool:
 
 def _describe(directory, model, vocabulary, ledger, config_text) -> None:
   files.write_config(directory, model)
-  files.write_text(directory / files.LEDGER, ledger.to_json() + '\n')
+  write_text(directory / files.LEDGER, ledger.to_json() + '\n')
   if vocabulary is not None:
     files.copy_vocabulary(directory, vocabulary)
   if config_text is not None:
-    files.write_text(directory / files.GIN, config_text)
+    write_text(directory / files.GIN, config_text)
 
 
 def _next(stream: Iterator, batch_size: int, parts: int, step: int):

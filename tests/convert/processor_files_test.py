@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmicl_jax.convert.processor_files import tokenizer_json, write_processor
+from mmicl_jax.demo.data import demo_vocabulary
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
@@ -57,6 +58,20 @@ def test_file_gives_our_ids(vocabulary, tmp_path):
   ours = Tokenizer(vocabulary)
   for text in texts(500):
     assert fast.encode(text).ids == [*ours.encode(text), 1], repr(text)
+
+
+def test_a_piece_without_a_score_leaves_the_file_strict(tmp_path):
+  """A training gives a letter that no text needs alone a score of -inf."""
+  path = tmp_path / 'demo.model'
+  path.write_bytes(demo_vocabulary())
+  exported(tmp_path, path)
+  text = (tmp_path / 'tokenizer.json').read_text('utf-8')
+  assert 'Infinity' not in text
+  tokenizers = pytest.importorskip('tokenizers')
+  fast = tokenizers.Tokenizer.from_file(str(tmp_path / 'tokenizer.json'))
+  ours = Tokenizer(path)
+  for word in ('a', 'aa xaax', 'is the animal a cat?'):
+    assert fast.encode(word).ids == [*ours.encode(word), 1]
 
 
 def test_transformers_loads_it_and_gives_our_ids(vocabulary, tmp_path):

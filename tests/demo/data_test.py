@@ -67,4 +67,3 @@ def test_records_are_mic_jsonl_with_png(tmp_path):
     ):
       with Image.open(tmp_path / name) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)
-  assert not list(tmp_path.rglob('*.tmp'))

@@ -19,7 +19,7 @@ from mmicl_jax.convert import load_pretrained, save_pretrained
 from mmicl_jax.convert.hf_config import from_hf
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.parity import probes, report
-from mmicl_jax.runtime.show import write_json
+from mmicl_jax.runtime.files import write_json
 from mmicl_jax.training import stages
 from mmicl_jax.types import EOS
 

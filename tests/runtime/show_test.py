@@ -1,6 +1,4 @@
-"""Intervals, text tables and whole JSON files."""
-
-import json
+"""Intervals and text tables."""
 
 import pytest
 
@@ -50,14 +48,3 @@ def test_table_keeps_one_line_a_row_and_blanks_for_none():
 def test_percent():
   assert show.percent(0.98125) == '98.1 %'
   assert show.percent(1 / 3, 0) == '33 %'
-
-
-def test_write_json_never_leaves_half_a_file(tmp_path):
-  path = tmp_path / 'results.json'
-  show.write_json(path, {'name': '图'})
-  assert json.loads(path.read_text('utf-8')) == {'name': '图'}
-  with pytest.raises(TypeError):
-    show.write_json(path, {'name': object()})
-  with pytest.raises(ValueError):
-    show.write_json(path, {'loss': float('nan')})
-  assert json.loads(path.read_text('utf-8')) == {'name': '图'}

@@ -1,0 +1,232 @@
+"""Files and folders that appear complete or not at all, here or remote.
+
+On this machine they are made under another name beside their place and renamed.
+A remote file (a path with '://') appears when it is closed: it is collected on
+this machine first and sent in one go.
+"""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from etils import epath
+
+from mmicl_jax.errors import UserError, explained
+from mmicl_jax.runtime import remote
+
+REMEDY = 'make room or choose another place'
+_IN_MEMORY = 2**26  # bytes of a remote file that wait in memory, not on disk
+
+
+@contextlib.contextmanager
+def writing(
+  path: str | os.PathLike, mode: str = 'w', remedy: str = REMEDY
+) -> Iterator[IO[Any]]:
+  """A file to write to, which appears at `path` when the block is done.
+
+  mode: 'w' for text in UTF-8, 'wb' for bytes. Missing folders are made. A file
+  that was there is replaced and hands on its permissions; after an error in
+  the block it is still there, and the new one is gone. Raises UserError with
+  this remedy if the file cannot be written.
+  """
+  if mode not in ('w', 'wb'):
+    raise ValueError(f'the mode {mode!r} is neither w nor wb')
+  make = _sent if remote.is_remote(path) else _renamed
+  with make(os.fspath(path), remedy) as file:
+    if mode == 'wb':
+      yield file
+      return
+    text = io.TextIOWrapper(file, encoding='utf-8', newline='\n')
+    yield text
+    text.detach()
+
+
+def write_text(
+  path: str | os.PathLike, text: str, remedy: str = REMEDY
+) -> None:
+  with writing(path, 'w', remedy) as file:
+    file.write(text)
+
+
+def write_bytes(
+  path: str | os.PathLike, data: bytes, remedy: str = REMEDY
+) -> None:
+  with writing(path, 'wb', remedy) as file:
+    file.write(data)
+
+
+def write_json(
+  path: str | os.PathLike, value: Any, remedy: str = REMEDY
+) -> None:
+  """Raises ValueError for NaN and infinities, which JSON does not have."""
+  with writing(path, 'w', remedy) as file:
+    json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
+    file.write('\n')
+
+
+def copy_file(
+  source: str | os.PathLike, target: str | os.PathLike, remedy: str = REMEDY
+) -> None:
+  """Copies the bytes of a file; either may be remote.
+
+  Raises UserError if the one cannot be read or the other not be written.
+  """
+  with writing(target, 'wb', remedy) as copy:
+    for chunk in _chunks(source):
+      copy.write(chunk)
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike) -> Iterator[Path]:
+  """A folder to fill, which becomes `path` when the block is done.
+
+  After an error nothing is left. What a remote folder is to hold is collected
+  where this machine keeps temporary files, and sent at the end. Raises
+  UserError if `path` holds something already, which is never overwritten, or
+  cannot be made.
+  """
+  make = _sent_directory if remote.is_remote(path) else _renamed_directory
+  with make(os.fspath(path)) as directory:
+    yield directory
+
+
+def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
+  """The bytes of a file, here or remote."""
+  try:
+    with remote.open_bytes(path, 'rb') as file:
+      while chunk := file.read(remote.CHUNK):
+        yield chunk
+  except OSError as error:
+    remedy, what = 'name a file that can be read', 'could not be read'
+    raise explained(error, path, remedy, what) from error
+
+
+@contextlib.contextmanager
+def _renamed(path: str, remedy: str) -> Iterator[IO[bytes]]:
+  """`writing` on this machine."""
+  place = os.path.realpath(path)  # a link goes on pointing there
+  folder, name = os.path.split(place)
+  unique = f'.{name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
+  temporary = os.path.join(folder, unique)
+  try:
+    try:
+      before = _status(path)
+      if before and not stat.S_ISREG(before.st_mode):
+        with open(path, 'wb') as file:  # /dev/stdout cannot be replaced
+          yield file
+        return
+      os.makedirs(folder, exist_ok=True)
+      with open(temporary, 'xb') as file:
+        yield file
+      if before:
+        os.chmod(temporary, stat.S_IMODE(before.st_mode))
+      os.replace(temporary, place)
+    finally:
+      with contextlib.suppress(OSError):  # as a rule it has been renamed
+        os.unlink(temporary)
+  except OSError as error:
+    name = error.filename
+    ours = name is None or name in (path, temporary)
+    if ours or f'{place}/'.startswith(f'{name}/'):
+      raise explained(error, path, remedy) from error
+    raise  # the block's own, of another file
+
+
+def _status(path: str) -> os.stat_result | None:
+  try:
+    return os.stat(path)
+  except FileNotFoundError:
+    return None
+
+
+@contextlib.contextmanager
+def _sent(path: str, remedy: str) -> Iterator[IO[bytes]]:
+  """`writing` for a remote path."""
+  with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+    yield file
+    file.seek(0)
+    try:
+      remote.send(file, path)
+    except UserError:
+      raise
+    except Exception as error:  # each package has its own
+      raise explained(error, path, remedy) from error
+
+
+@contextlib.contextmanager
+def _renamed_directory(path: str) -> Iterator[Path]:
+  """`new_directory` on this machine."""
+  target = Path(path)
+  temporary = target.parent / f'.{target.name}.{os.getpid()}.tmp'
+  with _making(path):
+    _check_empty(target)
+    temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    with _making(path):
+      if target.exists():
+        target.rmdir()
+      temporary.rename(target)
+  finally:
+    _remove(temporary)
+
+
+@contextlib.contextmanager
+def _sent_directory(path: str) -> Iterator[Path]:
+  """`new_directory` for a remote path."""
+  if remote.kind(path) not in remote.PACKAGES:
+    kinds = ', '.join(f'{name}://' for name in remote.PACKAGES)
+    raise UserError(
+      f'{path}: folders can be written to {kinds} and local paths'
+    )
+  target = epath.Path(path)
+  with _making(path):
+    _check_empty(target)
+  with tempfile.TemporaryDirectory() as folder:
+    yield Path(folder)
+    try:
+      for file in sorted(Path(folder).rglob('*')):
+        if file.is_file():
+          copy_file(file, f'{path}/{file.relative_to(folder).as_posix()}')
+    except BaseException:
+      with contextlib.suppress(Exception):
+        target.rmtree()
+      raise
+
+
+@contextlib.contextmanager
+def _making(path: str) -> Iterator[None]:
+  try:
+    with remote.needing_packages(path):
+      yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise explained(error, path, 'name another one', 'cannot be made') from (
+      error
+    )
+
+
+def _check_empty(path: Path | epath.Path) -> None:
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise UserError(
+      f'{path} exists and is not empty: name a new directory for the output'
+    )
+
+
+def _remove(path: Path) -> None:
+  """Removes a directory that a thread may still be writing to."""
+  for _ in range(20):
+    shutil.rmtree(path, ignore_errors=True)
+    if not path.exists():
+      return
+    time.sleep(0.1)
