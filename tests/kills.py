@@ -24,7 +24,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmicl_jax.checkpoints import store
-from mmicl_jax.data import mic
+from mmicl_jax.data.loader import record_loader
 from mmicl_jax.training import optim
 from mmicl_jax.training.loop import train
 
@@ -35,7 +35,7 @@ import tiny_records  # noqa: E402
 # started JAX.
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-  ['mmicl_jax.training.loop', 'mmicl_jax.data.mic']
+  ['mmicl_jax.training.loop', 'mmicl_jax.data.loader']
 )
 MOMENTS = ('start', 'step', 'save')
 
@@ -64,7 +64,7 @@ def live(folder: str, name: str, steps: int, pause: float) -> None:
   sys.stderr = open(f'{folder}/{name}.log', 'a')  # its progress, not ours
   data = Path(folder)
   config = tiny_records.config(data)
-  loader = mic.record_loader(
+  loader = record_loader(
     str(data / 'train.jsonl'),
     config,
     str(data / 'spiece.model'),

@@ -38,7 +38,7 @@ def measure_quality(
   results, answers, logits = [], [], []
   for name, settings in VARIANTS.items():
     model = load(checkpoint, **settings)
-    prompts = [model.prompt(records.example_from_record(r)) for r in found]
+    prompts = [model.prompt(r.example) for r in found]
     own = [a.tokens for a in model.answers(prompts, options)]
     answers = answers or own
     mine = _logits(model, prompts, answers)

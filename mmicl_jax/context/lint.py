@@ -12,7 +12,7 @@ from mmicl_jax.context.text import (
   IMAGE_SPAN,
   MAX_IMAGES,
   MENTION,
-  count_problem,
+  match_images,
   short,
   too_many,
 )
@@ -22,7 +22,7 @@ def lint(prompt: Any) -> list[str]:
   """One sentence per problem of an Example, a Record or a prompt's text."""
   if isinstance(prompt, str):
     return [*_images(prompt), *_mentions(prompt, '')]
-  problem = count_problem(prompt.inputs, len(prompt.images))
+  _, problem = match_images(prompt.inputs, len(prompt.images))
   return [
     *([problem] if problem else []),
     *_images(prompt.inputs),

@@ -1,7 +1,8 @@
-"""Finished prompts: finding images and references to them in plain text.
+"""Finished prompts: the images and the references to them in plain text.
 
-The other direction of `context`: what is an image in a prompt, how many there
-are, what truncation must keep, and how numbers become slots again.
+`turns.py` writes prompts; this file reads them. It says what an image in a
+prompt is, whether there are as many as there are images, what truncation must
+keep, and how a prompt becomes a Turn's text again.
 """
 
 import re
@@ -13,7 +14,9 @@ IMAGE = '图'
 MAX_IMAGES = 20
 PROXIES = tuple(f'<image{k}>' for k in range(MAX_IMAGES))
 
-# An image in finished text: perhaps its name, then 图 or copies of it.
+# The place of one image: 图, or copies of it in a row.
+_RUN = re.compile(f'{IMAGE}+')
+# An image in finished text: perhaps its name, then its place.
 IMAGE_SPAN = re.compile(rf'(?:<image(?P<name>[0-9]+)> ?)?{IMAGE}+')
 _PROTECTED = re.compile(
   rf'(?:\b[Ii]mage [0-9]+(?: is|:)? ?)?(?:<image[0-9]+> ?)?{IMAGE}+\.?'
@@ -50,25 +53,29 @@ def spans(inputs: str) -> list[Span]:
 
 def collapse(inputs: str) -> str:
   """One 图 per image: published files may hold 32 copies for each."""
-  return re.sub(f'{IMAGE}+', IMAGE, inputs)
+  return _RUN.sub(IMAGE, inputs)
 
 
-def count_images(inputs: str) -> int:
-  """The number of images in a prompt; a run of 图 is one image."""
-  return len(re.findall(f'{IMAGE}+', inputs))
+def match_images(inputs: str, num_images: int) -> tuple[tuple[int, ...], str]:
+  """Counts the places of images in a prompt and compares with its images.
 
-
-def count_problem(inputs: str, num_images: int) -> str:
-  """One sentence on 图 against images, '' when they match."""
-  if (runs := count_images(inputs)) == num_images:
-    return ''
-  hint = 'write one <imageK>图 for each image'
-  if runs < num_images <= inputs.count(IMAGE):
+  Returns the number of 图 in a row at each place, in order, and one sentence on
+  what does not match, '' if there is one place for each image:
+  ('<image0>图 or <image1>图图', 2) -> ((1, 2), '').
+  """
+  copies = tuple(len(run) for run in _RUN.findall(inputs))
+  if len(copies) == num_images:
+    return copies, ''
+  hint = f'write one <imageK>{IMAGE} for each image'
+  if len(copies) < num_images <= sum(copies):
     hint = (
       f'adjacent {IMAGE} count as copies for one image, so put <imageK> '
       f'before the {IMAGE} of each image'
     )
-  return f'{num_images} images but {runs} {IMAGE} in {short(inputs)}: {hint}.'
+  problem = (
+    f'{num_images} images but {len(copies)} {IMAGE} in {short(inputs)}: {hint}.'
+  )
+  return copies, problem
 
 
 def too_many(count: int) -> str:

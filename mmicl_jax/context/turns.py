@@ -19,9 +19,8 @@ from mmicl_jax.context.text import (
   MAX_IMAGES,
   PROXIES,
   collapse,
-  count_images,
-  count_problem,
   escape,
+  match_images,
   short,
   slotted,
   spans,
@@ -37,13 +36,12 @@ __all__ = [
   'Turn',
   'assemble',
   'collapse',
-  'count_images',
   'declarations',
   'escape',
   'sample_shots',
   'scene',
   'spans',
-  'turn_from_text',
+  'turn_from_example',
   'video',
 ]
 
@@ -112,9 +110,11 @@ class Turn:
 class Example:
   """What the model reads: one 图 in `inputs` for each of `images`, in order.
 
+  Instead of one 图 there may be copies in a row; `copies` has their numbers.
   `turns` (demonstrations, then the query) and `style` are kept when `assemble`
   made it, so that demonstrations can be dropped; `name` says in errors where
-  it came from. Raises UserError when 图 and images do not match.
+  it came from. Raises UserError when 图 and images do not match: nothing that
+  reads an Example has to count again.
   """
 
   inputs: str
@@ -123,11 +123,16 @@ class Example:
   turns: tuple[Turn, ...] = ()
   style: str = 'plain'
   name: str = ''
+  copies: tuple[int, ...] = dataclasses.field(
+    init=False, repr=False, compare=False
+  )
 
   def __post_init__(self):
     object.__setattr__(self, 'images', _as_tuple(self.images))
-    if problem := count_problem(self.inputs, len(self.images)):
+    copies, problem = match_images(self.inputs, len(self.images))
+    if problem:
       raise UserError(f'{self.name}: {problem}' if self.name else problem)
+    object.__setattr__(self, 'copies', copies)
 
   @property
   def num_shots(self) -> int:
@@ -239,18 +244,14 @@ def declarations(count: int) -> str:
   return ''.join(f'image {{{i}}} is {{image}}.\n' for i in range(count))
 
 
-def turn_from_text(
-  inputs: str, images: Sequence[Any], answer: str = ''
-) -> Turn:
-  """Reads a finished single prompt back into a Turn that can be renumbered.
+def turn_from_example(example: Example) -> Turn:
+  """A finished prompt without demonstrations as a Turn, free to be renumbered.
 
-  References to its images become slots (`context_text.slotted`). Raises
-  UserError when 图 and images do not match, or two images have one name.
+  References to its images become slots (`text.slotted`). Raises UserError when
+  two images have one name.
   """
-  if problem := count_problem(inputs, len(images)):
-    raise UserError(problem)
-  text, answer = slotted(inputs, answer)
-  return Turn(text, images, answer)
+  text, answer = slotted(example.inputs, example.targets)
+  return Turn(text, example.images, answer)
 
 
 def _render(turn: Turn, first: int) -> str:

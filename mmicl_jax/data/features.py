@@ -1,8 +1,8 @@
 """Example -> arrays of one row: images to bytes, text to ids, padding.
 
-What does not fit gives way in a fixed order: demonstrations, oldest first, then
-free text, oldest first; never an image span or a declaration. What was left
-out is reported, not hidden.
+A prompt that does not fit is shortened: demonstrations go first, the oldest
+before the others, then words, the first before the others. Images and their
+declarations always stay. What was left out is reported, not hidden.
 """
 
 import dataclasses
@@ -13,22 +13,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from mmicl_jax.context.turns import IMAGE, Example, collapse, spans
+from mmicl_jax.context.text import IMAGE, collapse, spans
+from mmicl_jax.context.turns import Example
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
 
 Features = dict[str, np.ndarray]
 
-_RUN = re.compile(f'{IMAGE}+')
 _WORD = re.compile(r'\S+')
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-  """Static shapes: T, U, N, H = W, Q and, for the Q-Former's text, S."""
+  """Static shapes of a row, in the letters of types.py.
+
+  inputs_length T, targets_length U, max_images N, image_size H = W (pixels),
+  num_queries Q, and qformer_length S where the Q-Former reads text.
+  """
 
   inputs_length: int
   targets_length: int
@@ -36,6 +41,45 @@ class FeatureSpec:
   image_size: int
   num_queries: int
   qformer_length: int | None = None
+
+
+def feature_spec(
+  model: MMICLConfig,
+  inputs_length: int,
+  targets_length: int,
+  max_images: int,
+  qformer_length: int | None = None,
+) -> FeatureSpec:
+  """The static shapes of a model's batches; UserError where there are none."""
+  if min(inputs_length, targets_length) < 1 or max_images < 0:
+    raise UserError(
+      f'INPUTS_LENGTH ({inputs_length}) and TARGETS_LENGTH ({targets_length}) '
+      f'must be at least 1, MAX_IMAGES ({max_images}) at least 0'
+    )
+  return FeatureSpec(
+    inputs_length,
+    targets_length,
+    max_images,
+    model.vit.image_size,
+    model.qformer.num_queries,
+    qformer_length,
+  )
+
+
+def check_vocabulary(
+  tokenizer: Tokenizer, model: MMICLConfig, path: str
+) -> None:
+  """Raises UserError if a vocabulary is not the model's."""
+  if tokenizer.image_id != model.image_token:
+    raise UserError(
+      f'{path} gives 图 the id {tokenizer.image_id}, but the model expects '
+      f'{model.image_token}: use the vocabulary that belongs to the model'
+    )
+  if tokenizer.vocab_size > model.t5.vocab_size:
+    raise UserError(
+      f'{path} has {tokenizer.vocab_size} tokens, but the model embeds only '
+      f'{model.t5.vocab_size}: use the vocabulary that belongs to the model'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +125,7 @@ def featurize(
   cannot be read, or images and declarations alone exceed the lengths.
   """
   name = example.name or f'example {example.inputs[:60]!r}'
-  _check_runs(example, spec, name)
+  _check_copies(example, spec, name)
   fitted, ids, words = _fit(example, tokenizer, spec, name)
   targets = [*tokenizer.encode(fitted.targets), tokenizer.eos_id]
   cut = max(len(targets) - spec.targets_length, 0)
@@ -147,19 +191,9 @@ def pad_images(
   return padded
 
 
-def _check_runs(example: Example, spec: FeatureSpec, name: str) -> None:
-  """One run of 图 per image, each of one 图 or of as many as there are queries.
-
-  `Example` counts the runs too, but arrays are filled here: a row with other
-  runs would give its images to the wrong places.
-  """
-  runs = [len(run) for run in _RUN.findall(example.inputs)]
-  if len(runs) != len(example.images):
-    raise UserError(
-      f'{name}: {len(example.images)} images but {len(runs)} {IMAGE}; write '
-      f'one <imageK>{IMAGE} for each image.'
-    )
-  if wrong := [n for n in runs if n not in (1, spec.num_queries)]:
+def _check_copies(example: Example, spec: FeatureSpec, name: str) -> None:
+  """Each image is one 图, or as many in a row as it has visual tokens."""
+  if wrong := [n for n in example.copies if n not in (1, spec.num_queries)]:
     raise UserError(
       f'{name}: {wrong[0]} {IMAGE} in a row stand for one image of '
       f'{spec.num_queries} tokens; write one {IMAGE} for each image.'

@@ -4,22 +4,24 @@ The stream of examples is a function of the seed alone. Step s of a run is the
 stream's next B rows per process, so its batches do not depend on the number of
 processes (for one global batch) nor of workers, and the place in the stream is
 one number: the state of the iterator.
+
+From top to bottom: `record_loader` reads files, `make_loader` any sources; the
+Loader steps through the stream; `_Rows` makes the rows of a step.
 """
 
-import bisect
 import dataclasses
-import itertools
 import json
 import math
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+from jax.sharding import Mesh
 
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.feature_store import FeatureStore
@@ -27,30 +29,177 @@ from mmicl_jax.data.features import (
   Features,
   FeatureSpec,
   Truncation,
+  check_vocabulary,
   collate,
   empty,
+  feature_spec,
   featurize,
 )
-from mmicl_jax.data.images import load_image
-from mmicl_jax.data.records import Record, example_from_record
+from mmicl_jax.data.order import RecordOrder, mixed_order
+from mmicl_jax.data.records import as_example
+from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.runtime import hosts
 from mmicl_jax.tokenizer import Tokenizer
 
 _ENOUGH_TO_JUDGE = 100
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A dataset: a JsonlIndex, or any sequence of Examples or Records.
+def record_loader(
+  data: str | Sequence[str],
+  model: MMICLConfig,
+  vocabulary: str,
+  batch_size: int,
+  *,
+  data_dir: str | None = None,
+  templates: str | None = None,
+  inputs_length: int = 512,
+  targets_length: int = 128,
+  max_images: int = 12,
+  qformer_vocabulary: str | None = None,
+  qformer_length: int = 512,
+  seed: int = 0,
+  shuffle: bool = True,
+  num_epochs: int | None = None,
+  workers: int = 0,
+  skip_bad_records: bool = False,
+  mesh: Mesh | None = None,
+  feature_cache: str | None = None,
+) -> 'Loader':
+  """A loader of record files, mixed by their sizes, in the shapes of a model.
 
-  `weight` is its share of the mixture (None: its number of records). With
-  worker processes the sequence must be picklable.
+  batch_size: rows over all processes. mesh: says which of them this process
+  reads, see hosts.batch_share. templates: see sources.open_sources.
+  num_epochs: None repeats for ever, if `shuffle` in a new order each time; a
+  number is for evaluation, which is never shuffled. qformer_vocabulary: BERT's
+  vocab.txt; without it the Q-Former reads no text, as in all published scripts.
+  feature_cache: a folder of `mmicl data cache-features` whose features take the
+  images' place. Raises UserError for a missing file or a vocabulary that is not
+  the model's.
   """
+  if feature_cache is not None and qformer_vocabulary is not None:
+    raise UserError(
+      'FEATURE_CACHE holds what the Q-Former sees without text: unset it or '
+      'QFORMER_VOCABULARY'
+    )
+  tokenizer = Tokenizer(vocabulary)
+  check_vocabulary(tokenizer, model, vocabulary)
+  bert = (
+    None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
+  )
+  index, count = hosts.batch_share(mesh)
+  return make_loader(
+    open_sources(data, data_dir, templates, seed),
+    feature_spec(
+      model,
+      inputs_length,
+      targets_length,
+      max_images,
+      None if bert is None else qformer_length,
+    ),
+    tokenizer,
+    batch_size // count,
+    seed=seed,
+    shuffle=shuffle and num_epochs is None,
+    num_epochs=num_epochs,
+    process_index=index,
+    process_count=count,
+    workers=workers,
+    skip_bad_records=skip_bad_records,
+    qformer_tokenizer=bert,
+    features_of=None if feature_cache is None else FeatureStore(feature_cache),
+  )
 
-  name: str
-  data: Sequence[Any]  # of Example or Record; a checked type would open items
-  weight: float | int | None = None
+
+def eval_loader(
+  data: str | Sequence[str] | None,
+  make: Callable[..., 'Loader'] = record_loader,
+) -> 'Loader | None':
+  """One pass over held-out records in their order; None without data.
+
+  make: `record_loader`, with what gin bound for the training data.
+  """
+  return None if data is None else make(data=data, num_epochs=1)
+
+
+def make_loader(
+  sources: Source | Sequence[Source],
+  spec: FeatureSpec,
+  tokenizer: Tokenizer,
+  batch_size: int,
+  *,
+  seed: int = 0,
+  shuffle: bool = True,
+  num_epochs: int | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  workers: int = 0,
+  skip_bad_records: bool = False,
+  qformer_tokenizer: BertTokenizer | None = None,
+  features_of: FeatureStore | None = None,
+) -> 'Loader':
+  """A loader of `batch_size` rows per process and step.
+
+  num_epochs=None (training) repeats for ever, each source in a new order each
+  time, and mixes them by weight. A number (evaluation) gives every record that
+  often; the last batch is filled with rows of zero loss weight, so that all
+  processes see the same number of batches. Rows of one step: those of process
+  0, then 1, ...
+
+  A bad record raises UserError, naming file and line, when its turn comes; with
+  `skip_bad_records` its row is left empty and counted. `workers` > 0 decodes in
+  so many processes: call it under `if __name__ == '__main__'`. `features_of`:
+  gives features in the place of images.
+  """
+  sources = [sources] if isinstance(sources, Source) else list(sources)
+  if empty_one := [source.name for source in sources if not len(source.data)]:
+    raise UserError(f'{empty_one[0]}: no records; correct the path or drop it.')
+  if not sources or batch_size < 1:
+    raise UserError('the loader needs a source and a batch size of at least 1.')
+  if workers < 0:
+    raise UserError(f'WORKERS is {workers}: give 0 or the number of processes.')
+  if not 0 <= process_index < process_count:
+    raise ValueError(f'process {process_index} of {process_count}')
+  if spec.qformer_length is not None and qformer_tokenizer is None:
+    raise UserError(
+      "qformer_length is set, but the Q-Former's text has no BERT vocabulary; "
+      'name it or unset qformer_length.'
+    )
+  weights = [
+    float(len(s.data) if s.weight is None else s.weight) for s in sources
+  ]
+  if any(weight <= 0 for weight in weights):
+    raise UserError(f'weights {weights} must be above 0; drop the source.')
+  global_batch = batch_size * process_count
+  sizes = [len(s.data) for s in sources]
+  order_seed = seed if shuffle else None
+  if num_epochs is None:
+    size, stream = None, mixed_order(sizes, weights, order_seed)
+  else:
+    size, stream = sum(sizes) * num_epochs, RecordOrder(sizes, 0, order_seed)
+  fingerprint = {
+    'sources': [[s.name, len(s.data)] for s in sources],
+    'weights': weights if num_epochs is None else None,
+    'seed': seed,
+    'shuffle': shuffle,
+    'num_epochs': num_epochs,
+    'global batch size': global_batch,
+  }
+  rows = _Rows(
+    sources,
+    stream,
+    size,
+    spec,
+    tokenizer,
+    qformer_tokenizer,
+    global_batch,
+    range(process_index * batch_size, (process_index + 1) * batch_size),
+    features_of,
+  )
+  num_steps = None if size is None else math.ceil(size / global_batch)
+  return Loader(rows, num_steps, fingerprint, workers, skip_bad_records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,158 +309,6 @@ class Loader:
       )
 
 
-def make_loader(
-  sources: Source | Sequence[Source],
-  spec: FeatureSpec,
-  tokenizer: Tokenizer,
-  batch_size: int,
-  *,
-  seed: int = 0,
-  shuffle: bool = True,
-  num_epochs: int | None = None,
-  process_index: int = 0,
-  process_count: int = 1,
-  workers: int = 0,
-  skip_bad_records: bool = False,
-  qformer_tokenizer: BertTokenizer | None = None,
-  features_of: FeatureStore | None = None,
-) -> Loader:
-  """A loader of `batch_size` rows per process and step.
-
-  num_epochs=None (training) repeats for ever, each source in a new order each
-  time, and mixes them by weight. A number (evaluation) gives every record that
-  often; the last batch is filled with rows of zero loss weight, so that all
-  processes see the same number of batches. Rows of one step: those of process
-  0, then 1, ...
-
-  A bad record raises UserError, naming file and line, when its turn comes; with
-  `skip_bad_records` its row is left empty and counted. `workers` > 0 decodes in
-  so many processes: call it under `if __name__ == '__main__'`. `features_of`:
-  gives features in the place of images.
-  """
-  sources = [sources] if isinstance(sources, Source) else list(sources)
-  if empty_one := [source.name for source in sources if not len(source.data)]:
-    raise UserError(f'{empty_one[0]}: no records; correct the path or drop it.')
-  if not sources or batch_size < 1:
-    raise UserError('the loader needs a source and a batch size of at least 1.')
-  if workers < 0:
-    raise UserError(f'WORKERS is {workers}: give 0 or the number of processes.')
-  if not 0 <= process_index < process_count:
-    raise ValueError(f'process {process_index} of {process_count}')
-  if spec.qformer_length is not None and qformer_tokenizer is None:
-    raise UserError(
-      "qformer_length is set, but the Q-Former's text has no BERT vocabulary; "
-      'name it or unset qformer_length.'
-    )
-  weights = [
-    float(len(s.data) if s.weight is None else s.weight) for s in sources
-  ]
-  if any(weight <= 0 for weight in weights):
-    raise UserError(f'weights {weights} must be above 0; drop the source.')
-  global_batch = batch_size * process_count
-  sizes = [len(s.data) for s in sources]
-  order_seed = seed if shuffle else None
-  if num_epochs is None:
-    size, stream = None, _mixed(sizes, weights, order_seed)
-  else:
-    size, stream = sum(sizes) * num_epochs, _Order(sizes, 0, order_seed)
-  fingerprint = {
-    'sources': [[s.name, len(s.data)] for s in sources],
-    'weights': weights if num_epochs is None else None,
-    'seed': seed,
-    'shuffle': shuffle,
-    'num_epochs': num_epochs,
-    'global batch size': global_batch,
-  }
-  rows = _Rows(
-    sources,
-    stream,
-    size,
-    spec,
-    tokenizer,
-    qformer_tokenizer,
-    global_batch,
-    range(process_index * batch_size, (process_index + 1) * batch_size),
-    features_of,
-  )
-  num_steps = None if size is None else math.ceil(size / global_batch)
-  return Loader(rows, num_steps, fingerprint, workers, skip_bad_records)
-
-
-def decode_images(
-  examples: Sequence[Example], image_size: int
-) -> list[Example]:
-  """Examples with their images decoded and resized once, kept in memory.
-
-  Equal paths share one array of image_size x image_size x 3 bytes.
-  """
-  known: dict[Any, Any] = {}
-
-  def load(source: Any) -> Any:
-    key = source if isinstance(source, (str, bytes)) else id(source)
-    if key not in known:
-      known[key] = load_image(source, image_size)
-    return known[key]
-
-  return [
-    dataclasses.replace(
-      example,
-      images=tuple(map(load, example.images)),
-      turns=tuple(
-        dataclasses.replace(turn, images=tuple(map(load, turn.images)))
-        for turn in example.turns
-      ),
-    )
-    for example in examples
-  ]
-
-
-class _Order(Sequence[tuple[int, int]]):
-  """Position -> (source, record), epoch after epoch without end.
-
-  Shuffled by numpy's frozen generator, 4 bytes a record, an epoch at a time:
-  Grain's own shuffle takes milliseconds a record in small datasets.
-  """
-
-  def __init__(self, sizes: Sequence[int], first: int, seed: int | None):
-    self._ends = list(itertools.accumulate(sizes))
-    self._first = first
-    self._seed = seed
-    self._epoch: tuple[int, np.ndarray] | None = None
-
-  def __len__(self) -> int:
-    return sys.maxsize
-
-  def __getitem__(self, position):
-    epoch, i = divmod(int(position), self._ends[-1])
-    if self._seed is not None:
-      i = int(self._permutation(self._seed, epoch)[i])
-    source = bisect.bisect_right(self._ends, i)
-    start = self._ends[source - 1] if source else 0
-    return self._first + source, i - start
-
-  def _permutation(self, seed: int, epoch: int) -> np.ndarray:
-    if self._epoch is None or self._epoch[0] != epoch:
-      order = np.arange(self._ends[-1], dtype=np.uint32)
-      random = np.random.RandomState([seed % 2**32, self._first, epoch])
-      random.shuffle(order)
-      self._epoch = epoch, order
-    return self._epoch[1]
-
-
-def _mixed(
-  sizes: Sequence[int], weights: Sequence[float], seed: int | None
-) -> Any:
-  """Each source in an endless order of its own, taken by weight."""
-  orders = [_Order([size], i, seed) for i, size in enumerate(sizes)]
-  if len(orders) == 1:
-    return orders[0]
-  shares = [weight / sum(weights) for weight in weights]
-  return grain.MapDataset.mix(
-    [grain.MapDataset.source(order) for order in orders], shares
-  )
-
-
 @dataclasses.dataclass(frozen=True)
 class _Rows:
   """Step -> the rows of one process at that step, and what went wrong.
@@ -320,7 +317,7 @@ class _Rows:
   """
 
   sources: Sequence[Source]
-  stream: Any  # position -> (source, record)
+  stream: Any  # place -> (source, record)
   size: int | None
   spec: FeatureSpec
   tokenizer: Tokenizer
@@ -356,14 +353,13 @@ class _Rows:
     return collate(rows), info
 
   def _example(self, source: int, index: int) -> tuple[Example, str]:
-    name = self.sources[source].name
-    item = self.sources[source].data[index]
-    if isinstance(item, Record):
-      number = index if item.id is None else item.id
-      return example_from_record(item), f'{name}:{number}'
-    if not item.name:
-      item = dataclasses.replace(item, name=f'{name}:{index}')
-    return item, f'{name}:{index}'
+    """The example and its id, which also names examples without a name."""
+    part = self.sources[source]
+    example, own = as_example(part.data[index], index)
+    name = f'{part.name}:{own}'
+    if not example.name:
+      example = dataclasses.replace(example, name=name)
+    return example, name
 
 
 def _end_with_parent(index: int, count: int) -> None:

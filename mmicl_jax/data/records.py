@@ -12,14 +12,15 @@ import array
 import base64
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
-from mmicl_jax.context.text import MAX_IMAGES, count_problem, too_many
-from mmicl_jax.context.turns import Example, Turn, collapse, turn_from_text
+from mmicl_jax.context.text import MAX_IMAGES, collapse, too_many
+from mmicl_jax.context.turns import Example, Turn, turn_from_example
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.files import writing
 
@@ -63,6 +64,19 @@ class Record:
     """What `images.load_image` can open, in order."""
     images = _listed(self.input_image)
     return tuple(resolve(image, self.root) for image in images)
+
+  @functools.cached_property
+  def example(self) -> Example:
+    """The record as it stands, with one 图 for each image; made once.
+
+    Raises UserError, naming the line, when 图 and images do not match.
+    """
+    rest = {'images': self.images, 'name': self.where}
+    try:
+      return Example(collapse(self.input_text), self.output_text, **rest)
+    except UserError:
+      # To be told by the text as it was written, which shows copies in a row.
+      return Example(self.input_text, self.output_text, **rest)
 
   def to_json(self) -> str:
     """The line of the file, without its end."""
@@ -209,24 +223,26 @@ def parse_record(
     root=root,
     where=where,
   )
-  count = len(_listed(record.input_image))
-  problem = count_problem(record.input_text, count)
-  if problem or count > MAX_IMAGES:
-    raise UserError(at + (problem or too_many(count)))
+  count = len(record.example.images)
+  if count > MAX_IMAGES:
+    raise UserError(at + too_many(count))
   return record
 
 
 def turn_from_record(record: Record) -> Turn:
   """A record as a query or demonstration, its images free to be renumbered."""
   with _named(record):
-    return turn_from_text(record.inputs, record.images, record.targets)
+    return turn_from_example(record.example)
 
 
-def example_from_record(record: Record) -> Example:
-  """A record as it stands, with one 图 for each image."""
-  return Example(
-    collapse(record.inputs), record.targets, record.images, name=record.where
-  )
+def as_example(item: Record | Example, index: int) -> tuple[Example, str]:
+  """An item of a source as an Example, and what tells it apart in its source.
+
+  That is a record's id, if it has one, else the item's place.
+  """
+  if isinstance(item, Record):
+    return item.example, str(index if item.id is None else item.id)
+  return item, str(index)
 
 
 @contextlib.contextmanager

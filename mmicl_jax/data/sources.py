@@ -1,10 +1,11 @@
-"""Record files as sequences of examples: JSON Lines or ArrayRecord.
+"""Sources: record files, JSON Lines or ArrayRecord, as sequences of examples.
 
 Both trainers open their data here, so that one declaration (paths, templates,
 seed) means the same records in the same order to both.
 """
 
 import bisect
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -14,30 +15,39 @@ import grain
 
 from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
-from mmicl_jax.data.loader import Source
-from mmicl_jax.data.records import (
-  JsonlIndex,
-  Record,
-  example_from_record,
-  parse_record,
-)
+from mmicl_jax.data.records import JsonlIndex, Record, parse_record
 from mmicl_jax.errors import UserError
 
 ARRAY_RECORD = ('.array_record', '.arrayrecord')
 
 
-def sources(
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A dataset: a JsonlIndex, or any sequence of Examples or Records.
+
+  `weight` is its share of the mixture (None: its number of records). With
+  worker processes the sequence must be picklable.
+  """
+
+  name: str
+  data: Sequence[Any]  # of Example or Record; a checked type would open items
+  weight: float | int | None = None
+
+
+def open_sources(
   data: str | Sequence[str],
   data_dir: str | None = None,
   templates: str | None = None,
   seed: int = 0,
   need_answer: bool = True,
 ) -> list[Source]:
-  """One source a file. Raises UserError for a file that is absent or empty.
+  """One source for each file, named after it.
 
-  templates: a name or a JSON path (see context.templates): each record's
-  prompt is then a form drawn by seed and id, filled with the record's other
-  keys (`question` and the like), with its images; None: `input_text` as it is.
+  templates: a name or a JSON path (see context.templates). The prompt of a
+  record is then one of their forms, drawn by seed and id, filled with the
+  record's other keys (`question` and the like) and with its images. None: the
+  prompt is `input_text` as it is. Raises UserError for a file that is absent or
+  empty.
   """
   paths = [data] if isinstance(data, str) else list(data)
   chosen = None if templates is None else forms.load_templates(templates)
@@ -133,10 +143,3 @@ class Joined(Sequence):
     part = bisect.bisect_right(self._ends, index)
     start = self._ends[part - 1] if part else 0
     return self._parts[part].data[index - start]
-
-
-def as_example(item: Any, index: int) -> tuple[Example, str]:
-  """A record or example of any source as an Example, and its id."""
-  if isinstance(item, Record):
-    return example_from_record(item), str(index if item.id is None else item.id)
-  return item, item.name or str(index)

@@ -35,6 +35,7 @@ def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
     'percentiles': {
       name: {str(p): _percentile(sorted(values), p) for p in _PERCENTILES}
       for name, values in lengths.items()
+      if values
     },
   }
 

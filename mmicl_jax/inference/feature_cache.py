@@ -18,8 +18,8 @@ from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.checkpoints import store as checkpoints
 from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
 from mmicl_jax.data import feature_store, images
-from mmicl_jax.data.loader import Source
-from mmicl_jax.data.sources import as_example, sources
+from mmicl_jax.data.records import as_example
+from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.runtime.progress import ProgressBar
@@ -46,7 +46,9 @@ def write_features(
       f'--batch_size ({batch_size}) must be at least 1 and --out '
       f'({os.fspath(out)!r}) name a folder'
     )
-  parts = [p for file in files for p in sources(file, data_dir, None, 0, False)]
+  parts = [
+    p for file in files for p in open_sources(file, data_dir, None, 0, False)
+  ]
   directory, _ = checkpoints.locate(checkpoint)
   config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
   params = checkpoints.load_weights(checkpoint, modules=TOWERS)

@@ -188,7 +188,7 @@ class AnswerFile:
       if self.shots:
         query: Any = records.turn_from_record(item.record)
       else:
-        query = records.example_from_record(item.record)
+        query = item.record.example
       return predictor.prompt(query, self.shots, style=self.style)
     except UserError as error:
       text, where = str(error), item.record.where

@@ -20,9 +20,15 @@ import tensorflow as tf
 from PIL import Image
 
 from mmicl_jax.context.turns import Example, Turn
-from mmicl_jax.data import mic, sources
-from mmicl_jax.data.features import FeatureSpec, featurize
+from mmicl_jax.data.features import (
+  FeatureSpec,
+  check_vocabulary,
+  feature_spec,
+  featurize,
+)
 from mmicl_jax.data.images import load_image
+from mmicl_jax.data.records import as_example
+from mmicl_jax.data.sources import Joined, open_sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
@@ -219,16 +225,16 @@ def mic_records(
   """Declares a task over record files and returns its name.
 
   data, eval_data: files of the splits 'train' and 'validation'. The arguments
-  mean what they mean to data.mic.loader, and so do the errors.
+  mean what they mean to data.loader.record_loader, and so do the errors.
   """
-  mic.check_vocabulary(Tokenizer(vocabulary), model, vocabulary)
+  check_vocabulary(Tokenizer(vocabulary), model, vocabulary)
   files = {'train': data, 'validation': eval_data}
   splits = {
-    split: sources.Joined(sources.sources(paths, data_dir, templates, seed))
+    split: Joined(open_sources(paths, data_dir, templates, seed))
     for split, paths in files.items()
     if paths is not None
   }
-  spec = mic.feature_spec(
+  spec = feature_spec(
     model,
     inputs_length,
     targets_length,
@@ -279,9 +285,8 @@ def read_examples(
   """(split, index) -> texts, and images as PNG of the model's size."""
 
   def one(split: bytes, index: Any) -> tuple[Any, ...]:
-    example, name = sources.as_example(
-      splits[split.decode()][int(index)], int(index)
-    )
+    example, own = as_example(splits[split.decode()][int(index)], int(index))
+    name = example.name or own
     images = [_png(load_image(x, image_size)) for x in example.images]
     turns = [[t.text, len(t.images), t.answer] for t in example.turns]
     return (

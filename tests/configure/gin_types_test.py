@@ -8,7 +8,7 @@ from __gin__ import dynamic_registration
 from mmicl_jax.training import optim
 from mmicl_jax import presets
 from mmicl_jax.training import loop
-from mmicl_jax.data import mic
+from mmicl_jax.data import loader
 STEPS = 3
 RATE = 1
 PROFILE = ('a', 'b')
@@ -19,8 +19,8 @@ loop.train.model = @presets.model()
 loop.train.eval_every = None
 loop.train.model_dir = 'a'
 optim.adamw.weight_decay = %RATE
-mic.loader.data = 'a'
-mic.loader.shuffle = False
+loader.record_loader.data = 'a'
+loader.record_loader.shuffle = False
 """
 
 
@@ -45,7 +45,10 @@ def test_values_of_their_types_pass(file):
     ('RATE = 1e999', 'RATE is inf: give a finite number$'),
     ("RATE = 'a'", "RATE is 'a': give a finite number$"),
     ('PROFILE = (1,)', r"give text \('...'\) or a tuple of text \('...'\)$"),
-    ("mic.loader.shuffle = 'no'", 'data.mic.loader.shuffle .* True or False$'),
+    (
+      "loader.record_loader.shuffle = 'no'",
+      'data.loader.record_loader.shuffle .* True or False$',
+    ),
     ('train.train.eval_every = 1.5', 'give a whole number or None$'),
     ('train.train.model_dir = 3', r"is 3: give text \('...'\)$"),
     ("train.train.optimizer = 'adam'", r'reference \(@...\) to a Callable$'),

@@ -147,7 +147,8 @@ def test_keep_shots_drops_the_oldest_and_renumbers():
 
 
 def test_example_needs_an_image_for_each_placeholder():
-  Example('<image0>' + IMAGE * 32, 'yes', ('a',))
+  example = Example('<image0>' + IMAGE * 32 + ' <image1>图', 'yes', ('a', 'b'))
+  assert example.copies == (32, 1)
   for images in ((), ('a', 'b')):
     with pytest.raises(UserError, match=f'f.jsonl:3: {len(images)} images but'):
       Example('<image0>图?', 'yes', images, name='f.jsonl:3')
@@ -211,14 +212,18 @@ def test_equal_pixels_are_the_same_image():
   assert shot is pool[2]
 
 
+def turned(text, answer=''):
+  return context.turn_from_example(Example(text, answer, ['a', 'b']))
+
+
 def test_finished_text_becomes_a_turn_that_renumbers():
   text = (
     'image 0 is <image0>图图图.\nImage 1 is <image1>图图图.\n'
     'Is image 1 in image 10, preimage 1 or image 1.5? Compare images 0 and 1, '
     'not images 1 and 7. <image0> {0} {image}'
   )
-  turn = context.turn_from_text(text, ['a', 'b'], 'image 1')
-  assert assemble(turn).inputs == context.collapse(text)
+  turn = turned(text, 'image 1')
+  assert assemble(turn).inputs == context_text.collapse(text)
   shots = [Turn('', ['s'], 'x')] * 10
   assert assemble(turn, shots).inputs.split('\n\n')[-1] == (
     'image 10 is <image10>图.\nImage 11 is <image11>图.\n'
@@ -229,9 +234,9 @@ def test_finished_text_becomes_a_turn_that_renumbers():
 
 
 def test_finished_text_without_names_or_in_another_order():
-  turn = context.turn_from_text('图 and 图: image 1?', ['a', 'b'])
+  turn = turned('图 and 图: image 1?')
   assert turn.text == '{image} and {image}: image {1}?'
-  turn = context.turn_from_text('<image1>图 <image0> 图 image 1', ['a', 'b'])
+  turn = turned('<image1>图 <image0> 图 image 1')
   assert turn.text == '{image} {image} image {0}'
   for text, words in [
     ('<image0>图 <image0>图', '<image0> names two'),
@@ -239,7 +244,7 @@ def test_finished_text_without_names_or_in_another_order():
     ('<image0>图 <image1>图 <image5>', "'<image5>'.*reserved"),
   ]:
     with pytest.raises(UserError, match=words):
-      context.turn_from_text(text, ['a', 'b'])
+      turned(text)
 
 
 def test_ring_0_imports_python_only():

@@ -104,22 +104,6 @@ def test_copies_as_published_files_write_them(tokenizer):
     featurize(wrong, tokenizer, SPEC)
 
 
-class Unchecked(Example):
-  """Data of another origin than our own classes, which check themselves."""
-
-  def __post_init__(self):
-    pass
-
-
-@pytest.mark.parametrize('count', [0, 1, 3])
-def test_images_and_places_must_match(tokenizer, count):
-  example = Unchecked(
-    '<image0>图 <image1>图', '', [picture(1)] * count, name='vqa.jsonl:7'
-  )
-  with pytest.raises(UserError, match=f'vqa.jsonl:7: {count} images but 2 图'):
-    featurize(example, tokenizer, SPEC)
-
-
 def test_unreadable_image_names_example_and_file(tokenizer):
   example = Example('<image0>图', '', ['no/such.png'], name='vqa.jsonl:7')
   with pytest.raises(UserError, match=r'vqa.jsonl:7: .*no/such.png'):

@@ -11,8 +11,9 @@ from PIL import Image
 
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.features import FeatureSpec
-from mmicl_jax.data.loader import Source, decode_images, make_loader
+from mmicl_jax.data.loader import make_loader
 from mmicl_jax.data.records import JsonlIndex
+from mmicl_jax.data.sources import Source
 from mmicl_jax.errors import UserError
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
@@ -226,8 +227,9 @@ WORKERS = """
 import os, pickle, signal, sys
 import numpy as np
 from mmicl_jax.data.features import FeatureSpec
-from mmicl_jax.data.loader import (Source, make_loader)
+from mmicl_jax.data.loader import make_loader
 from mmicl_jax.data.records import JsonlIndex
+from mmicl_jax.data.sources import Source
 from mmicl_jax.tokenizer import Tokenizer
 
 if __name__ == '__main__':
@@ -345,20 +347,6 @@ def test_truncated_examples_are_counted(tokenizer):
   assert loader.truncated == 1
   assert info.truncated[0].demonstrations > 0
   assert info.truncated[0].name == 'set:0'
-
-
-def test_images_decoded_once_give_the_same_batches(tokenizer, tmp_path):
-  write_records(tmp_path, 2)
-  paths = [str(tmp_path / f'{i}.png') for i in (0, 1)]
-  query, shot = Turn('which?', [paths[0]], '1'), Turn('which?', [paths[1]], '2')
-  from_disk = [assemble(query, [shot]), assemble(shot, [query])]
-  decoded = decode_images(from_disk, SPEC.image_size)
-  assert decoded[0].images[0] is decoded[1].images[1]
-  assert decoded[0].keep_shots(0).images[0] is decoded[0].images[1]
-  assert_same(
-    list(make(tokenizer, from_disk, num_epochs=1)),
-    list(make(tokenizer, decoded, num_epochs=1)),
-  )
 
 
 def test_wrong_arguments(tokenizer):

@@ -221,11 +221,11 @@ def test_records_as_demonstrations(tmp_path, k):
   assert len(set(example.images)) == 2 * k + 2
 
 
-def test_example_from_record_keeps_the_text():
+def test_a_records_example_keeps_the_text():
   record = Record('<image0>' + '图' * 32 + ' is? {0}', ['a'], 'x', where='f:1')
-  example = records.example_from_record(record)
-  assert example.inputs == '<image0>图 is? {0}'
-  assert (example.targets, example.images, example.name) == ('x', ('a',), 'f:1')
-  for convert in (records.example_from_record, records.turn_from_record):
-    with pytest.raises(UserError, match='^f:1: 2 images but 1 图'):
-      convert(Record('<image0>图', ['a', 'b'], 'x', where='f:1'))
+  assert record.example.inputs == '<image0>图 is? {0}'
+  assert record.example.targets == 'x' and record.example.name == 'f:1'
+  assert record.example.images == ('a',) and record.example.copies == (1,)
+  wrong = Record('<image0>图', ['a', 'b'], 'x', where='f:1')
+  with pytest.raises(UserError, match='^f:1: 2 images but 1 图'):
+    records.turn_from_record(wrong)

@@ -16,7 +16,8 @@ import tiny_records
 from mmicl_jax import __main__ as cli
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.checkpoints import store as checkpoints
-from mmicl_jax.data import feature_store, images, mic
+from mmicl_jax.data import feature_store, images
+from mmicl_jax.data.loader import record_loader
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference import feature_cache
 from mmicl_jax.models import configs, mmicl
@@ -66,7 +67,7 @@ def store(data):
 
 def losses(folder, directory, cache, **changes):
   config = without_dropout(folder)
-  loader = mic.record_loader(
+  loader = record_loader(
     str(folder / 'train.jsonl'),
     config,
     str(folder / 'spiece.model'),
@@ -169,7 +170,7 @@ def test_stage_1_trains_what_the_features_stand_for(data, store, tmp_path):
 
 def test_text_for_the_qformer_is_refused(data, store):
   with pytest.raises(UserError, match='without text'):
-    mic.record_loader(
+    record_loader(
       str(data / 'train.jsonl'),
       configs.TINY,
       'spiece.model',

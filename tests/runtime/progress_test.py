@@ -57,7 +57,8 @@ def test_prompts_are_texts_and_images(tmp_path):
 
 def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
   code = (
-    'import sys; from mmicl_jax import train; from mmicl_jax.data import mic;'
+    'import sys; from mmicl_jax import train;'
+    'from mmicl_jax.data import loader;'
     f'train.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
     'print([m for m in ("tensorflow", "torch", "t5x") if m in sys.modules])'
   )

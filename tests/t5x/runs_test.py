@@ -18,7 +18,7 @@ from flax import traverse_util
 import mmicl_jax
 from mmicl_jax import __main__ as cli
 from mmicl_jax import tokenizer
-from mmicl_jax.data.records import JsonlIndex, example_from_record
+from mmicl_jax.data.records import JsonlIndex
 
 # What a user would write once, for both trainers.
 SHARED = """
@@ -178,7 +178,7 @@ def test_infer_answers_as_the_model_does(stage, folder, tmp_path):
   records = JsonlIndex(folder / 'eval.jsonl')
   assert len(lines) == len(records)
   answers = mmicl_jax.load(one).generate(
-    [example_from_record(record) for record in records], max_new_tokens=8
+    [record.example for record in records], max_new_tokens=8
   )
   for line, record, answer in zip(lines, records, answers, strict=True):
     # texts alone: no pixels where inference prints

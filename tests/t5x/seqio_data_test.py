@@ -11,9 +11,9 @@ tf = pytest.importorskip('tensorflow')
 import tiny_records  # noqa: E402
 
 from mmicl_jax.context.turns import Turn, assemble  # noqa: E402
-from mmicl_jax.data import mic  # noqa: E402
 from mmicl_jax.data.features import FeatureSpec  # noqa: E402
-from mmicl_jax.data.loader import Source, make_loader  # noqa: E402
+from mmicl_jax.data.loader import make_loader, record_loader  # noqa: E402
+from mmicl_jax.data.sources import Source  # noqa: E402
 from mmicl_jax.errors import UserError  # noqa: E402
 from mmicl_jax.t5x import seqio_data  # noqa: E402
 from mmicl_jax.tokenizer import Tokenizer  # noqa: E402
@@ -56,7 +56,7 @@ def test_both_loaders_give_the_same_batches(data, templates):
     'templates': templates,
     **LENGTHS,
   }
-  loader = mic.record_loader(**arguments, batch_size=2, shuffle=False)
+  loader = record_loader(**arguments, batch_size=2, shuffle=False)
   ours = [batch for batch, _ in zip(loader, range(5), strict=False)]
   theirs = batches(seqio_data.mic_records(**arguments), 5)
   # Five batches of two go on into the second epoch of seven records.
@@ -176,7 +176,7 @@ def test_a_task_without_records(data, tmp_path):
 def test_a_record_without_the_templates_key(data, tmp_path):
   record = {'input_text': 'x', 'input_image': [], 'output_text': 'y'}
   (tmp_path / 'a.jsonl').write_text(json.dumps(record))
-  loader = mic.record_loader(
+  loader = record_loader(
     str(tmp_path / 'a.jsonl'),
     tiny_records.config(data),
     str(data / 'spiece.model'),

@@ -82,7 +82,7 @@ def test_what_seqio_caches_gives_the_same_features(data, tmp_path, monkeypatch):
   with beam.Pipeline() as pipeline:
     cache_tasks_main.run_pipeline(pipeline, ['mic_records'], str(tmp_path))
   seqio.add_global_cache_dirs([str(tmp_path)])
-  monkeypatch.setattr(seqio_data.sources, 'example', None)  # nothing is read
+  monkeypatch.setattr(seqio_data, 'as_example', None)  # nothing is read
   found = batches('mic_records', 'train', use_cached=True)
 
   def rows(all_batches):

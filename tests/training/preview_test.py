@@ -7,7 +7,7 @@ import pytest
 import tiny_records
 from PIL import Image
 
-from mmicl_jax.data import mic
+from mmicl_jax.data.loader import record_loader
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training.preview import GAP, sample_prompts
 
@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 def test_texts_and_images_of_the_first_rows(data):
   path = str(data / 'spiece.model')
-  loader = mic.record_loader(
+  loader = record_loader(
     str(data / 'train.jsonl'),
     tiny_records.config(data),
     path,
