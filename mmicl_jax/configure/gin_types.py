@@ -15,6 +15,7 @@ from gin import config as gin_config
 
 from mmicl_jax.errors import UserError
 
+_PACKAGE = f'{__package__.partition(".")[0]}.'
 _WORDS: dict[Any, str] = {
   int: 'a whole number',
   float: 'a finite number',
@@ -33,16 +34,14 @@ def check_types() -> None:
   for (scope, selector), values in gin_config._CONFIG.items():
     configurable: Any = gin_config._REGISTRY.get_match(selector)
     function = getattr(configurable, 'wrapped', None)
-    if not getattr(function, '__module__', '').startswith(f'{__package__}.'):
+    if not getattr(function, '__module__', '').startswith(_PACKAGE):
       continue
     hints = typing.get_type_hints(
       getattr(function, '__init__', function)
       if isinstance(function, type)
       else function
     )
-    place = '/'.join(
-      filter(None, (scope, selector.split(f'{__package__}.')[-1]))
-    )
+    place = '/'.join(filter(None, (scope, selector.split(_PACKAGE)[-1])))
     for name, bound in values.items():
       named, value = _value(f'{place}.{name}', bound)
       if name in hints and not _fits(value, hints[name]):

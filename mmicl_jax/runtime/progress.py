@@ -64,7 +64,7 @@ class ProgressBar:
     if now - self._last_line >= self._seconds or step == self._total:
       self._last_line = now
       rate = max(step - self._start, 1) / max(now - self._begin, 1e-9)
-      left = time.strftime('%H:%M:%S', time.gmtime((self._total - step) / rate))
+      left = _clock((self._total - step) / rate)
       self.say(
         f'{self._name} {step}/{self._total} {self._text} {left} to go'.strip()
       )
@@ -89,6 +89,13 @@ class ProgressBar:
       self._bar.console.print(text, markup=False, highlight=False)
     else:
       print(text, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+  """HH:MM:SS; a day is 24 hours, for a run may take many."""
+  minutes, seconds = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours:02}:{minutes:02}:{seconds:02}'
 
 
 class Summaries:

@@ -47,12 +47,12 @@ def test_values_of_their_types_pass(file):
     ('PROFILE = (1,)', r"give text \('...'\) or a tuple of text \('...'\)$"),
     (
       "loader.record_loader.shuffle = 'no'",
-      'data.loader.record_loader.shuffle .* True or False$',
+      'loader.record_loader.shuffle .* True or False$',
     ),
-    ('train.train.eval_every = 1.5', 'give a whole number or None$'),
-    ('train.train.model_dir = 3', r"is 3: give text \('...'\)$"),
-    ("train.train.optimizer = 'adam'", r'reference \(@...\) to a Callable$'),
-    ("train.train.model = 'tiny'", r'reference \(@...\) to a MMICLConfig$'),
+    ('loop.train.eval_every = 1.5', 'give a whole number or None$'),
+    ('loop.train.model_dir = 3', r"is 3: give text \('...'\)$"),
+    ("loop.train.optimizer = 'adam'", r'reference \(@...\) to a Callable$'),
+    ("loop.train.model = 'tiny'", r'reference \(@...\) to a MMICLConfig$'),
     ('STEPS = %STEPS', 'STEPS refers to itself'),
   ],
 )

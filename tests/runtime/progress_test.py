@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import progress
 from mmicl_jax.runtime.progress import ProgressBar, Summaries
 
 
@@ -18,6 +19,16 @@ def test_a_line_now_and_then_without_a_terminal(capsys):
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('training 3/3 loss 1.2500, 8.0 examples/s')
   assert '2 bad records skipped' in line and '00:00:00' in line
+
+
+def test_days_are_hours(capsys, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  with ProgressBar('training', total=201_001, seconds=1.0) as bar:
+    now[0] = 1000.0
+    bar.step(1001)  # so 200,000 are left at 1.001 a second
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line == 'training 1001/201001  55:30:00 to go'
 
 
 def test_summaries_are_what_tensorboard_reads(tmp_path):
@@ -57,9 +68,9 @@ def test_prompts_are_texts_and_images(tmp_path):
 
 def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
   code = (
-    'import sys; from mmicl_jax import train;'
-    'from mmicl_jax.data import loader;'
-    f'train.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
+    'import sys; from mmicl_jax.training import loop; '
+    'from mmicl_jax.data import loader; from mmicl_jax.runtime import progress; '
+    f'progress.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
     'print([m for m in ("tensorflow", "torch", "t5x") if m in sys.modules])'
   )
   run = subprocess.run(

@@ -1,6 +1,5 @@
 """The losses of a mesh are those of one device: in one process and in two."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -19,7 +18,7 @@ import virtual_devices
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, partitioning
-from mmicl_jax.runtime import hosts as multihost
+from mmicl_jax.runtime.hosts import join_hosts, share
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training import state as training_state
 
@@ -153,8 +152,8 @@ def data(tmp_path_factory):
   (folder / 'losses.gin').write_text(
     'from __gin__ import dynamic_registration\n'
     'import loss_file\n'
-    'from mmicl_jax import train\n'
-    'train.train.on_metrics = @loss_file.writer()\n'
+    'from mmicl_jax.training import loop\n'
+    'loop.train.on_metrics = @loss_file.writer()\n'
   )
   return folder
 
@@ -226,29 +225,25 @@ def test_four_processes_two_and_two_read_the_same_rows(data):
 
 def test_processes_share_rows_where_the_mesh_says_so():
   # Four devices in two processes: rows apart, or the same rows.
-  assert multihost.share([[0], [0], [1], [1]], 1) == (1, 2)
-  assert multihost.share([[0, 1], [0, 1]], 1) == (0, 1)
+  assert share([[0], [0], [1], [1]], 1) == (1, 2)
+  assert share([[0, 1], [0, 1]], 1) == (0, 1)
   # Four processes in a square: two and two share.
   square = [[0, 1], [0, 1], [2, 3], [2, 3]]
-  assert [multihost.share(square, i) for i in range(4)] == [
+  assert [share(square, i) for i in range(4)] == [
     *((0, 2), (0, 2)),
     *((1, 2), (1, 2)),
   ]
   with pytest.raises(UserError, match='parts of the same rows'):
-    multihost.share([[0, 0], [0, 1], [1, 1]], 0)
+    share([[0, 0], [0, 1], [1, 1]], 0)
 
 
 @pytest.mark.parametrize(
-  'flags, match',
+  'given, match',
   [
-    ({'process_count': 2}, 'belong together'),
-    ({'coordinator_address': 'a:1', 'process_count': 2, 'process_index': 2},)
-    + ('number the processes from 0',),
+    ((None, 2, None), 'belong together'),
+    (('a:1', 2, 2), 'number the processes from 0'),
   ],
 )
-def test_flags_that_do_not_fit(flags, match):
-  parser = argparse.ArgumentParser()
-  multihost.add_arguments(parser)
-  args = parser.parse_args([f'--{name}={x}' for name, x in flags.items()])
+def test_flags_that_do_not_fit(given, match):
   with pytest.raises(UserError, match=match):
-    multihost.join_hosts(args)
+    join_hosts(False, *given)
