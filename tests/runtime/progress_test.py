@@ -69,7 +69,8 @@ def test_prompts_are_texts_and_images(tmp_path):
 def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
   code = (
     'import sys; from mmicl_jax.training import loop; '
-    'from mmicl_jax.data import loader; from mmicl_jax.runtime import progress; '
+    'from mmicl_jax.data import loader; '
+    'from mmicl_jax.runtime import progress; '
     f'progress.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
     'print([m for m in ("tensorflow", "torch", "t5x") if m in sys.modules])'
   )
