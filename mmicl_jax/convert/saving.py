@@ -2,7 +2,9 @@
 
 The files' headers are written first, as all shapes are known. Then one
 parameter of ours after the other is cut into its layers, each of which goes to
-its place, so that only one parameter is in memory at a time.
+its place, so that only one parameter is in memory at a time. That is why the
+files are not written by the package safetensors: its `serialize_file` wants
+all tensors of a file in memory together. It reads them, in tensors.py.
 """
 
 import json

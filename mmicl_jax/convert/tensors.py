@@ -7,13 +7,13 @@ array of its own, so that no more than that is in memory at a time.
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from mmicl_jax.errors import UserError
 
@@ -30,7 +30,6 @@ DTYPES: dict[str, np.dtype] = {
   'BOOL': np.dtype(np.bool_),
 }
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
-MAX_HEADER = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,49 +97,36 @@ def _open_sharded(index: Path) -> dict[str, Tensor]:
 
 
 def _open_safetensors(path: Path) -> dict[str, Tensor]:
-  """Format: 8 bytes length, JSON header, then the tensors' bytes."""
-  size = path.stat().st_size
   try:
-    with open(path, 'rb') as file:
-      length = int.from_bytes(file.read(8), 'little')
-      if not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise ValueError(f'a header of {length} bytes in a file of {size}')
-      header = json.loads(file.read(length))
-    header.pop('__metadata__', None)
-    start = 8 + length
-    tensors = {
-      name: _safetensor(path, entry, start) for name, entry in header.items()
-    }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    # 'pread': pages of a mapped file would count as this process's memory.
+    file = safetensors.safe_open(path, 'numpy', backend='pread')
+    slices = {name: file.get_slice(name) for name in file.keys()}
+  except (safetensors.SafetensorError, OSError) as error:
     raise UserError(
-      f'{path} is truncated or no .safetensors file ({error}): download it '
-      'again'
+      f'{path} is truncated or no .safetensors file ({str(error)[:150]}): '
+      'download it again'
     ) from error
-  end = max((e['data_offsets'][1] for e in header.values()), default=0)
-  if start + end != size:
-    raise UserError(
-      f'{path} is truncated: it has {size} bytes where its header says '
-      f'{start + end}; download it again'
-    )
-  return tensors
 
+  def tensor(name: str) -> Tensor:
+    shape, code = tuple(slices[name].get_shape()), slices[name].get_dtype()
+    if code not in DTYPES:
+      raise UserError(
+        f'{path}: {name} is {code}, which cannot be converted; take a '
+        'checkpoint that is not quantised'
+      )
 
-def _safetensor(path: Path, entry: dict, start: int) -> Tensor:
-  dtype, shape = DTYPES.get(entry['dtype']), tuple(entry['shape'])
-  if dtype is None:
-    raise ValueError(f'the dtype {entry["dtype"]} is not supported')
-  first, last = entry['data_offsets']
-  count = math.prod(shape)
-  if last - first != count * dtype.itemsize:
-    raise ValueError(f'{last - first} bytes for {shape} of {dtype}')
+    def read() -> np.ndarray:
+      try:
+        return file.get_tensor(name)
+      except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(
+          f'{path} cannot be read any more ({error}): it was changed, or its '
+          'disk fails; look at both, then try again'
+        ) from error
 
-  def read() -> np.ndarray:
-    array = np.fromfile(path, dtype, count, offset=start + first)
-    if array.size != count:
-      raise UserError(f'{path} became shorter while it was read')
-    return array.reshape(shape)
+    return Tensor(str(path), shape, DTYPES[code], read)
 
-  return Tensor(str(path), shape, dtype, read)
+  return {name: tensor(name) for name in slices}
 
 
 def _open_bin(path: Path) -> dict[str, Tensor]:

@@ -9,9 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy as safetensors
 
 from mmicl_jax.__main__ import main
-from mmicl_jax.convert import load_pretrained, save_pretrained
+from mmicl_jax.convert.loading import load_pretrained
+from mmicl_jax.convert.saving import save_pretrained
 from mmicl_jax.convert.tensors import open_directory
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
@@ -73,10 +75,10 @@ def truncate_header(source):
 
 
 def lose_tensor(source):
-  edit(
-    shard_of(source, 'language_projection.bias'),
-    lambda h: h.pop('language_projection.bias'),
-  )
+  path = shard_of(source, 'language_projection.bias')
+  tensors = safetensors.load_file(path)
+  del tensors['language_projection.bias']
+  safetensors.save_file(tensors, path)
 
 
 def rename_tensor(source):
@@ -285,7 +287,6 @@ def test_rows_of_the_weights_win_and_are_told(source):
 
 def write_one(source, tensors):
   """One .safetensors file instead of the shards, by another writer."""
-  safetensors = pytest.importorskip('safetensors.numpy')
   for path in source.glob('model*'):
     path.unlink()
   safetensors.save_file(

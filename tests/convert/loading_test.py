@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hf_models import torch
 
-from mmicl_jax.convert import load_pretrained
+from mmicl_jax.convert.loading import load_pretrained
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.mmicl import MMICL, abstract_params
 

@@ -65,7 +65,8 @@ def measure(folder, scale):
   import jax
   import ml_dtypes
 
-  from mmicl_jax.convert import rules, to_jax, to_pytorch
+  from mmicl_jax.convert import rules
+  from mmicl_jax.convert.disk import to_jax, to_pytorch
   from mmicl_jax.convert.saving import write_pretrained
 
   def write(config, path, shard):

@@ -8,7 +8,7 @@ from hf_models import torch
 
 from mmicl_jax.__main__ import main
 from mmicl_jax.checkpoints import store
-from mmicl_jax.convert import load_pretrained
+from mmicl_jax.convert.loading import load_pretrained
 
 CASES = [('instructblip', 'bfloat16', True), ('blip-2', 'float32', False)]
 

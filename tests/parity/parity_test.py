@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmicl_jax.__main__ import main
-from mmicl_jax.convert import check
 from mmicl_jax.models.configs import TINY
+from mmicl_jax.parity.check import check_parity
 from mmicl_jax.parity.inputs import random_inputs
 from mmicl_jax.parity.report import difference
 
@@ -51,7 +51,7 @@ def test_instructblip_agrees_everywhere(directory, tmp_path, capsys):
 
 
 def test_blip2_in_memory_agrees(directory):
-  report = check(directory / 'blip-2', counts=(1, 0))
+  report = check_parity(directory / 'blip-2', counts=(1, 0))
   assert report.ok, report.text()
 
 

@@ -15,8 +15,9 @@ import hf_models
 import numpy as np
 import pytest
 
-from mmicl_jax.convert import load_pretrained, save_pretrained
 from mmicl_jax.convert.hf_config import from_hf
+from mmicl_jax.convert.loading import load_pretrained
+from mmicl_jax.convert.saving import save_pretrained
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.parity import probes, report
 from mmicl_jax.runtime.files import write_json
