@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from mmicl_jax.data import gallery, records
 from mmicl_jax.data.check import problems
@@ -13,8 +10,7 @@ from mmicl_jax.data.stats import summarise
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 from mmicl_jax.runtime.files import write_text
-
-T = TypeVar('T')
+from mmicl_jax.runtime.progress import counted
 
 _PRINTED = 100  # problems shown on a screen; --json has all of them
 
@@ -95,7 +91,9 @@ def main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
   found: list[dict[str, Any]] = []
   count = bad = printed = 0
-  for line, texts in _progress(problems(args.file, args.data_dir, args.images)):
+  for line, texts in counted(
+    'records', problems(args.file, args.data_dir, args.images)
+  ):
     count += 1
     bad += bool(texts)
     for text in texts:
@@ -117,7 +115,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-  found = _progress(records.read_records(args.file, args.data_dir))
+  found = counted('records', records.read_records(args.file, args.data_dir))
   value = summarise(args.file, found)
   if not value['records']:
     raise _empty(args.file)
@@ -186,18 +184,6 @@ def _bar(count: int, total: int) -> str:
 
 def _empty(path: str) -> UserError:
   return UserError(f'{path}: no records in it; write one JSON object a line.')
-
-
-def _progress(items: Iterable[T]) -> Iterator[T]:
-  """Counts on a terminal's last line."""
-  shown, last = sys.stderr.isatty(), time.monotonic()
-  for i, item in enumerate(items, 1):
-    if shown and time.monotonic() - last > 0.2:
-      last = time.monotonic()
-      print(f'\r{i:,} records', end='', file=sys.stderr, flush=True)
-    yield item
-  if shown:
-    print('\r\033[K', end='', file=sys.stderr, flush=True)
 
 
 def _action(

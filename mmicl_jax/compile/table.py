@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.files import write_text
+from mmicl_jax.runtime.progress import ProgressBar
 
 STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 
@@ -93,15 +93,14 @@ def write_scaling_page(
   if not chosen:
     raise UserError(f'no row of the table contains {only!r}')
   done: list[tuple[ScalingRow, str, CompileReport]] = []
-  for i, row in enumerate(chosen):
-    print(
-      f'{i + 1}/{len(chosen)} {row.name} {row.topology} {row.mesh} '
-      f'remat={row.remat}',
-      file=sys.stderr,
-      flush=True,
-    )
-    done += [(row, name, report) for name, report in row.run(run).items()]
-    write_text(path, page(done))
+  with ProgressBar('compiled', len(chosen), seconds=0.0) as bar:
+    for i, row in enumerate(chosen):
+      bar.note(f'{row.name} {row.topology} {row.mesh} remat={row.remat}')
+      bar.step(i)
+      done += [(row, name, report) for name, report in row.run(run).items()]
+      write_text(path, page(done))
+    bar.note('')
+    bar.step(len(chosen))
 
 
 def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:

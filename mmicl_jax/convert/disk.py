@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora
 from mmicl_jax.runtime.buffers import return_large_buffers
 from mmicl_jax.runtime.files import copy_file, new_directory
+from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.runtime.show import size
 
 
 def to_jax(
@@ -53,9 +54,8 @@ def to_jax(
     else:
       found = find_checkpoint(source)
       opened = open_checkpoint(found, vocabulary_path=tokenizer_path, **options)
-    write_checkpoint(
-      directory, opened.shapes, opened.read, Progress(opened.shapes.values())
-    )
+    with _progress(opened.shapes.values()) as bar:
+      write_checkpoint(directory, opened.shapes, opened.read, bar.advance)
     model_dir.write_config(directory, opened.config)
     path = tokenizer_path or (find_vocabulary(found) if found else None)
     if path:
@@ -94,16 +94,17 @@ def to_pytorch(
   tokenizer = tokenizer_path or find_vocabulary(directory)
   bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
-  write_pretrained(
-    config,
-    shapes,
-    read,
-    out_dir,
-    tokenizer,
-    qformer_vocab=bert,
-    shard_bytes=shard_bytes,
-    done=Progress(shapes.values()),
-  )
+  with _progress(shapes.values()) as bar:
+    write_pretrained(
+      config,
+      shapes,
+      read,
+      out_dir,
+      tokenizer,
+      qformer_vocab=bert,
+      shard_bytes=shard_bytes,
+      done=bar.advance,
+    )
   notes = []
   if tokenizer is None:
     notes.append(
@@ -118,19 +119,7 @@ def to_pytorch(
   return notes
 
 
-class Progress:
-  """A line on the terminal: how much of the parameters is done."""
-
-  def __init__(self, shapes: Iterable[jax.ShapeDtypeStruct]):
-    self.total = sum(
-      math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in shapes
-    )
-    self.done = 0
-
-  def __call__(self, size: int) -> None:
-    self.done += size
-    if sys.stderr.isatty():
-      share = self.done / max(self.total, 1)
-      end = '\n' if self.done >= self.total else ''
-      text = f'\r{share:4.0%} of {self.total / 2**30:.2f} GiB'
-      print(text, end=end, file=sys.stderr, flush=True)
+def _progress(shapes: Iterable[jax.ShapeDtypeStruct]) -> ProgressBar:
+  """How many of the parameters' bytes are written."""
+  total = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in shapes)
+  return ProgressBar('parameters', total, text=size)

@@ -38,7 +38,7 @@ def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
     lstrip_blocks=True,
   )
   environment.filters.update(
-    percent=show.percent, count=_count, size=_size, duration=_duration
+    percent=show.percent, count=_count, size=show.size, duration=_duration
   )
   source = resources.files('mmicl_jax.demo').joinpath('page.html.j2')
   template = environment.from_string(source.read_text(encoding='utf-8'))
@@ -111,14 +111,6 @@ def _data_uri(png: bytes) -> str:
 
 def _count(n: int) -> str:
   return f'{n:,}'
-
-
-def _size(n: int) -> str:
-  """Bytes in decimal units: 2_500_000 -> '2.5 MB'."""
-  for unit, scale in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
-    if n >= scale:
-      return f'{n / scale:.1f} {unit}'
-  return f'{n} B'
 
 
 def _duration(seconds: float) -> str:

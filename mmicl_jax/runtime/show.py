@@ -30,6 +30,14 @@ def percent(share: float, digits: int = 1) -> str:
   return f'{100 * share:.{digits}f} %'
 
 
+def size(num_bytes: int) -> str:
+  """2_500_000 -> '2.5 MB', in decimal units."""
+  for unit, scale in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
+    if num_bytes >= scale:
+      return f'{num_bytes / scale:.1f} {unit}'
+  return f'{num_bytes} B'
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Aligned text: a heading, a rule, one line a row; numbers to the right.
 

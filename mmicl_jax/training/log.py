@@ -7,7 +7,15 @@ import jax
 import numpy as np
 
 from mmicl_jax.cost.utilisation import Meter
-from mmicl_jax.runtime.progress import ProgressBar, Summaries
+from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.training.tensorboard import Summaries
+
+BESIDE_THE_BAR = {
+  'loss': 'loss {:.4f}',
+  'accuracy': 'accuracy {:.3f}',
+  'examples_per_second': '{:.1f} examples/s',
+  'skipped': '{:.0f} bad records skipped',
+}
 
 
 class RunLog:
@@ -74,7 +82,7 @@ class RunLog:
       values |= self._meter(rate)
     self._pending, self._since = [], now
     self.write(step, values)
-    self._bar.metrics(values)
+    self._bar.note(beside_the_bar(values))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     self.last |= values
@@ -86,3 +94,12 @@ class RunLog:
   def say(self, text: str) -> None:
     if jax.process_index() == 0:
       self._bar.say(text)
+
+
+def beside_the_bar(values: Mapping[str, float]) -> str:
+  """The numbers that a person watches: {'loss': 1.25} -> 'loss 1.2500'."""
+  return ', '.join(
+    text.format(values[name])
+    for name, text in BESIDE_THE_BAR.items()
+    if name in values and (name != 'skipped' or values[name])
+  )

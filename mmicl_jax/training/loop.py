@@ -22,7 +22,7 @@ from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
 from mmicl_jax.runtime import hosts
 from mmicl_jax.runtime.files import write_text
-from mmicl_jax.runtime.progress import ProgressBar, Summaries
+from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import limits, optim, stages
 from mmicl_jax.training.features import check_features as check_features
@@ -38,6 +38,7 @@ from mmicl_jax.training.state import (
   to_device,
 )
 from mmicl_jax.training.step import Params, TrainState
+from mmicl_jax.training.tensorboard import Summaries
 from mmicl_jax.types import BatchSource
 
 
