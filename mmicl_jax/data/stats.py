@@ -6,12 +6,16 @@ from typing import Any
 
 from mmicl_jax.context.text import collapse
 from mmicl_jax.data.records import Record
+from mmicl_jax.errors import UserError
 
 _PERCENTILES = (0, 50, 90, 99, 100)
 
 
 def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
-  """Counts of records, datasets, images and lengths of a MIC file."""
+  """Counts of records, datasets, images and lengths of a MIC file.
+
+  Raises UserError if there is no record.
+  """
   datasets: collections.Counter[str] = collections.Counter()
   images: collections.Counter[int] = collections.Counter()
   lengths: dict[str, list[int]] = {
@@ -26,6 +30,8 @@ def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
     lengths['input characters'].append(len(inputs))
     lengths['input words'].append(len(inputs.split()))
     lengths['output words'].append(len(record.targets.split()))
+  if not images:
+    raise UserError(f'{path}: no records in it; write one JSON object a line.')
   return {
     'file': path,
     'records': images.total(),

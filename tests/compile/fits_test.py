@@ -13,6 +13,7 @@ import jax
 import pytest
 
 from mmicl_jax import __main__ as command
+from mmicl_jax.commands.compile import lines
 from mmicl_jax.compile import fits as cli
 from mmicl_jax.compile import job, table
 from mmicl_jax.compile.generation import programs
@@ -106,7 +107,7 @@ def test_a_program_that_cannot_be_read_still_tells_its_memory():
   found = job._read(Unreadable(), before, parse_topology('v5e:2x2'), 1.0)
   assert found.compiled and found.fits and found.peak_bytes == 8
   assert 'cannot be read: INTERNAL' in found.reason and found.mfu is None
-  assert found.reason in cli.lines(found)[0]
+  assert found.reason in lines(found)[0]
 
 
 def test_the_command_says_that_it_did_not_compile(capsys):

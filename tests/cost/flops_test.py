@@ -65,13 +65,11 @@ def test_steps(config, lengths, t5, tune, pretrain):
   tera = 1e12
   parts = flops.forward(config, lengths)
   assert parts['t5'] / tera == pytest.approx(t5, rel=6e-3)
-  assert flops.train_step_flops(
-    config, trains(config, 'tune'), lengths
-  ) / tera == pytest.approx(tune, rel=6e-3)
+  assert step(config, 'tune', lengths) / tera == pytest.approx(tune, rel=6e-3)
   words = Lengths(lengths.inputs, lengths.targets, lengths.images, 32)
-  assert flops.train_step_flops(
-    config, trains(config, 'pretrain'), words
-  ) / tera == pytest.approx(pretrain, rel=6e-3)
+  assert step(config, 'pretrain', words) / tera == pytest.approx(
+    pretrain, rel=6e-3
+  )
 
 
 def test_adapters_count():
