@@ -49,7 +49,7 @@ class Items(Sequence):
 
 
 @functools.cache
-def vocabulary() -> str:
+def vocabulary_file() -> str:
   """The demo's SentencePiece file, trained once a process."""
   path = os.path.join(tempfile.mkdtemp(prefix='mmicl_demo_'), 'spiece.model')
   with open(path, 'wb') as file:
@@ -63,7 +63,7 @@ def register() -> list[str]:
   for task in TASKS:
     splits = {s: Items(task, *split) for s, split in SPLITS.items()}
     name = f'{MIXTURE}_{task}'
-    seqio_data.add(name, splits, vocabulary(), SPEC)
+    seqio_data.add(name, splits, vocabulary_file(), SPEC)
     names.append(name)
   seqio.MixtureRegistry.add(MIXTURE, names, default_rate=1)
   return names

@@ -23,11 +23,11 @@ from mmicl_jax.compile.traffic import COLLECTIVES, moved
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of one device and one run of the program.
+  """What one run of a program costs one device.
 
-  flops: of matrix products and convolutions. hbm_bytes: what instructions
-  outside fusions read from HBM and write to it. collectives: bytes a chip
-  sends, by kind.
+  flops are those of matrix products and convolutions; hbm_bytes are what
+  instructions outside fusions read from HBM and write to it; collectives are
+  the bytes that a chip sends, by kind.
   """
 
   flops: float
@@ -78,7 +78,7 @@ def _repeated(
 
 
 def _product_flops(each: Instruction, body: Mapping[str, Instruction]) -> float:
-  """2 x output elements x products each; padding does not count."""
+  """Two for each product of two numbers; those with padding do not count."""
   (_, output), *_ = array_shapes(each.type)
   left, right = (
     array_shapes(body[name].type)[0][1] for name in each.operands[:2]
@@ -119,7 +119,7 @@ def _window(attributes: str) -> dict[str, Sequence[tuple[int, ...]]]:
 def _positions(
   size: int, kernel: int, output: int, window: Mapping[str, tuple[int, ...]]
 ) -> int:
-  """Pairs of kernel and output places that meet an element, not padding."""
+  """How many pairs of kernel and output places meet an element of the input."""
   stride = window.get('stride', (1,))[0]
   low = window.get('pad', (0, 0))[0]
   dilated = window.get('lhs_dilate', (1,))[0]
@@ -137,7 +137,7 @@ def _positions(
 
 
 def _sent(kind: str, each: Instruction, body) -> float:
-  """Bytes a chip sends in a ring of the group's size."""
+  """Bytes that a chip sends if the group exchanges in a ring."""
   size = _group_size(each.attributes)
   operands = sum((nbytes(body[name].type) for name in each.operands), 0.0)
   share = (size - 1) / size
@@ -149,7 +149,7 @@ def _sent(kind: str, each: Instruction, body) -> float:
 
 
 def _group_size(attributes: str) -> int:
-  """Chips that exchange: a list, a table, or axes of a mesh are written."""
+  """How many chips exchange; HLO writes a list, a table, or axes of a mesh."""
   if found := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
     return len(found[1].split(','))
   if found := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):

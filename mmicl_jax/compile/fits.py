@@ -41,8 +41,9 @@ def compile_run(
 ) -> dict[str, CompileReport]:
   """Compiles what the gin files describe; without libtpu: abstractly.
 
-  {'step': of training}; with num_beams that of generation, and, before it,
-  'prefill', which is alone if it does not fit or is not compiled.
+  Returns {'step': the training step's report}. With num_beams it is generation
+  that is compiled: the report of 'prefill', then that of 'step', which is left
+  out if the prefill does not fit or is not compiled.
   """
   job, where, sizes = _parse(files, bindings, topology)
   found = None if shardings_only else devices(where)
@@ -59,7 +60,7 @@ def compile_apart(
   topology: str,
   num_beams: int | None = None,
 ) -> dict[str, CompileReport]:
-  """As `run`, in a process of its own, which the compiler may take down."""
+  """As `compile_run`, in a process of its own, as the compiler may crash."""
   again = functools.partial(
     compile_run, files, bindings, topology, num_beams=num_beams
   )
@@ -93,7 +94,7 @@ def _parse(
 
 
 def gin_mesh_sizes() -> dict[str, int]:
-  """The mesh that the gin files ask for; -1: what is left."""
+  """The mesh that the gin files ask for; -1 stands for the devices left."""
   return {
     axis: gin.query_parameter(f'partitioning.make_mesh.{axis}')
     for axis in partitioning.MESH_AXES

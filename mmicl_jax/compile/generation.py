@@ -23,6 +23,7 @@ from mmicl_jax.cost import flops
 from mmicl_jax.cost.chips import Topology
 from mmicl_jax.decoding import loop
 from mmicl_jax.decoding.options import Options, split_options
+from mmicl_jax.decoding.strategy import strategy_of
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params
@@ -44,10 +45,11 @@ def reports(
   chips: Sequence[Any] | None,
   num_beams: int = 1,
 ) -> Iterator[tuple[str, CompileReport]]:
-  """('prefill', its report), then ('step', its report).
+  """Yields ('prefill', its report), then ('step', its report).
 
-  chips: of the topology; None for what the shardings alone say, which is the
-  memory of weights and prompts. The weights are held in the job's frozen dtype.
+  chips: the topology's; without them the reports say what the shardings alone
+  do, which is the memory of weights and prompts. The weights are held in the
+  job's frozen dtype.
   """
   model = _served(job)
   if chips is None:
@@ -84,21 +86,21 @@ def programs(
   model: MMICLConfig, options: Options
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """prefill(params, batch) -> (prompt, state); step(params, prompt, state)."""
-  plan, numbers = split_options(options)
+  static, dynamic = split_options(options)
   scanned = model.execution.scan_layers
-  plan = dataclasses.replace(plan, cache_axis=int(scanned))
+  strategy = strategy_of(dataclasses.replace(static, cache_axis=int(scanned)))
   module = MMICL(model)
 
   def prefill(params, batch):
     encoded: Any = module.apply({'params': params}, batch, method='encode')
     is_token = batch['encoder_input_tokens'] != PAD
     prompt = loop.prefill(module, params, encoded, is_token)
-    state = loop.begin(module, params, prompt, None, plan, numbers)
+    state = loop.begin(module, params, prompt, None, strategy, dynamic)
     return prompt, state
 
   def step(params, prompt, state):
     run = loop.model_step(module, params, prompt)
-    return loop.advance_once(state, run, plan, numbers)
+    return loop.advance_once(state, run, strategy, dynamic)
 
   return prefill, step
 
@@ -126,7 +128,7 @@ def _placed(x: Any, place: Any) -> jax.ShapeDtypeStruct:
 def _compile(
   phase: _Phase, job: Job, topology: Topology, mesh: Mesh
 ) -> tuple[CompileReport, Any]:
-  """The report, and shapes and places of the results (None: does not fit)."""
+  """The report, and the results' shapes and places; None if it does not fit."""
 
   def placed(*arguments):
     # The mesh for activations: jax.set_mesh is not allowed inside jit.
@@ -154,14 +156,12 @@ def _prefill_flops(job: Job, model: MMICLConfig) -> float:
 
 
 def _step_flops(job: Job, model: MMICLConfig, beams: int) -> float:
-  """The mean of the steps to the full length."""
+  """The mean over all steps to the full length."""
   last = max(job.targets_length, 2)
   more = _forward(job, model, last) - _forward(job, model, 1)
   return float(job.batch_size * beams * more / (last - 1))
 
 
 def _forward(job: Job, model: MMICLConfig, targets: int) -> int:
-  lengths = flops.Lengths(
-    job.inputs_length, targets, job.max_images, job.instruction_length
-  )
+  lengths = dataclasses.replace(job.lengths, targets=targets)
   return sum(flops.forward(model, lengths).values())

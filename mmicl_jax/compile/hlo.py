@@ -23,7 +23,7 @@ class Instruction:
 
 
 def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
-  """Computations by name, each its instructions by name; and the entry's."""
+  """The computations as {name: {name: instruction}}, and the entry's name."""
   computations: dict[str, dict[str, Instruction]] = {}
   entry, body = '', {}
   for line in text.splitlines():
@@ -57,7 +57,11 @@ def trip_count(
 def reached(
   computations: Mapping[str, Mapping[str, Instruction]], entry: str
 ) -> Iterator[tuple[str, int, str | None]]:
-  """(computation, how often it runs, what holds its fusion or None)."""
+  """Every computation that runs, with how often it does, and its holder.
+
+  The holder is the computation that holds the fusion it stands in, or None
+  outside fusions.
+  """
   waiting: list[tuple[str, int, str | None]] = [(entry, 1, None)]
   while waiting:
     name, times, holder = waiting.pop()
@@ -79,6 +83,7 @@ def reached(
 
 
 def called(attributes: str, keys: str) -> list[str]:
+  """The computations that attributes name under `keys`, split by '|'."""
   names: list[str] = []
   for found in re.finditer(
     rf'\b(?:{keys})=(?:\{{([^}}]*)\}}|%?([\w.\-]+))', attributes
@@ -120,12 +125,12 @@ def _dimensions(text: str) -> tuple[int, ...]:
 
 
 def nbytes(type_: str) -> float:
-  """Of all arrays of a type."""
+  """Bytes of all arrays of a type."""
   return sum(map(_array_bytes, _ARRAY.finditer(type_)), 0.0)
 
 
 def hbm_bytes(type_: str) -> float:
-  """Of its arrays in HBM: those elsewhere have S(n) in their layout."""
+  """Bytes of a type's arrays in HBM; others have S(n) in their layout."""
   return sum(
     (
       _array_bytes(found)

@@ -1,4 +1,4 @@
-"""The training step of a run, lowered for a mesh; nothing is computed."""
+"""Compiles the training step of a run for a slice; nothing is computed."""
 
 import dataclasses
 import math
@@ -158,7 +158,7 @@ def devices(topology: Topology) -> list[Any] | None:
 def report_abstract(
   job: Job, topology: Topology, sizes: Mapping[str, int]
 ) -> CompileReport:
-  """What shardings alone say: bytes of state and batch, and model FLOPs."""
+  """What the shardings alone say: bytes of state and batch, model FLOPs."""
   whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
   mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
   layout = job.layout(mesh)
@@ -224,9 +224,9 @@ def compile_step(
 def compiled_report(
   lowered: jax.stages.Lowered, before: CompileReport, topology: Topology
 ) -> tuple[CompileReport, jax.stages.Compiled | None]:
-  """Compiles; `before` with the compiler's figures, and the program.
+  """Compiles: the report `before` with the compiler's figures, and the program.
 
-  None in its place if it is larger than the memory.
+  The program is None if it is larger than the memory.
   """
   start = time.monotonic()
   try:

@@ -39,7 +39,10 @@ class ScalingRow:
   def run(
     self, run: Callable[..., Mapping[str, CompileReport]]
   ) -> dict[str, CompileReport]:
-    """By cli.run: its reports by the names of the table's lines."""
+    """Compiles the row; its reports by the names of the table's lines.
+
+    run: as fits.compile_run.
+    """
     files = [f'models/{self.model}.gin', f'stages/{self.stage or "tune"}.gin']
     bindings = [
       f'BATCH_SIZE={self.batch_size}',
@@ -87,7 +90,7 @@ def write_scaling_page(
 ) -> None:
   """Compiles all rows and writes the page after each of them.
 
-  run: as cli.run. only: takes the rows whose text contains it.
+  run: as fits.compile_run. only: a text that the rows to compile contain.
   """
   chosen = [row for row in ROWS if only in f'{row.name} {row.topology}']
   if not chosen:

@@ -14,7 +14,7 @@ from mmicl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One chip; FLOP/s in bfloat16, bytes, bytes/s."""
+  """One chip: its bfloat16 FLOP/s, bytes of HBM, and bytes/s."""
 
   name: str
   flops: float
@@ -52,7 +52,10 @@ class Topology:
 
 
 def parse_topology(text: str) -> Topology:
-  """Reads 'v5e:2x4'; raises UserError for an unknown chip or another form."""
+  """Reads a text such as 'v5e:2x4'.
+
+  Raises UserError for an unknown generation, and for a text of another form.
+  """
   match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', text)
   if match is None or match[1] not in CHIPS:
     raise UserError(

@@ -21,7 +21,7 @@ from mmicl_jax.models.configs import MMICLConfig
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """One example: encoder and decoder tokens, images, words of instruction."""
+  """What one example holds: tokens, images and words of instruction."""
 
   inputs: int = 512
   targets: int = 128
@@ -30,7 +30,7 @@ class Lengths:
 
 
 def forward(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
-  """FLOPs of one example's forward pass: vit, qformer, projector, t5."""
+  """FLOPs of one example's forward pass, by part of the model."""
   total = {'vit': 0, 'qformer': 0, 'projector': 0, 't5': 0}
   for path, size in _kernels(config).items():
     total[path.split('/')[0]] += 2 * size * _rows(path, config, lengths)

@@ -1,4 +1,4 @@
-"""How much of its devices' arithmetic a run uses: MFU, by flops.py."""
+"""Model FLOP/s of a run, and what share of its devices' peak they are."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from mmicl_jax.models.configs import MMICLConfig
 
 
 class Meter:
-  """Rates of a run in model FLOP/s, padding counted, and in parts of the peak.
+  """Turns examples a second into model FLOP/s and shares of the peak.
 
-  model FLOPs are flops.train_step's: what is recomputed does not count.
+  Padding counts, and what is recomputed does not: see flops.train_step_flops.
   """
 
   def __init__(
@@ -22,10 +22,10 @@ class Meter:
     kind: str,
     devices: int,
   ):
-    """batch: one of the run's; its shapes say the lengths.
+    """batch: one of the run's, for its shapes.
 
-    trainable: the paths of the parameters that train; see flops.train_step.
-    kind: of each device, as JAX has it.
+    trainable: the paths of the parameters that train, as for
+    flops.train_step_flops. kind: JAX's device_kind of each device.
     """
     words = batch.get('qformer_input_tokens')
     images = batch.get('encoder_images')  # none: cached, no tower runs
@@ -40,7 +40,7 @@ class Meter:
     self._peak = peak(kind)
 
   def __call__(self, examples_per_second: float) -> dict[str, float]:
-    """Per device; `mfu` only where the device's peak is known."""
+    """Rates of each device; `mfu` is there if the device's peak is known."""
     rate = examples_per_second * self._flops / self._devices
     found = {'model_tflops_per_second': rate / 1e12}
     return found if self._peak is None else found | {'mfu': rate / self._peak}

@@ -2,10 +2,11 @@
 
 At every step the 2 x beams best continuations are found. Those that end, and
 are among the best `beams`, compete for the example's finished answers by
-score / length ** length_penalty; the best that go on are the next beams.
-Source: transformers' GenerationMixin._beam_search.
+score / length ** length_penalty. The best of those that go on are the next
+beams. Source: transformers' GenerationMixin._beam_search.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -25,9 +26,11 @@ LOW = -1e9  # transformers' score of what must not win
 
 
 class Hypotheses(NamedTuple):
-  """K sequences an example, and for finished ones whether the place is taken.
+  """K sequences of each example: those that run, or finished answers.
 
-  scores: sums of log-probabilities; of finished ones with length penalty.
+  sequences begin with the start token; lengths do not count it. scores: sums of
+  log-probabilities, which in answers are divided by length ** length_penalty.
+  finished: which places of the answers are taken.
   """
 
   sequences: Int[Array, 'B K W']
@@ -39,7 +42,10 @@ class Hypotheses(NamedTuple):
 
 
 class Beams(NamedTuple):
-  """open: may a running beam still beat a finished answer of the example?"""
+  """The state of a search over B examples with K beams each.
+
+  open: whether a running beam may still beat an answer of the example.
+  """
 
   running: Hypotheses
   answers: Hypotheses
@@ -49,105 +55,184 @@ class Beams(NamedTuple):
   cache: Any
 
 
-def start(
-  valid: Bool[Array, 'B'],
-  keys: Shaped[Array, 'B'] | None,
-  plan: StaticOptions,
-  cache: Any,
-) -> Beams:
-  shape = (len(valid), plan.num_beams)
-  empty = Hypotheses(
-    sequences=start_sequences(shape, plan),
-    scores=jnp.full(shape, LOW),
-    log_probs=jnp.zeros((*shape, plan.length)),
-    stop_states=jnp.zeros(shape, jnp.int32),
-    finished=jnp.zeros(shape, bool),
-    lengths=jnp.zeros(shape, jnp.int32),
-  )
-  # All beams are alike at first: only the first one counts.
-  running = empty._replace(scores=empty.scores.at[:, 0].set(0))
-  keys = keys if plan.do_sample else None
-  return Beams(running, empty, valid, keys, jnp.int32(1), cache)
+@dataclasses.dataclass(frozen=True)
+class BeamSearch:
+  """The likeliest sequences of each example; a strategy.Strategy."""
+
+  static: StaticOptions
+
+  def start(
+    self,
+    valid: Bool[Array, 'B'],
+    keys: Shaped[Array, 'B'] | None,
+    cache: Any,
+  ) -> Beams:
+    shape = (len(valid), self.static.num_beams)
+    empty = Hypotheses(
+      sequences=start_sequences(shape, self.static),
+      scores=jnp.full(shape, LOW),
+      log_probs=jnp.zeros((*shape, self.static.length)),
+      stop_states=jnp.zeros(shape, jnp.int32),
+      finished=jnp.zeros(shape, bool),
+      lengths=jnp.zeros(shape, jnp.int32),
+    )
+    # All beams are alike at first: only the first one counts.
+    running = empty._replace(scores=empty.scores.at[:, 0].set(0))
+    keys = keys if self.static.do_sample else None
+    return Beams(running, empty, valid, keys, jnp.int32(1), cache)
+
+  def update(
+    self,
+    state: Beams,
+    logits: Float[Array, 'R V'],
+    dynamic: DynamicOptions,
+    stops: Int[Array, 'S V'] | None,
+  ) -> Beams:
+    """One more token for every beam; those that end move to the answers."""
+    beams = self.static.num_beams
+    found, parents = self._extend(state, logits, dynamic, stops)
+    ended = found.finished
+
+    # What goes on. 2 x beams candidates hold enough that do not end.
+    going = found._replace(
+      scores=found.scores + ended * LOW, finished=jnp.zeros_like(ended)
+    )
+    order = jax.lax.top_k(going.scores, beams)[1]
+    running = _gather(going, order)
+    source = jnp.take_along_axis(parents, order, axis=1)
+    source += beams * jnp.arange(len(source))[:, None]
+
+    # What ended competes with the answers so far.
+    wins = ended & (jnp.arange(ended.shape[1]) < beams)
+    answers = best_answers(
+      state, found._replace(finished=wins), state.index, dynamic
+    )
+
+    # Alone, an example of which every candidate ended would stop here.
+    is_open = state.open & ~ended.all(-1)
+    is_open &= self._can_improve(found, running, answers, state.index, dynamic)
+    if self.static.early_stopping is True:
+      is_open &= ~answers.finished.all(-1)
+    cache = take_rows(state.cache, source.reshape(-1), self.static.cache_axis)
+    return Beams(running, answers, is_open, state.keys, state.index + 1, cache)
+
+  def running(self, state: Beams, dynamic: DynamicOptions) -> Bool[Array, '']:
+    return (state.index <= dynamic.max_new_tokens) & state.open.any()
+
+  def last_tokens(self, state: Beams) -> Int[Array, 'R']:
+    return state.running.sequences[:, :, state.index - 1].reshape(-1)
+
+  def finish(self, state: Beams, dynamic: DynamicOptions) -> Decoded:
+    best = jax.tree.map(
+      lambda x: x[:, : self.static.num_return_sequences], state.answers
+    )
+    place = jnp.arange(self.static.length) < best.lengths[..., None]
+    return Decoded(
+      jnp.where(place, best.sequences[..., 1:], 0),
+      best.scores,
+      jnp.where(place, best.log_probs, 0),
+      best.lengths,
+    )
+
+  def _extend(
+    self,
+    state: Beams,
+    logits: Float[Array, 'R V'],
+    dynamic: DynamicOptions,
+    stops: Int[Array, 'S V'] | None,
+  ) -> tuple[Hypotheses, Int[Array, 'B M']]:
+    """The best beams with one more token, and which beam each one extends.
+
+    finished: those that end with this token, or are cut behind it.
+    """
+    index = state.index
+    scores, log_probs, parents, tokens = continuations(
+      state, logits, self.static, dynamic
+    )
+    rows = _gather(state.running, parents)
+    stop_states, stopped = next_stop_states(rows.stop_states, tokens, stops)
+    ended = (tokens == self.static.eos) | stopped
+    return Hypotheses(
+      sequences=rows.sequences.at[:, :, index].set(tokens),
+      scores=scores,
+      log_probs=rows.log_probs.at[:, :, index - 1].set(log_probs),
+      stop_states=stop_states,
+      finished=ended | (index >= dynamic.max_new_tokens),
+      lengths=jnp.full_like(rows.lengths, index),
+    ), parents
+
+  def _can_improve(
+    self,
+    found: Hypotheses,
+    running: Hypotheses,
+    answers: Hypotheses,
+    length: Int[Array, ''],
+    dynamic: DynamicOptions,
+  ) -> Bool[Array, 'B']:
+    """Whether the best beam could still beat the worst answer.
+
+    A guess, as in transformers: the beam's sum may fall with more tokens, and
+    its length may grow.
+    """
+    best = length.astype(jnp.float32)
+    if self.static.early_stopping == 'never':
+      longest = jnp.float32(dynamic.max_new_tokens)
+      best = jnp.where(dynamic.length_penalty > 0, longest, best)
+    best = running.scores[:, :1] / best**dynamic.length_penalty
+    worst = answers.scores.min(-1, keepdims=True)
+    worst = jnp.where(answers.finished, worst, LOW)
+    return (best > worst).any(-1)
 
 
-def update(
+def best_answers(
   state: Beams,
-  logits: Float[Array, 'R V'],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
-  stops: Int[Array, 'S V'] | None,
-) -> Beams:
-  """One more token for every beam; ended ones move to the answers."""
-  beams, index = plan.num_beams, state.index
-  values, log_probs, parents, tokens = continuations(
-    state, logits, plan, numbers
-  )
-  rows = _gather(state.running, parents)
-  stop_states, stopped = next_stop_states(rows.stop_states, tokens, stops)
-  rows = rows._replace(
-    sequences=rows.sequences.at[:, :, index].set(tokens),
-    log_probs=rows.log_probs.at[:, :, index - 1].set(log_probs),
-    stop_states=stop_states,
-    lengths=jnp.full_like(rows.lengths, index),
-  )
-  ended = (tokens == plan.eos) | stopped | (index >= numbers.max_new_tokens)
+  ended: Hypotheses,
+  length: Int[Array, ''],
+  dynamic: DynamicOptions,
+) -> Hypotheses:
+  """The best K of the answers so far and of what ended now.
 
-  # What goes on. 2 x beams candidates hold enough that do not end.
-  going = rows._replace(scores=values + ended * LOW)
-  order = jax.lax.top_k(going.scores, beams)[1]
-  running = _gather(going, order)
-  source = jnp.take_along_axis(parents, order, axis=1)
-  source += beams * jnp.arange(len(source))[:, None]
-
-  # What ended competes with the answers so far.
-  wins = ended & (jnp.arange(ended.shape[1]) < beams)
-  closed = ~state.open[:, None]
-  if plan.early_stopping is True:
-    closed |= state.answers.finished.all(-1, keepdims=True)
-  scores = values / index.astype(jnp.float32) ** numbers.length_penalty
-  scores += closed * LOW + ~wins * LOW
-  rows = rows._replace(scores=scores, finished=wins)
+  ended.finished: which of them compete, if their example is open; their sums
+  are divided by length ** length_penalty.
+  """
+  scores = ended.scores / length.astype(jnp.float32) ** dynamic.length_penalty
+  scores += ~state.open[:, None] * LOW + ~ended.finished * LOW
+  ended = ended._replace(scores=scores)
   both = jax.tree.map(
-    lambda a, b: jnp.concatenate([a, b], axis=1), state.answers, rows
+    lambda a, b: jnp.concatenate([a, b], axis=1), state.answers, ended
   )
-  answers = _gather(both, jax.lax.top_k(both.scores, beams)[1])
-
-  # Alone, an example of which every candidate ended would stop here.
-  is_open = state.open & ~ended.all(-1)
-  return Beams(
-    running=running,
-    answers=answers,
-    open=is_open & _can_improve(running, answers, index, plan, numbers),
-    keys=state.keys,
-    index=index + 1,
-    cache=take_rows(state.cache, source.reshape(-1), plan.cache_axis),
-  )
+  kept = state.answers.scores.shape[1]
+  return _gather(both, jax.lax.top_k(both.scores, kept)[1])
 
 
 def continuations(
   state: Beams,
   logits: Float[Array, 'R V'],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  static: StaticOptions,
+  dynamic: DynamicOptions,
 ) -> tuple[
   Float[Array, 'B M'], Float[Array, 'B M'], Int[Array, 'B M'], Int[Array, 'B M']
 ]:
-  """The M = 2 x beams best of an example: sum, own part, beam and token."""
+  """The M = 2 x beams likeliest continuations of each example's beams.
+
+  Returns of each one the sum of its log-probabilities, the last token's part of
+  that sum, the beam that it extends, and the token.
+  """
   batch, beams = state.running.scores.shape
   count = 2 * beams
   total = jax.nn.logsumexp(logits, axis=-1)
-  if plan.repetition or plan.no_repeat_ngram_size or plan.min_length:
+  if static.repetition or static.no_repeat_ngram_size or static.min_length:
     sequences = state.running.sequences.reshape(batch * beams, -1)
     logits = process(
-      logits - total[:, None], sequences, state.index, plan, numbers
+      logits - total[:, None], sequences, state.index, static, dynamic
     )
     total = jnp.zeros_like(total)
-  if plan.do_sample:
-    logits = warp(logits - total[:, None], plan, numbers)
+  if static.do_sample:
+    logits = warp(logits - total[:, None], static, dynamic)
     total = jnp.zeros_like(total)
   kept = min(count, logits.shape[-1])
   base = state.running.scores.reshape(-1, 1) - total[:, None]
-  if plan.do_sample and state.keys is not None:
+  if static.do_sample and state.keys is not None:
     # The largest of scores with Gumbel noise: a sample without replacement.
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.index)
     shape = (beams, logits.shape[-1])
@@ -173,68 +258,26 @@ def continuations(
 
 
 def warp(
-  scores: Float[Array, 'R V'], plan: StaticOptions, numbers: DynamicOptions
+  scores: Float[Array, 'R V'], static: StaticOptions, dynamic: DynamicOptions
 ) -> Float[Array, 'R V']:
-  """Temperature, top-k, nucleus; at least two tokens stay, as beams need."""
-  scores = scores / numbers.temperature
-  if plan.top_k:
-    kept = min(max(plan.top_k, 2), scores.shape[-1])
+  """Scores after temperature, top-k and nucleus, in this order.
+
+  At least two tokens of each row stay: if one of them is the end, the beam can
+  still go on.
+  """
+  scores = scores / dynamic.temperature
+  if static.top_k:
+    kept = min(max(static.top_k, 2), scores.shape[-1])
     least = jax.lax.top_k(scores, kept)[0][:, -1:]
     scores = jnp.where(scores < least, -jnp.inf, scores)
-  if plan.nucleus:
+  if static.nucleus:
     ordered = jax.lax.top_k(scores, scores.shape[-1])[0]
     probs = jax.nn.softmax(ordered)
     before = jnp.cumsum(probs, -1) - probs
-    stay = (before < numbers.top_p) | (jnp.arange(scores.shape[-1]) < 2)
+    stay = (before < dynamic.top_p) | (jnp.arange(scores.shape[-1]) < 2)
     least = jnp.where(stay, ordered, jnp.inf).min(-1, keepdims=True)
     scores = jnp.where(scores < least, -jnp.inf, scores)
   return scores
-
-
-def running(
-  state: Beams, plan: StaticOptions, numbers: DynamicOptions
-) -> Bool[Array, '']:
-  more = state.open
-  if plan.early_stopping is True:
-    more &= ~state.answers.finished.all(-1)
-  return (state.index <= numbers.max_new_tokens) & more.any()
-
-
-def last_tokens(state: Beams) -> Int[Array, 'R']:
-  return state.running.sequences[:, :, state.index - 1].reshape(-1)
-
-
-def finish(
-  state: Beams, plan: StaticOptions, numbers: DynamicOptions
-) -> Decoded:
-  best = jax.tree.map(
-    lambda x: x[:, : plan.num_return_sequences], state.answers
-  )
-  place = jnp.arange(plan.length) < best.lengths[..., None]
-  return Decoded(
-    jnp.where(place, best.sequences[..., 1:], 0),
-    best.scores,
-    jnp.where(place, best.log_probs, 0),
-    best.lengths,
-  )
-
-
-def _can_improve(
-  running: Hypotheses,
-  answers: Hypotheses,
-  length: Int[Array, ''],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
-) -> Bool[Array, 'B']:
-  """Could the best beam beat the worst answer? transformers' heuristic."""
-  best = length.astype(jnp.float32)
-  if plan.early_stopping == 'never':
-    longest = jnp.float32(numbers.max_new_tokens)
-    best = jnp.where(numbers.length_penalty > 0, longest, best)
-  best = running.scores[:, :1] / best**numbers.length_penalty
-  worst = answers.scores.min(-1, keepdims=True)
-  worst = jnp.where(answers.finished, worst, LOW)
-  return (best > worst).any(-1)
 
 
 def _gather(rows: Hypotheses, index: Int[Array, 'B M']) -> Hypotheses:

@@ -2,26 +2,25 @@
 
 One compiled loop for all: the prompt's keys and values are made once per
 example and shared by its beams and samples, each step runs one token a row,
-and the loop ends when every row is done. `sampling` and `beam` say how a step
-chooses. Semantics are those of Hugging Face's `generate`.
+and the loop ends when every row is done. A strategy (strategy.py) says how a
+step chooses tokens. Semantics are those of Hugging Face's `generate`.
 """
 
 import dataclasses
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from mmicl_jax.decoding import beam, sampling
 from mmicl_jax.decoding.options import (
   DynamicOptions,
   Scalar,
   StaticOptions,
 )
 from mmicl_jax.decoding.scores import Decoded
+from mmicl_jax.decoding.strategy import Strategy, strategy_of
 from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.models.quantized import keep_in_loop
 from mmicl_jax.models.t5 import LayerCache
@@ -43,20 +42,22 @@ def decode(
   params: PyTree,
   prompt: Memory,
   keys: Shaped[Array, 'B'] | None,
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  static: StaticOptions,
+  dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Decoded:
-  """The answers to prompts, which may be asked again.
+  """The answers to prompts; `prompt` stays valid and may be asked again.
 
-  keys: of `row_keys`, for sampling only. stops: of `stopping.stop_table`.
+  keys: of `scores.row_keys`, for sampling only. stops: of `stops.stop_table`.
   Rows whose prompt has no token are padding.
   """
   if model.config.execution.scan_layers:
-    plan = dataclasses.replace(plan, cache_axis=1)
-  state = begin(model, params, prompt, keys, plan, numbers, stops)
+    static = dataclasses.replace(static, cache_axis=1)
+  strategy = strategy_of(static)
+  state = begin(model, params, prompt, keys, strategy, dynamic, stops)
   step = model_step(model, params, prompt)
-  return finish(advance(state, step, plan, numbers, stops), plan, numbers)
+  state = advance(state, step, strategy, dynamic, stops)
+  return strategy.finish(state, dynamic)
 
 
 def begin(
@@ -64,53 +65,37 @@ def begin(
   params: PyTree,
   prompt: Memory,
   keys: Shaped[Array, 'B'] | None,
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  strategy: Strategy[Any],
+  dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
-  """The state after the first token."""
-  rows = len(prompt.is_token) * plan.rows
-  variables = {'params': params}
-  cache = model.apply(variables, rows, plan.length, method='empty_cache')
+  """The strategy's state after the first token."""
+  rows = len(prompt.is_token) * strategy.static.rows
+  length = strategy.static.length
+  cache = model.apply({'params': params}, rows, length, method='empty_cache')
   start = jnp.full((rows, 1), START, jnp.int32)
   step = model_step(model, params, prompt)
   logits, own = step(start, _split(cache)[0], jnp.int32(0))
-  valid = prompt.is_token.any(1)
-  return first(logits, own, valid, keys, plan, numbers, stops)
-
-
-def first(
-  logits: Float[Array, 'R V'],
-  cache: Any,
-  valid: Bool[Array, 'B'],
-  keys: Shaped[Array, 'B'] | None,
-  plan: StaticOptions,
-  numbers: DynamicOptions,
-  stops: Int[Array, 'S V'] | None = None,
-) -> Any:
-  """The state after the first token; rows that are not valid are done."""
-  strategy = _strategy(plan)
-  state = strategy.start(valid, keys, plan, cache)
-  return strategy.update(state, logits, plan, numbers, stops)
+  state = strategy.start(prompt.is_token.any(1), keys, own)
+  return strategy.update(state, logits, dynamic, stops)
 
 
 def advance(
   state: Any,
   step: Step,
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  strategy: Strategy[Any],
+  dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
   until: Scalar | None = None,
 ) -> Any:
-  """Runs until all rows are done, or hold `until` new tokens."""
-  strategy = _strategy(plan)
+  """Chooses tokens until all rows are done, or have `until` new ones."""
 
   def running(state):
-    more = strategy.running(state, plan, numbers)
+    more = strategy.running(state, dynamic)
     return more if until is None else more & (state.index - 1 < until)
 
   def body(state):
-    return advance_once(state, step, plan, numbers, stops)
+    return advance_once(state, step, strategy, dynamic, stops)
 
   return jax.lax.while_loop(running, body, state)
 
@@ -118,25 +103,19 @@ def advance(
 def advance_once(
   state: Any,
   step: Step,
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  strategy: Strategy[Any],
+  dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
   """The state after one more token of every row."""
-  strategy = _strategy(plan)
   tokens = strategy.last_tokens(state)
   logits, cache = step(tokens[:, None], state.cache, state.index - 1)
   state = state._replace(cache=cache)
-  return strategy.update(state, logits, plan, numbers, stops)
-
-
-def finish(state: Any, plan: StaticOptions, numbers: DynamicOptions) -> Decoded:
-  """The answers of a state; those that have not ended are cut."""
-  return _strategy(plan).finish(state, plan, numbers)
+  return strategy.update(state, logits, dynamic, stops)
 
 
 def model_step(model: MMICL, params: PyTree, prompt: Memory) -> Step:
-  """One step of the model over the tokens' own cache; the prompt is fixed."""
+  """One step of the model, for `advance`; its cache holds the tokens' part."""
 
   def step(tokens, own, position):
     weights, tokens = keep_in_loop(params, tokens)
@@ -202,12 +181,8 @@ def log_probs(
   return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def _strategy(plan: StaticOptions) -> ModuleType:
-  return beam if plan.num_beams > 1 else sampling
-
-
 def _split(cache: Any) -> tuple[Any, Any]:
-  """The tokens' part, which changes with every step, and the prompt's."""
+  """The tokens' part of a cache, which every step changes, and the prompt's."""
   if isinstance(cache, LayerCache):
     return cache.own, cache.prompt
   return tuple(c.own for c in cache), tuple(c.prompt for c in cache)

@@ -1,4 +1,7 @@
-"""How to generate: the options users give, and what of them is compiled."""
+"""How to generate: the options that users give, in two halves for the loop.
+
+Static options shape the compiled loop; dynamic ones are its arguments.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +17,7 @@ Scalar = Shaped[Array, ''] | float | int
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How to generate; names, defaults and meanings as in transformers.
+  """How to generate. Names, defaults and meanings are those of transformers.
 
   early_stopping: True, False or 'never'. top_k 0 keeps all tokens. stop: texts
   at which generation ends; they stay in the answer. Raises UserError for a
@@ -65,7 +68,7 @@ class Options:
 
 
 class DynamicOptions(NamedTuple):
-  """Options that are arguments of the compiled loop: changing them is free."""
+  """Options that are arguments of the compiled loop and cost no compilation."""
 
   max_new_tokens: Scalar
   min_new_tokens: Scalar
@@ -77,7 +80,11 @@ class DynamicOptions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StaticOptions:
-  """Options that shape the compiled loop; `length`: room for new tokens."""
+  """Options that shape the compiled loop: each new value is compiled anew.
+
+  length: how many new tokens there is room for. nucleus, min_length and
+  repetition: whether top_p, min_new_tokens and repetition_penalty do anything.
+  """
 
   length: int
   num_beams: int = 1
@@ -101,8 +108,8 @@ class StaticOptions:
 def split_options(
   options: Options, length: int | None = None
 ) -> tuple[StaticOptions, DynamicOptions]:
-  """What is compiled and what is passed; `length` >= max_new_tokens."""
-  numbers = DynamicOptions(
+  """The two halves of the options; `length` is at least max_new_tokens."""
+  dynamic = DynamicOptions(
     *(getattr(options, n) for n in DynamicOptions._fields)
   )
   sample = options.do_sample
@@ -117,4 +124,4 @@ def split_options(
     min_length=options.min_new_tokens > 0,
     repetition=options.repetition_penalty != 1,
     no_repeat_ngram_size=options.no_repeat_ngram_size,
-  ), numbers
+  ), dynamic

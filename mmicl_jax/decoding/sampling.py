@@ -1,5 +1,6 @@
 """Greedy decoding and sampling: one token a row and step, rows independent."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -29,102 +30,103 @@ class Samples(NamedTuple):
   cache: Any
 
 
-def start(
-  valid: Bool[Array, 'B'],
-  keys: Shaped[Array, 'B'] | None,
-  plan: StaticOptions,
-  cache: Any,
-) -> Samples:
-  per_example = plan.num_return_sequences
-  rows = len(valid) * per_example
-  if plan.do_sample and keys is not None:
-    numbers = jnp.arange(per_example)
-    fold = jax.vmap(jax.random.fold_in, (None, 0))
-    keys = jax.vmap(fold, (0, None))(keys, numbers).reshape(rows)
-  return Samples(
-    sequences=start_sequences((rows,), plan),
-    log_probs=jnp.zeros((rows, plan.length)),
-    done=jnp.repeat(~valid, per_example),
-    lengths=jnp.zeros(rows, jnp.int32),
-    stop_states=jnp.zeros(rows, jnp.int32),
-    keys=keys if plan.do_sample else None,
-    index=jnp.int32(1),
-    cache=cache,
-  )
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """The likeliest token of each row or, with do_sample, one drawn at random.
 
+  Its methods are those of strategy.Strategy.
+  """
 
-def update(
-  state: Samples,
-  logits: Float[Array, 'R V'],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
-  stops: Int[Array, 'S V'] | None,
-) -> Samples:
-  """One more token for every row that is not done."""
-  index = state.index
-  scores = process(logits, state.sequences, index, plan, numbers)
-  if plan.do_sample and state.keys is not None:
-    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, index)
-    tokens = draw(scores, keys, plan, numbers)
-  else:
-    tokens = largest(scores)
-  tokens = jnp.where(state.done, 0, tokens)
-  chosen = jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
-  log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
-  stop_states, stopped = next_stop_states(state.stop_states, tokens, stops)
-  return state._replace(
-    sequences=state.sequences.at[:, index].set(tokens),
-    log_probs=state.log_probs.at[:, index - 1].set(
-      jnp.where(state.done, 0, log_prob)
-    ),
-    lengths=jnp.where(state.done, state.lengths, index),
-    done=state.done | (tokens == plan.eos) | stopped,
-    stop_states=stop_states,
-    index=index + 1,
-  )
+  static: StaticOptions
 
+  def start(
+    self,
+    valid: Bool[Array, 'B'],
+    keys: Shaped[Array, 'B'] | None,
+    cache: Any,
+  ) -> Samples:
+    per_example = self.static.num_return_sequences
+    rows = len(valid) * per_example
+    if self.static.do_sample and keys is not None:
+      fold = jax.vmap(jax.random.fold_in, (None, 0))
+      places = jnp.arange(per_example)
+      keys = jax.vmap(fold, (0, None))(keys, places).reshape(rows)
+    return Samples(
+      sequences=start_sequences((rows,), self.static),
+      log_probs=jnp.zeros((rows, self.static.length)),
+      done=jnp.repeat(~valid, per_example),
+      lengths=jnp.zeros(rows, jnp.int32),
+      stop_states=jnp.zeros(rows, jnp.int32),
+      keys=keys if self.static.do_sample else None,
+      index=jnp.int32(1),
+      cache=cache,
+    )
 
-def running(
-  state: Samples, plan: StaticOptions, numbers: DynamicOptions
-) -> Bool[Array, '']:
-  return (state.index <= numbers.max_new_tokens) & ~state.done.all()
+  def update(
+    self,
+    state: Samples,
+    logits: Float[Array, 'R V'],
+    dynamic: DynamicOptions,
+    stops: Int[Array, 'S V'] | None,
+  ) -> Samples:
+    """One more token for every row that is not done."""
+    index = state.index
+    scores = process(logits, state.sequences, index, self.static, dynamic)
+    if self.static.do_sample and state.keys is not None:
+      keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, index)
+      tokens = draw(scores, keys, self.static, dynamic)
+    else:
+      tokens = largest(scores)
+    tokens = jnp.where(state.done, 0, tokens)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
+    log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
+    stop_states, stopped = next_stop_states(state.stop_states, tokens, stops)
+    return state._replace(
+      sequences=state.sequences.at[:, index].set(tokens),
+      log_probs=state.log_probs.at[:, index - 1].set(
+        jnp.where(state.done, 0, log_prob)
+      ),
+      lengths=jnp.where(state.done, state.lengths, index),
+      done=state.done | (tokens == self.static.eos) | stopped,
+      stop_states=stop_states,
+      index=index + 1,
+    )
 
+  def running(self, state: Samples, dynamic: DynamicOptions) -> Bool[Array, '']:
+    return (state.index <= dynamic.max_new_tokens) & ~state.done.all()
 
-def last_tokens(state: Samples) -> Int[Array, 'R']:
-  return state.sequences[:, state.index - 1]
+  def last_tokens(self, state: Samples) -> Int[Array, 'R']:
+    return state.sequences[:, state.index - 1]
 
-
-def finish(
-  state: Samples, plan: StaticOptions, numbers: DynamicOptions
-) -> Decoded:
-  """Samples of an example in the order they were drawn, not by score."""
-  shape = (-1, plan.num_return_sequences)
-  total = state.log_probs.sum(-1)
-  length = jnp.maximum(state.lengths, 1).astype(jnp.float32)
-  return Decoded(
-    state.sequences[:, 1:].reshape(*shape, plan.length),
-    (total / length**numbers.length_penalty).reshape(shape),
-    state.log_probs.reshape(*shape, plan.length),
-    state.lengths.reshape(shape),
-  )
+  def finish(self, state: Samples, dynamic: DynamicOptions) -> Decoded:
+    """Samples of an example in the order they were drawn, not by score."""
+    shape = (-1, self.static.num_return_sequences)
+    total = state.log_probs.sum(-1)
+    length = jnp.maximum(state.lengths, 1).astype(jnp.float32)
+    return Decoded(
+      state.sequences[:, 1:].reshape(*shape, self.static.length),
+      (total / length**dynamic.length_penalty).reshape(shape),
+      state.log_probs.reshape(*shape, self.static.length),
+      state.lengths.reshape(shape),
+    )
 
 
 def draw(
   logits: Float[Array, 'R V'],
   keys: Shaped[Array, 'R'],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  static: StaticOptions,
+  dynamic: DynamicOptions,
 ) -> Int[Array, 'R']:
   """A sample a row after temperature, top-k and nucleus, in this order."""
-  values, ids = logits / numbers.temperature, None
+  values, ids = logits / dynamic.temperature, None
   vocabulary = logits.shape[-1]
-  if plan.top_k or plan.nucleus:
-    kept = min(plan.top_k, vocabulary) if plan.top_k else vocabulary
+  if static.top_k or static.nucleus:
+    kept = min(static.top_k, vocabulary) if static.top_k else vocabulary
     values, ids = jax.lax.top_k(values, kept)
-  if plan.nucleus:
+  if static.nucleus:
     probs = jax.nn.softmax(values)
     before = jnp.cumsum(probs, -1) - probs  # 0 for the likeliest: always kept
-    values = jnp.where(before < numbers.top_p, values, -jnp.inf)
+    values = jnp.where(before < dynamic.top_p, values, -jnp.inf)
   noise = jax.vmap(lambda key: jax.random.gumbel(key, values.shape[1:]))(keys)
   choice = largest(values + noise)
   if ids is None:

@@ -1,4 +1,4 @@
-"""What all ways of choosing the next token share: changes of scores, stops."""
+"""What all strategies share: answers, random keys, changed scores, stops."""
 
 from typing import Any, NamedTuple
 
@@ -38,9 +38,9 @@ def row_keys(
 
 
 def largest(x: Float[Array, '*R V']) -> Int[Array, '*R']:
-  """argmax over the last axis, the first of equals; vectorises on a CPU.
+  """The argmax over the last axis; of equal values the first.
 
-  XLA's argmax there is a scalar loop, several times slower.
+  XLA's own argmax is a scalar loop on a CPU and several times slower.
   """
   size = x.shape[-1]
   iota = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
@@ -53,22 +53,22 @@ def process(
   logits: Float[Array, 'R V'],
   sequences: Int[Array, 'R W'],
   index: Int[Array, ''],
-  plan: StaticOptions,
-  numbers: DynamicOptions,
+  static: StaticOptions,
+  dynamic: DynamicOptions,
 ) -> Float[Array, 'R V']:
-  """Repetition penalty, no-repeat n-grams and minimum length, in this order.
+  """Scores after repetition penalty, no-repeat n-grams and minimum length.
 
   sequences: the start token and `index - 1` new ones, then zeros. The start
   token counts as said, as in transformers.
   """
   rows = jnp.arange(len(logits))[:, None]
-  if plan.repetition:
+  if static.repetition:
     # Zeros behind the sequence are harmless: the start token is 0 as well.
     said = jnp.take_along_axis(logits, sequences, axis=1)
-    penalty = numbers.repetition_penalty
+    penalty = dynamic.repetition_penalty
     said = jnp.where(said < 0, said * penalty, said / penalty)
     logits = logits.at[rows, sequences].set(said)
-  if size := plan.no_repeat_ngram_size:
+  if size := static.no_repeat_ngram_size:
     windows = sequences.shape[1] - size + 1
     if windows > 0:
       place = jnp.arange(windows)
@@ -81,17 +81,18 @@ def process(
         repeated &= sequences[:, i : i + windows] == last[:, None]
       banned = jnp.where(repeated, -jnp.inf, jnp.inf)
       logits = logits.at[rows, sequences[:, size - 1 :]].min(banned)
-  if plan.min_length:
-    early = index - 1 < numbers.min_new_tokens
-    end = jnp.where(early, -jnp.inf, logits[:, plan.eos])
-    logits = logits.at[:, plan.eos].set(end)
+  if static.min_length:
+    early = index - 1 < dynamic.min_new_tokens
+    end = jnp.where(early, -jnp.inf, logits[:, static.eos])
+    logits = logits.at[:, static.eos].set(end)
   return logits
 
 
 def start_sequences(
-  rows: tuple[int, ...], plan: StaticOptions
+  rows: tuple[int, ...], static: StaticOptions
 ) -> Int[Array, '... W']:
-  return jnp.full((*rows, plan.length + 1), START, jnp.int32)
+  """The start token, and room for new tokens behind it."""
+  return jnp.full((*rows, static.length + 1), START, jnp.int32)
 
 
 def next_stop_states(
@@ -99,7 +100,7 @@ def next_stop_states(
   tokens: Int[Array, '*R'],
   stops: Int[Array, 'S V'] | None,
 ) -> tuple[Int[Array, '*R'], Bool[Array, '*R']]:
-  """Follows `stopping.stop_table`: new states, and which rows end."""
+  """Follows a table of `stops.stop_table`: new states, and which rows end."""
   if stops is None:
     return states, jnp.zeros(states.shape, bool)
   states = stops[jnp.maximum(states, 0), tokens]
@@ -107,7 +108,7 @@ def next_stop_states(
 
 
 def take_rows(cache: PyTree, rows: Int[Array, 'R'], axis: int = 0) -> PyTree:
-  """The cache with its rows reordered; the prompt's part is not in it."""
+  """The cache of the tokens so far with its rows in another order."""
 
   def take(path: Any, x: jax.Array) -> jax.Array:
     name = getattr(path[-1], 'key', None) if path else None

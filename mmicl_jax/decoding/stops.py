@@ -9,11 +9,12 @@ from jaxtyping import Int
 def stop_table(
   tokens: Sequence[str], stops: Sequence[str], vocabulary: int
 ) -> Int[np.ndarray, 'S V']:
-  """table[state, token] -> the next state, or -1 where a stop string ends.
+  """table[state, token] is the next state, or -1 where a stop string ends.
 
-  A state is how much of a stop string the text so far ends with (state 0:
-  nothing); it is the Aho-Corasick automaton of the stop strings, run over
-  whole tokens. A stop string may end inside a token, as in transformers.
+  A state says how much of a stop string the text so far ends with; in state 0
+  that is nothing. The table is the Aho-Corasick automaton of the stop strings,
+  run over whole tokens. A stop string may end inside a token, as in
+  transformers.
 
   tokens: the text of each id; ids beyond it, up to `vocabulary`, have none.
   """

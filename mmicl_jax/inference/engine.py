@@ -22,12 +22,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt32
 
 from mmicl_jax.decoding import loop as decoding
-from mmicl_jax.decoding.options import (
-  Options,
-  StaticOptions,
-  split_options,
-)
+from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.decoding.scores import row_keys
+from mmicl_jax.decoding.strategy import Strategy, strategy_of
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompt_cache import PromptCache, select
 from mmicl_jax.inference.requests import Request, bucket, chunks, row_numbers
@@ -109,7 +106,7 @@ class Engine:
     it that is made of the content, and equal prompts of one call are told
     apart by their order.
     """
-    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
+    static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     numbered = row_numbers(prompts) if rows is None else rows
 
     def run(
@@ -117,9 +114,9 @@ class Engine:
     ) -> Iterator[PromptAnswers]:
       seeds = np.zeros(len(prompt.is_token), np.uint32)
       seeds[: len(batch)] = numbered[list(batch)]
-      keys = self._keys(plan, options, seeds)
+      keys = self._keys(options, seeds)
       decoded = jax.device_get(
-        _answer(self.model, self.params, prompt, keys, plan, numbers, stops)
+        _answer(self.model, self.params, prompt, keys, static, dynamic, stops)
       )
       limit = options.max_new_tokens
       for i, _ in enumerate(batch):
@@ -155,15 +152,18 @@ class Engine:
     every: int = 4,
   ) -> Iterator[Int[np.ndarray, 'U']]:
     """The tokens so far, every few tokens, until the answer is complete."""
-    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
+    static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
+    strategy = strategy_of(static)
     with self._context():
       read = self._read([prompt])
       rows = np.full(len(read.is_token), prompt.row, np.uint32)
-      keys = self._keys(plan, options, rows)
-      state = _begin(self.model, self.params, read, keys, plan, numbers, stops)
+      keys = self._keys(options, rows)
+      state = _begin(
+        self.model, self.params, read, keys, strategy, dynamic, stops
+      )
     shown, length = 0, 1
     while True:
-      decoded = decoding.finish(state, plan, numbers)
+      decoded = strategy.finish(state, dynamic)
       length = int(decoded.lengths[0, 0])
       if length > shown:
         shown = length
@@ -176,8 +176,8 @@ class Engine:
           self.params,
           read,
           state,
-          plan,
-          numbers,
+          strategy,
+          dynamic,
           stops,
           min(length + every, options.max_new_tokens),
         )
@@ -196,9 +196,9 @@ class Engine:
     kept on disk: see `compilation.keep_compiled`. longest_instruction: tokens
     that the Q-Former reads with an image; 0: none.
     """
-    plan, numbers = split_options(options, bucket(options.max_new_tokens, 8))
+    static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     # One step is enough: how many there are is not compiled.
-    numbers = numbers._replace(max_new_tokens=1)
+    dynamic = dynamic._replace(max_new_tokens=1)
     queries, size = self.config.qformer.num_queries, self.config.vit.image_size
     rows = {self._rows(n) for n in range(1, self.batch_size + 1)}
     lengths = {bucket(n, 16) for n in range(1, longest + 1)}
@@ -221,8 +221,8 @@ class Engine:
         for count in rows:
           for prompt in kinds:
             read = self._encode([prompt], count, length)
-          keys = self._keys(plan, options, np.zeros(count, np.uint32))
-          _answer(self.model, self.params, read, keys, plan, numbers, stops)
+          keys = self._keys(options, np.zeros(count, np.uint32))
+          _answer(self.model, self.params, read, keys, static, dynamic, stops)
     return len(rows) * len(lengths)
 
   def _in_batches(self, prompts: Sequence[Request], run) -> list[Any]:
@@ -281,9 +281,9 @@ class Engine:
     return _encode(self.model, self.params, self._place(tokens), visual)
 
   def _keys(
-    self, plan: StaticOptions, options: Options, rows: UInt32[np.ndarray, 'B']
+    self, options: Options, rows: UInt32[np.ndarray, 'B']
   ) -> jax.Array | None:
-    if not plan.do_sample:
+    if not options.do_sample:
       return None
     return row_keys(options.seed, self._place(rows))
 
@@ -396,10 +396,10 @@ def _logits(model: MMICL, params, batch):
 
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnames='state')
 def _advance(
-  model, params, prompt, state, plan: StaticOptions, numbers, stops, until
+  model, params, prompt, state, strategy: Strategy[Any], dynamic, stops, until
 ):
   step = decoding.model_step(model, params, prompt)
-  return decoding.advance(state, step, plan, numbers, stops, until)
+  return decoding.advance(state, step, strategy, dynamic, stops, until)
 
 
 _log_probs = jax.jit(decoding.log_probs, static_argnums=0)

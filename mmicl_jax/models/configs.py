@@ -9,7 +9,7 @@ from mmicl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
-  """EVA-CLIP's vision transformer; the defaults are ViT-g/14 as in BLIP-2.
+  """EVA-CLIP's vision transformer. The defaults are ViT-g/14 as in BLIP-2.
 
   layer_norm_eps is 1e-6 in Hugging Face's classes and 1e-5 in the published
   MIC class: a checkpoint should run with the value it was trained at.
@@ -30,10 +30,10 @@ class ViTConfig:
 
 @dataclasses.dataclass(frozen=True)
 class QFormerConfig:
-  """BERT-like queries over an image; `instruction`: InstructBLIP's variant.
+  """A BERT whose queries read an image.
 
-  The InstructBLIP variant has word embeddings and a second feed-forward for
-  text positions; BLIP-2's has neither.
+  instruction: InstructBLIP's variant, which has word embeddings and a second
+  feed-forward for the words of the instruction; BLIP-2's has neither.
   """
 
   hidden_size: int = 768
@@ -51,7 +51,7 @@ class QFormerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-  """T5 1.1: gated feed-forward, RMS norm, untied head, relative positions.
+  """T5 1.1, with a gated feed-forward, RMS norm and a head of its own.
 
   activation is 'gelu' (erf) in BLIP-2's and InstructBLIP's T5 and 'gelu_new'
   (tanh) in stock FLAN-T5 (see transformers' T5Config.dense_act_fn).
@@ -87,7 +87,7 @@ class LoRA:
 class Execution:
   """How the same mathematics runs.
 
-  dtype: of activations; param_dtype: of parameters as initialised.
+  dtype is that of activations, param_dtype that of parameters as initialised.
   remat: 'none', 'minimal' (matrix products are kept) or 'full'.
   scan_layers: one traced layer under `lax.scan` with stacked parameters, or
     a Python loop with one parameter tree a layer (faster steps of decoding).

@@ -1,4 +1,4 @@
-"""What all towers are made of: dense, norms, attention, dropout, layer stacks.
+"""What all towers are made of: Dense, norms, attention, dropout, stacks.
 
 Numerics: activations and matrix products in `dtype`; attention scores, the
 softmax and norms in float32. Dropout is on exactly when the caller gives
@@ -28,7 +28,10 @@ class KeyValues(NamedTuple):
 
 
 def kernel_init(contracted: int, scale: float = 1.0):
-  """Normal with variance scale / fan-in; the first axes are contracted."""
+  """A truncated normal initialiser with variance scale / fan-in.
+
+  The first `contracted` axes of the kernel are its inputs.
+  """
 
   def init(key, shape, dtype):
     inputs = jnp.prod(jnp.array(shape[:contracted]))
@@ -47,7 +50,7 @@ def param(
   axes: tuple[str | None, ...],
   execution: Execution,
 ) -> Array:
-  """A parameter of `module`, of the stored dtype; axes: their logical names."""
+  """A parameter of `module` in the stored dtype; axes are logical names."""
   boxed = nn.with_logical_partitioning(init, axes)
   # What Linen hands out is the array: only the stored value is boxed.
   value = module.param(name, boxed, shape, jnp.dtype(execution.param_dtype))
@@ -92,7 +95,7 @@ class Dense(nn.Module):
   def _low_rank(
     self, x: Float[Array, '...'], contracted: int, lora: LoRA
   ) -> Float[Array, '...']:
-    """Starts at zero: the second factor does."""
+    """What the adapter adds; zero at first, as its second factor is."""
     a = param(
       self,
       'lora_a',
@@ -153,7 +156,7 @@ class RMSNorm(nn.Module):
 
 
 class Embed(nn.Module):
-  """A table of rows; rows are looked up in float order of `dtype`."""
+  """A table of vectors; its rows are looked up by id and come in `dtype`."""
 
   rows: int
   features: int

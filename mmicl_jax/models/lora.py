@@ -19,7 +19,7 @@ _LEAF = re.compile(r'/lora_[ab]$')
 
 
 def split_adapters(params: Mapping[str, Any]) -> tuple[dict, dict]:
-  """(all but the adapters, the adapters), pruned nested dicts."""
+  """(all but the adapters, the adapters), as nested dicts without the rest."""
   flat = trees.flatten(params)
   rest, adapters = {}, {}
   for path, x in flat.items():
@@ -36,9 +36,10 @@ def folded(
   dict[str, jax.ShapeDtypeStruct],
   Callable[[str], np.ndarray],
 ]:
-  """The same model without adapters: (config, shapes, reader), by path.
+  """The same model with its adapters folded in: (config, shapes, reader).
 
-  Parameters are read one by one, as a whole model may not fit in memory.
+  shapes and the reader go by path. Parameters are read one by one, as a whole
+  model may not fit in memory.
   """
   lora = config.execution.lora
   if lora is None:

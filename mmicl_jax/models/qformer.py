@@ -23,7 +23,7 @@ from mmicl_jax.models.layers import (
 
 
 class QFormerLayer(nn.Module):
-  """Self-attention, maybe cross-attention of the queries, feed-forward."""
+  """Self-attention, feed-forward and, in some layers, a look at the image."""
 
   config: QFormerConfig
   execution: Execution
@@ -100,7 +100,7 @@ class QFormerGroup(nn.Module):
 
 
 class QFormer(nn.Module):
-  """Queries and an image's features to one vector a query."""
+  """Reads an image's features: one vector for each query."""
 
   config: QFormerConfig
   execution: Execution

@@ -1,8 +1,8 @@
-"""Weights in eight bits, one scale an output channel; arithmetic as before.
+"""Weights in eight bits, with one scale for each output channel.
 
-A quantised kernel is a box of flax's own kind: modules open it when they ask
-for their parameter, so no layer knows of it. Half of bfloat16's memory and
-bytes a step; on a CPU it saves memory, not time.
+The arithmetic stays as it was. A quantised kernel is a box of flax's own kind:
+modules open it when they ask for their parameter, so no layer knows of it. It
+takes half of bfloat16's memory and bytes a step; a CPU is no faster with it.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
 
 
 def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
-  """Rounds to -127..127; the largest of each output channel is exact."""
+  """Rounds to -127..127; the largest value of each output channel is exact."""
   axes = tuple(range(contracted))
   most = jnp.abs(kernel.astype(jnp.float32)).max(axes, keepdims=True)
   scale = jnp.where(most > 0, most / 127, 1)
@@ -50,7 +50,10 @@ def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
 
 
 def quantize(params: Mapping[str, Any], name: str = '') -> dict[str, Any]:
-  """Kernels of unstacked layers in eight bits; tables and norms stay."""
+  """The parameters with all kernels in eight bits; tables and norms stay.
+
+  Layers must not be stacked.
+  """
   result = {}
   for key, value in params.items():
     if isinstance(value, Mapping):
@@ -79,9 +82,9 @@ def keep_in_loop(params: Any, changing: Any) -> tuple[Any, Any]:
 
 
 def quantized_places(params: Any, places: Any) -> Any:
-  """The places of a tree that may have quantised kernels.
+  """Where the leaves of a tree go that may have quantised kernels.
 
-  Their scales, small, go to every device.
+  The kernels' scales are small and go to every device.
   """
 
   def one(leaf: Any, place: Any) -> Any:

@@ -1,7 +1,8 @@
-"""One parameter tree, two forms: layers stacked on an axis, or one tree each.
+"""Two forms of one parameter tree: layers stacked on an axis, or one by one.
 
-Training scans over stacked layers (one traced layer); generation loops over
-single ones, whose weights and caches need no slicing at every step.
+Training scans over stacked layers, so that one is traced and compiled.
+Generation loops over single layers, whose weights and caches need not be sliced
+at every step.
 """
 
 import re

@@ -1,9 +1,9 @@
 """T5 1.1: encoder, decoder, and the decoder's cache for generation.
 
-One decoder layer serves three callers. Training gives `encoded` and no cache;
-the first step of generation gives both, and the layer keeps its keys and
-values of the prompt; later steps give the cache alone. Keys and values of the
-prompt have one row an example, however many beams or candidates share it.
+One decoder layer serves three callers. Training gives `encoded` and no cache.
+The first step of generation gives both, and the layer keeps the prompt's keys
+and values; later steps give the cache alone. The prompt's keys and values have
+one row an example, however many beams or candidates share them.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ ACTIVATIONS = {
 
 
 class LayerCache(NamedTuple):
-  """One decoder layer's memory; all layers' on a leading axis if scanned.
+  """What one decoder layer remembers; scanned layers share a leading axis.
 
   own: keys and values of the tokens so far, R H U K, filled up to `index`.
   prompt: keys and values of the encoder's output, B H S K.
@@ -52,7 +52,9 @@ def relative_buckets(
   num_buckets: int,
   max_distance: int,
 ) -> Int[Array, 'T S']:
-  """T5's buckets of (key position - query position): exact, then log-spaced.
+  """T5's buckets of relative positions (the key's minus the query's).
+
+  Near distances have a bucket each, far ones share buckets of growing width.
 
   Source: transformers' T5Attention._relative_position_bucket.
   """
@@ -309,7 +311,7 @@ class T5(nn.Module):
   def empty_cache(
     self, rows: int, length: int
   ) -> LayerCache | tuple[LayerCache, ...]:
-    """Room for `length` tokens a row; the first call of decode fills prompt."""
+    """Room for `length` tokens a row; the prompt's part comes with `decode`."""
     c, run = self.config, self.execution
     shape = (rows, c.num_heads, length, c.head_dim)
 

@@ -40,7 +40,7 @@ class ViTLayer(nn.Module):
 
 
 class ViT(nn.Module):
-  """Normalised images to patch features; the class token comes first."""
+  """Features of an image's patches; that of the class token comes first."""
 
   config: ViTConfig
   execution: Execution

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmicl_jax.decoding import loop
-from mmicl_jax.decoding import scores as processors
 from mmicl_jax.decoding.options import Options, split_options
+from mmicl_jax.decoding.scores import take_rows
+from mmicl_jax.decoding.strategy import strategy_of
 from mmicl_jax.types import EOS, START
 
 
@@ -48,7 +49,7 @@ def decode_fn(
   more fields of `options.Options`.
   """
   batch, length = inputs.shape
-  plan, numbers = split_options(
+  static, dynamic = split_options(
     Options(
       num_beams=1 if do_sample else num_decodes,
       num_return_sequences=num_decodes,
@@ -58,7 +59,9 @@ def decode_fn(
     ),
     length,
   )
-  plan = dataclasses.replace(plan, eos=eos_id, cache_axis=cache_offset)
+  strategy = strategy_of(
+    dataclasses.replace(static, eos=eos_id, cache_axis=cache_offset)
+  )
   keys = None
   if do_sample:
     if decode_rng is None:
@@ -70,12 +73,13 @@ def decode_fn(
 
   rows = jnp.arange(batch).repeat(num_decodes)
   start = jnp.full((len(rows), 1), START, jnp.int32)
-  cache = processors.take_rows(cache, rows, cache_offset)
+  cache = take_rows(cache, rows, cache_offset)
   logits, cache = step(start, cache, jnp.int32(0))
   valid = jnp.ones(batch, bool)
-  state = loop.first(logits, cache, valid, keys, plan, numbers)
-  state = loop.advance(state, step, plan, numbers)
-  found = loop.finish(state, plan, numbers)
+  state = strategy.start(valid, keys, cache)
+  state = strategy.update(state, logits, dynamic, None)
+  state = loop.advance(state, step, strategy, dynamic)
+  found = strategy.finish(state, dynamic)
   order = jnp.argsort(found.scores, axis=1)
   tokens = jnp.take_along_axis(found.tokens, order[..., None], axis=1)
   return tokens, jnp.take_along_axis(found.scores, order, axis=1)

@@ -12,6 +12,7 @@ from mmicl_jax.decoding import loop
 from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.decoding.scores import largest, row_keys
 from mmicl_jax.decoding.stops import stop_table
+from mmicl_jax.decoding.strategy import strategy_of
 from mmicl_jax.errors import UserError
 
 LENGTH = 9  # new tokens
@@ -30,14 +31,16 @@ def _encode(model, params, tokens):
 
 def ours(pair, tokens, stops=None, rows=None, room=LENGTH, **options):
   _, model, params = pair
-  plan, numbers = split_options(Options(max_new_tokens=LENGTH, **options), room)
+  static, dynamic = split_options(
+    Options(max_new_tokens=LENGTH, **options), room
+  )
   keys = None
-  if plan.do_sample:
+  if static.do_sample:
     rows = jnp.arange(len(tokens)) if rows is None else rows
     keys = row_keys(options.get('seed', 0), rows.astype(jnp.uint32))
   encoded = _encode(model, params, tokens)
   result = t5_pair.answers(
-    model, params, encoded, tokens != 0, keys, plan, numbers, stops
+    model, params, encoded, tokens != 0, keys, static, dynamic, stops
   )
   return jax.tree.map(np.asarray, result)
 
@@ -147,9 +150,9 @@ def test_all_beams_of_one_step(pair):
   _, model, params = pair
   tokens = jnp.asarray(t5_pair.prompts(3))
   encoded = _encode(model, params, tokens)
-  plan, numbers = split_options(Options(max_new_tokens=1, **options), 4)
+  static, dynamic = split_options(Options(max_new_tokens=1, **options), 4)
   got = t5_pair.answers(
-    model, params, encoded, tokens != 0, None, plan, numbers
+    model, params, encoded, tokens != 0, None, static, dynamic
   )
   logits, _ = model.apply(
     {'params': params},
@@ -212,12 +215,14 @@ def test_empty_rows_do_not_prolong_the_loop(pair):
   _, model, params = pair
   tokens = jnp.asarray(t5_pair.prompts(2)).at[1].set(0)
   for options in (GREEDY, BEAMS):
-    plan, numbers = split_options(
+    static, dynamic = split_options(
       Options(max_new_tokens=LENGTH, **options), LENGTH
     )
     encoded = _encode(model, params, tokens)
     prompt = loop.prefill(model, params, encoded, tokens != 0)
-    state = loop.begin(model, params, prompt, None, plan, numbers)
+    state = loop.begin(
+      model, params, prompt, None, strategy_of(static), dynamic
+    )
     done = state.open if options is BEAMS else ~state.done
     assert done.reshape(2, -1).any(1).tolist() == [True, False]
 
@@ -250,10 +255,10 @@ def test_samples_follow_the_exact_distribution(pair, name):
     seed=3,
     **options,
   )
-  plan, numbers = split_options(chosen)
+  static, dynamic = split_options(chosen)
   keys = row_keys(3, jnp.zeros(1, jnp.uint32))
   got = t5_pair.answers(
-    model, params, encoded, tokens != 0, keys, plan, numbers
+    model, params, encoded, tokens != 0, keys, static, dynamic
   )
   logits, _ = model.apply(
     {'params': params},

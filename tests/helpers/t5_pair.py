@@ -126,10 +126,12 @@ def tree(model) -> dict:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def answers(model, params, encoded, is_token, keys, plan, numbers, stops=None):
+def answers(
+  model, params, encoded, is_token, keys, static, dynamic, stops=None
+):
   """What `decoding` makes of encoded prompts, read and answered at once."""
   prompt = loop.prefill(model, params, encoded, is_token)
-  return loop.decode(model, params, prompt, keys, plan, numbers, stops)
+  return loop.decode(model, params, prompt, keys, static, dynamic, stops)
 
 
 def prompts(count: int = 5, seed: int = 0) -> np.ndarray:

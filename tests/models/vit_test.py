@@ -1,13 +1,14 @@
 """The vision tower's patches and positions."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
 import pytest
 
 from mmicl_jax.models import configs
-from mmicl_jax.models.vit import ViT
+from mmicl_jax.models.vit import ViT, ViTLayer
 
 RUN = configs.Execution()
 CONFIG = dataclasses.replace(configs.TINY.vit, num_layers=1)
@@ -46,6 +47,40 @@ def test_patches_are_a_convolution_with_stride(tower):
   np.testing.assert_allclose(
     got, expected.reshape(2, 4, 32) + layer['bias'], rtol=1e-4, atol=1e-4
   )
+
+
+def test_a_layer_is_what_its_formula_says(random_like):
+  """In plain NumPy, head by head; scores are divided by sqrt(head size)."""
+  inputs = jax.random.normal(jax.random.key(0), (2, 5, 32))
+  layer = ViTLayer(CONFIG, RUN)
+  variables = random_like(jax.eval_shape(layer.init, jax.random.key(1), inputs))
+  p = jax.tree.map(lambda w: np.asarray(w, np.float64), variables['params'])
+  x = np.asarray(inputs, np.float64)
+  heads, size = CONFIG.num_heads, 32 // CONFIG.num_heads
+
+  def norm(x, weights):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
+      x.var(-1, keepdims=True) + CONFIG.layer_norm_eps
+    )
+    return x * weights['scale'] + weights['bias']
+
+  def dense(x, weights, contracted=1):
+    return np.tensordot(x, weights['kernel'], contracted) + weights['bias']
+
+  qkv = dense(norm(x, p['pre_attention_norm']), p['qkv'])  # 2 5 (q k v) H K
+  y = np.zeros((2, 5, heads, size))
+  for row in range(2):
+    for head in range(heads):
+      query, key, value = (qkv[row, :, i, head] for i in range(3))
+      weights = np.exp(query @ key.T / math.sqrt(size))
+      y[row, :, head] = weights / weights.sum(-1, keepdims=True) @ value
+  x = x + dense(y, p['out'], 2)
+  y = dense(norm(x, p['pre_mlp_norm']), p['wi'])
+  y *= (1 + np.vectorize(math.erf)(y / math.sqrt(2))) / 2
+  expected = x + dense(y, p['wo'])
+
+  got, _ = layer.apply(variables, inputs)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_epsilon_of_the_norms_is_a_choice(tower):

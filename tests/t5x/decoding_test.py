@@ -35,8 +35,10 @@ def test_best_is_last_and_rows_are_where_cache_offset_says(prompt, scanned):
     max_new_tokens=LENGTH,
     length_penalty=0.5,
   )
-  plan, numbers = split_options(options)
-  want = t5_pair.answers(model, params, encoded, is_token, None, plan, numbers)
+  static, dynamic = split_options(options)
+  want = t5_pair.answers(
+    model, params, encoded, is_token, None, static, dynamic
+  )
   if scanned:
     config = configs.with_execution(model.config, scan_layers=True)
     model, params = MMICL(config), stack_layers(params)

@@ -1,0 +1,66 @@
+"""What each way of choosing tokens can do, and the one that options ask for."""
+
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from mmicl_jax.decoding.beam import BeamSearch
+from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
+from mmicl_jax.decoding.sampling import Sampling
+from mmicl_jax.decoding.scores import Decoded
+
+State = TypeVar('State')
+
+
+@runtime_checkable  # so that the tests can check signatures with it
+class Strategy(Protocol[State]):
+  """Chooses the next token of every row of the decoder, step by step.
+
+  A state is a NamedTuple. Every one has `cache`, which the model's step reads
+  and fills, and `index`, the number of tokens of each row so far: 1 at the
+  start, when there is the start token alone.
+  """
+
+  @property
+  def static(self) -> StaticOptions:
+    """The options that it was made for."""
+    ...
+
+  def start(
+    self,
+    valid: Bool[Array, 'B'],
+    keys: Shaped[Array, 'B'] | None,
+    cache: Any,
+  ) -> State:
+    """The state before the first new token.
+
+    Examples that are not valid are done from the start. keys: for sampling.
+    """
+    ...
+
+  def update(
+    self,
+    state: State,
+    logits: Float[Array, 'R V'],
+    dynamic: DynamicOptions,
+    stops: Int[Array, 'S V'] | None,
+  ) -> State:
+    """The state after one more token of every row that is not done."""
+    ...
+
+  def running(self, state: State, dynamic: DynamicOptions) -> Bool[Array, '']:
+    """Whether any row needs one more token."""
+    ...
+
+  def last_tokens(self, state: State) -> Int[Array, 'R']:
+    """The newest token of each row, which the model reads next."""
+    ...
+
+  def finish(self, state: State, dynamic: DynamicOptions) -> Decoded:
+    """The answers so far; those that have not ended are cut."""
+    ...
+
+
+def strategy_of(static: StaticOptions) -> Strategy[Any]:
+  """Beam search where there are several beams, else one choice a row."""
+  return BeamSearch(static) if static.num_beams > 1 else Sampling(static)
