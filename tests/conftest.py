@@ -32,6 +32,11 @@ def pytest_configure(config):
     'markers',
     'devices(n): runs in a process of its own that has n virtual devices',
   )
+  config.addinivalue_line(
+    'markers',
+    'slow: starts processes, compiles much, or trains until something is '
+    "learned; left out by -m 'not slow'",
+  )
   # Workers, and processes that tests start, share what was compiled once. The
   # controller makes the folder, its workers inherit the variable.
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
