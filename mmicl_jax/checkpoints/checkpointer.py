@@ -32,6 +32,7 @@ from mmicl_jax.checkpoints.store import (
 )
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import hosts as multihost
+from mmicl_jax.runtime.remote import absolute_path
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Checkpointer:
       )
     if not os.fspath(model_dir):
       raise UserError('MODEL_DIR is empty: name a directory')
-    self.directory = epath.Path(model_dir).absolute()
+    self.directory = epath.Path(absolute_path(model_dir))
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:

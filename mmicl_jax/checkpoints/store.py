@@ -24,6 +24,7 @@ from mmicl_jax.checkpoints import checksums
 from mmicl_jax.checkpoints.position import IteratorStateHandler
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
+from mmicl_jax.runtime.remote import absolute_path
 
 Tree = Mapping[str, Any]
 PREFIX = 'checkpoint'
@@ -59,7 +60,7 @@ def save_weights(
 ) -> None:
   """Writes checkpoint_<step> with parameters alone, as converters do."""
   tree = state_tree(params, np.int32(step))
-  directory = epath.Path(model_dir).absolute()
+  directory = epath.Path(absolute_path(model_dir))
   try:
     with manager(directory) as opened:
       args = ocp.args.Composite(state=ocp.args.PyTreeSave(tree))
@@ -107,7 +108,7 @@ def load_weights(
 
 def latest_step(model_dir: str | os.PathLike) -> int | None:
   """The step of a MODEL_DIR's newest checkpoint; None if it has none."""
-  directory = epath.Path(model_dir).absolute()
+  directory = epath.Path(absolute_path(model_dir))
   return max(_steps(directory), default=None)
 
 
@@ -120,7 +121,7 @@ def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
   step = latest_step(model_dir)
   if step is None:
     return False
-  check_tree(step_path(epath.Path(model_dir).absolute(), step), like)
+  check_tree(step_path(epath.Path(absolute_path(model_dir)), step), like)
   return True
 
 
@@ -139,7 +140,7 @@ def check_tree(path: str | os.PathLike, like: Tree) -> None:
 
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
   """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>."""
-  directory = epath.Path(path).absolute()
+  directory = epath.Path(absolute_path(path))
   match = re.fullmatch(rf'{PREFIX}_(\d+)', directory.name)
   if match:
     if not directory.exists():

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
+from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.files import AnswerFile
@@ -111,8 +112,8 @@ def main(args: argparse.Namespace) -> int:
 def _answer_one(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> int:
-  root = Path(args.data_dir or '')
-  query = Turn(args.prompt, [str(root / image) for image in args.image])
+  root = args.data_dir or ''
+  query = Turn(args.prompt, [resolve(image, root) for image in args.image])
   predictor = _load(args)
   if args.stream:
     shown = 0

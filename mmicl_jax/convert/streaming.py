@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from mmicl_jax.checkpoints.store import PREFIX, locate
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
+from mmicl_jax.runtime.remote import absolute_path
 
 Reader = Callable[[str], np.ndarray]
 CHUNK_BYTES = 64 * 2**20  # what is compressed at a time
@@ -89,7 +90,7 @@ def write_checkpoint(
     lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree
   )
   with ocp.CheckpointManager(
-    os.path.abspath(model_dir),
+    absolute_path(model_dir),
     options=ocp.CheckpointManagerOptions(
       step_prefix=PREFIX, enable_async_checkpointing=False
     ),

@@ -17,6 +17,7 @@ from mmicl_jax.convert.streaming import CheckpointReader
 from mmicl_jax.convert.tensors import Tensor
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import T5Config
+from mmicl_jax.runtime.remote import absolute_path
 
 # Theirs, without the stack and the layer, to Hugging Face's in a block. All
 # their kernels are [in, out], Hugging Face's the other way round.
@@ -142,7 +143,7 @@ def _zarr(folder: Path) -> Array:
     store = tensorstore.open(
       {
         'driver': 'zarr',
-        'kvstore': {'driver': 'file', 'path': str(folder.absolute())},
+        'kvstore': {'driver': 'file', 'path': absolute_path(folder)},
       }
     ).result()
   except ValueError as error:

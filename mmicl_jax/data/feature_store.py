@@ -26,7 +26,7 @@ DTYPES = {'bfloat16': ml_dtypes.bfloat16, 'float32': np.float32}
 _KEY = np.dtype([('key', 'S32'), ('sum', '<u4')])
 
 
-def key_of(source: images.Source) -> bytes:
+def key_of(source: images.ImageSource) -> bytes:
   """What an image is known by: a hash of its file's bytes or its pixels.
 
   Raises UserError if its file cannot be read.
@@ -90,7 +90,7 @@ class FeatureStore:
     i = np.searchsorted(self._sorted, key)
     return bool(i < len(self) and self._sorted[i] == key)
 
-  def lookup(self, source: images.Source) -> Shaped[np.ndarray, 'Q E']:
+  def lookup(self, source: images.ImageSource) -> Shaped[np.ndarray, 'Q E']:
     """Raises UserError if the image is not in the store or its row damaged."""
     key = key_of(source)
     if key not in self:

@@ -1,43 +1,45 @@
-"""Images to bytes: open safely, RGB, resize. Pixels travel as uint8.
+"""Images to pixels: open safely, RGB, resize. Pixels travel as uint8.
 
-The resized bytes are those of Hugging Face's BlipImageProcessor (PIL backend);
-the model normalises them on the device (`models.mmicl.normalise`).
+The resized bytes are those of Hugging Face's BlipImageProcessor (PIL backend),
+but for more than eight bits a pixel (docs/convert.md). The model normalises
+them on the device (`models.mmicl.normalise`).
 """
 
-import base64
-import binascii
+import contextlib
 import os
-import re
-import stat
+import struct
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from mmicl_jax.data.image_files import read_image_file
 from mmicl_jax.errors import UserError
 
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, 1/4 GiB of RGB
-MAX_BYTES = 1 << 30  # of a file: more than so many pixels need
 # No PostScript and the like: records may come from strangers.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000')
-_DATA_URL = re.compile(r'data:image/[\w.+-]+;base64,')
-_BASE64 = re.compile(r'[A-Za-z0-9+/\s]{64,}={0,2}\s*')
+_PNG = b'\x89PNG\r\n\x1a\n'
+# Chunks of a PNG that its pixels do not need.
+_METADATA = (b'tEXt', b'zTXt', b'iTXt', b'iCCP')
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 
 
 def load_image(
-  source: Source, size: int, root: str | os.PathLike[str] = ''
+  source: ImageSource, size: int
 ) -> UInt8[np.ndarray, 'size size 3']:
   """Returns the image as RGB bytes, resized to a square without cropping.
 
-  `source` is a path (relative to `root`), the bytes of an image file, base64
-  text (with or without `data:image/...;base64,`), a PIL image, or a uint8 array
-  [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]. Transparency is laid on white; EXIF
-  rotation is not applied, because the published model never saw it applied.
+  `source` is a path, the bytes of an image file, text that holds them (see
+  image_files), a PIL image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] or
+  [H, W, 4]. Transparency is laid on white. 16 bits a pixel are scaled to eight,
+  floats from 0 to 1 too. EXIF rotation is not applied, because the published
+  model never saw it applied.
 
   Raises UserError, naming the file, if the image is missing, damaged, of an
   unknown kind or larger than MAX_PIXELS.
@@ -45,63 +47,121 @@ def load_image(
   if isinstance(source, np.ndarray):
     if source.shape == (size, size, 3) and source.dtype == np.uint8:
       return source  # what resizing to the same size gives
-    return _resize(_from_array(source), size, 'image array')
+    source = _from_array(source)
   if isinstance(source, Image.Image):
-    name = getattr(source, 'filename', '') or 'PIL image'
-    return _resize(source, size, str(name))
-  data, name = _read(source, Path(root))
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-      image = Image.open(BytesIO(data), formats=_FORMATS)
-  except UnidentifiedImageError as error:
-    raise UserError(
-      f'{name}: not an image that can be read; convert it to JPEG or PNG, or '
-      'leave the record out.'
-    ) from error
-  except (OSError, ValueError, Image.DecompressionBombError) as error:
-    raise _damaged(name, error) from error
-  with image:
-    return _resize(image, size, name)
+    name = str(getattr(source, 'filename', '') or 'the image given')
+    with _explained(name):
+      return _resize(source, size, name)
+  data, name = read_image_file(source)
+  with _explained(name):
+    try:
+      return _decode(data, size, name)
+    except ValueError:
+      # Pillow refuses a PNG whose texts or profile unpack to a mebibyte.
+      bare = _without_metadata(data)
+      if bare == data:
+        raise
+      return _decode(bare, size, name)
 
 
-def content(source: Source, root: str | os.PathLike[str] = '') -> bytes:
+def content(source: ImageSource) -> bytes:
   """What identifies an image: its file's bytes, or its shape and pixels.
 
   Raises UserError, naming the file, if it cannot be read.
   """
   if isinstance(source, Image.Image):
-    source = np.asarray(_to_rgb(source))
+    with _explained('the image given'):
+      source = np.asarray(_to_rgb(source, 'the image given'))
   if isinstance(source, np.ndarray):
     return repr(source.shape).encode() + np.ascontiguousarray(source).tobytes()
-  return _read(source, Path(root))[0]
+  return read_image_file(source)[0]
+
+
+def _decode(
+  data: bytes, size: int, name: str
+) -> UInt8[np.ndarray, 'size size 3']:
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+    image = Image.open(BytesIO(data), formats=_FORMATS)
+  with image:
+    return _resize(image, size, name)
+
+
+def _without_metadata(data: bytes) -> bytes:
+  """A PNG without its texts and its colour profile; other files as they are."""
+  if not data.startswith(_PNG):
+    return data
+  kept, at = [_PNG], len(_PNG)
+  while at < len(data):
+    length, kind = struct.unpack_from('>I4s', data.ljust(at + 8, b'\0'), at)
+    end = at + length + 12  # length, kind and a sum
+    if kind not in _METADATA:
+      kept.append(data[at:end])
+    at = end
+  return b''.join(kept)
 
 
 def _resize(
   image: Image.Image, size: int, name: str
 ) -> UInt8[np.ndarray, 'size size 3']:
   width, height = image.size
+  if not width or not height:
+    raise UserError(f'{name}: the image has no pixels; replace it.')
   if width * height > MAX_PIXELS:
     raise UserError(
       f'{name}: {width} x {height} pixels are more than {MAX_PIXELS}; shrink '
       'the image.'
     )
-  if not width or not height:
-    raise UserError(f'{name}: the image has no pixels; replace it.')
-  try:
-    rgb = _to_rgb(image)
-    return np.array(rgb.resize((size, size), Image.Resampling.BICUBIC))
-  except (OSError, ValueError, SyntaxError, EOFError) as error:
-    raise _damaged(name, error) from error
+  if size * height > MAX_PIXELS:
+    raise UserError(
+      f'{name}: {width} x {height} pixels are too narrow a strip to be '
+      f'resized to {size} x {size}; crop the image.'
+    )
+  rgb = _to_rgb(image, name)
+  # One side at a time: which of them Pillow takes first depends on its version.
+  wide = rgb.resize((size, height), Image.Resampling.BICUBIC)
+  return np.array(wide.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-  """RGB on white, as transformers' convert_to_rgb."""
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+  """RGB on white, as transformers' convert_to_rgb, of eight bits a channel."""
+  if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+    image = _eight_bits(image, name)
   transparent = image.info.get('transparency') is not None
   if 'A' in image.getbands() or transparent:
     white = Image.new('RGBA', image.size, (255, 255, 255, 255))
     image = Image.alpha_composite(white, image.convert('RGBA'))
   return image.convert('RGB')
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+  """A grey image of 16 bits, or of floats from 0 to 1, scaled to 8 bits.
+
+  Pillow would clip it at 255. Raises UserError where no range says what is
+  white: other floats, integers of 32 bits.
+  """
+  grey, white = np.asarray(image), 1.0
+  tags = getattr(image, 'tag_v2', {})  # of a TIFF
+  if image.mode == 'F':
+    low, high = float(grey.min()), float(grey.max())
+    if not (low >= 0 and high <= 1):
+      raise UserError(
+        f'{name}: its pixels are floats from {low:g} to {high:g}, but 0 is '
+        'black and 1 is white; save it with 8 bits a channel.'
+      )
+  elif image.mode == 'I' and image.format not in ('PNG', 'PPM'):
+    raise UserError(
+      f'{name}: its pixels are integers of 32 bits or with a sign, and nothing '
+      'says which is white; save it with 8 bits a channel.'
+    )
+  else:  # also where Pillow gives 16 bits of a PPM as 32
+    white = 2.0 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+  levels = np.rint(grey * (255 / white)).astype(np.uint8)
+  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    levels = 255 - levels
+  if (clear := image.info.get('transparency')) is not None:
+    levels[grey == clear] = 255
+  return Image.fromarray(levels)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -116,48 +176,29 @@ def _from_array(array: np.ndarray) -> Image.Image:
   return Image.fromarray(array)
 
 
-def _read(
-  source: str | os.PathLike[str] | bytes, root: Path
-) -> tuple[bytes, str]:
-  """Returns the bytes of the image file and a name for messages."""
-  if isinstance(source, bytes):
-    return source, f'image of {len(source)} bytes'
-  text = os.fspath(source)
-  if match := _DATA_URL.match(text):
-    return _from_base64(text[match.end() :]), 'base64 image'
-  path = root / text
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+  """Turns what Pillow raises into a UserError that names file and remedy."""
   try:
-    # A pipe or a device may give bytes for ever, or wait for them.
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-      raise OSError('it is no file')
-    if status.st_size > MAX_BYTES:
-      raise OSError(f'it has {status.st_size} bytes, more than {MAX_BYTES}')
-    return path.read_bytes(), str(path)
-  except (OSError, ValueError) as error:
-    if _BASE64.fullmatch(text):
-      return _from_base64(text), 'base64 image'
-    shown = str(path) if len(str(path)) < 200 else str(path)[:200] + '...'
-    reason = getattr(error, 'strerror', None) or str(error)
+    yield
+  except UserError:
+    raise
+  except UnidentifiedImageError as error:
     raise UserError(
-      f'{shown}: cannot read the image ({reason}); correct the path or put the '
-      'file there.'
+      f'{name}: not an image that can be read; convert it to JPEG or PNG, or '
+      'leave the record out.'
     ) from error
-
-
-def _from_base64(text: str) -> bytes:
-  try:
-    return base64.b64decode(''.join(text.split()), validate=True)
-  except (binascii.Error, ValueError) as error:
+  except Image.DecompressionBombError as error:
     raise UserError(
-      f'base64 image: {text[:20]!r}... is no base64 ({error}); encode the '
-      'image file again.'
+      f'{name}: the image has more than {2 * MAX_PIXELS} pixels; shrink it.'
     ) from error
-
-
-def _damaged(name: str, error: BaseException) -> UserError:
-  reason = str(error) or type(error).__name__
-  return UserError(
-    f'{name}: the image is damaged ({reason}); copy it again or leave the '
-    'record out.'
-  )
+  except MemoryError as error:
+    raise UserError(
+      f'{name}: not enough memory to open the image; shrink it.'
+    ) from error
+  except Exception as error:  # its decoders raise errors of any kind
+    reason = str(error) or type(error).__name__
+    raise UserError(
+      f'{name}: the image is damaged ({reason}); copy it again or leave the '
+      'record out.'
+    ) from error

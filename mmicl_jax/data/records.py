@@ -3,9 +3,9 @@
     {"input_text": "image 0 is <image0>图. What is it?",
      "input_image": ["images/cat.png"], "output_text": "a cat"}
 
-An image is a path, relative to the file's folder, or base64; one alone needs
-no list. `id`, `dataset`, `meta` and any other keys are kept. Each error names
-the file and the line.
+An image is a path, relative to the file's folder, base64 or a data URL; one
+alone needs no list. `id`, `dataset`, `meta` and any other keys are kept. Each
+error names the file and the line.
 """
 
 import array
@@ -15,22 +15,17 @@ import dataclasses
 import functools
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from mmicl_jax.context.text import MAX_IMAGES, collapse, too_many
 from mmicl_jax.context.turns import Example, Turn, turn_from_example
+from mmicl_jax.data.image_files import resolve
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.files import writing
 
 _OPTIONAL = ('id', 'dataset', 'meta')
 _KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
-_DATA_URL = re.compile(r'data:[\w/.+-]+;base64,')
-_BASE64 = re.compile(r'[A-Za-z0-9+/\s]{64}')
-_MAGIC = (
-  rb'\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM.{4}\0{4}|II\*\0|MM\0\*'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,19 +91,6 @@ class Record:
     return json.dumps(value, ensure_ascii=False)
 
 
-def resolve(image: str | bytes, root: str = '') -> str | bytes:
-  """A path joined to root; bytes, base64 and data: URLs stay as they are.
-
-  A string is base64 only when it decodes to the beginning of an image file, so
-  no path is taken for one.
-  """
-  if isinstance(image, bytes) or _DATA_URL.match(image):
-    return image
-  if _BASE64.match(image) and re.match(_MAGIC, _head(image), re.DOTALL):
-    return image
-  return os.path.normpath(os.path.join(root, image))
-
-
 def read_records(
   path: str | os.PathLike,
   data_dir: str | os.PathLike | None = None,
@@ -162,7 +144,7 @@ class JsonlIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = os.path.abspath(path)
+    self.path = os.path.join(os.getcwd(), path)  # for other processes
     self.root = _root(self.path, data_dir)
     self._need_answer = need_answer
     self._starts, self._lines = array.array('Q'), array.array('Q')
@@ -261,11 +243,6 @@ def _root(path: str | os.PathLike, data_dir: str | os.PathLike | None) -> str:
 
 def _at(where: str) -> str:
   return f'{where}: ' if where else ''
-
-
-def _head(text: str) -> bytes:
-  text = re.sub(r'\s', '', text[:64])
-  return base64.b64decode(text[: min(len(text) // 4 * 4, 32)])
 
 
 def _encoded(image: Any) -> str:

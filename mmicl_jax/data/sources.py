@@ -80,7 +80,7 @@ class ArrayRecordIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = os.path.abspath(path)
+    self.path = os.path.join(os.getcwd(), path)
     self.root = os.fspath(data_dir or os.path.dirname(self.path))
     self._need_answer = need_answer
     try:

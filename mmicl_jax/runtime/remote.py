@@ -30,6 +30,23 @@ def is_remote(path: str | os.PathLike) -> bool:
   return '://' in os.fspath(path)
 
 
+def absolute_path(path: str | os.PathLike) -> str:
+  """An absolute path of what the system opens by this one; remote ones stay.
+
+  Orbax and TensorStore cut 'link/..' away as text, though the folder above a
+  link's target need not be the one above the link. So links before the last
+  '..' are followed here; the rest of the path stays as it is.
+  """
+  path = os.fspath(path)
+  if is_remote(path):
+    return path
+  parts = os.path.join(os.getcwd(), path).split(os.sep)
+  if '..' not in parts:
+    return os.sep.join(parts)
+  end = len(parts) - parts[::-1].index('..')
+  return os.path.join(os.path.realpath(os.sep.join(parts[:end])), *parts[end:])
+
+
 def kind(path: str) -> str:
   """'gs://bucket/name' -> 'gs'."""
   return path.partition('://')[0]

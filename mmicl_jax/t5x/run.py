@@ -26,6 +26,7 @@ from mmicl_jax.configure import gin_files
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.runtime.files import write_text
+from mmicl_jax.runtime.remote import absolute_path
 from mmicl_jax.t5x.model import T5XModel
 from mmicl_jax.training import limits
 from mmicl_jax.training.state import RunLayout
@@ -79,7 +80,7 @@ class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
 
 def absolute(path: str) -> str:
   """T5X writes to no other path; a URL is one already."""
-  return path if '://' in path else os.path.abspath(path)
+  return absolute_path(path)
 
 
 def num_partitions(mesh: Mesh) -> int:

@@ -112,6 +112,19 @@ def test_restores_what_was_saved(tmp_path):
   )
 
 
+def test_a_checkpoint_behind_a_link_is_where_the_system_says(tmp_path):
+  """TensorStore would cut 'current/..' away and write into another folder."""
+  (tmp_path / 'disk' / 'v3').mkdir(parents=True)
+  (tmp_path / 'runs').mkdir()
+  (tmp_path / 'runs' / 'current').symlink_to('../disk/v3')
+  save(tmp_path / 'runs' / 'current' / '..' / 'model', 5)
+  assert list((tmp_path / 'runs').iterdir()) == [tmp_path / 'runs' / 'current']
+  opened = checkpointer.Checkpointer(tmp_path / 'disk' / 'model')
+  step, state, _ = opened.restore_latest(like(tree(0)))
+  assert step == 5
+  assert_equal(state, tree(5, scale=5))
+
+
 def test_empty_directory_has_no_checkpoint(tmp_path):
   assert checkpointer.Checkpointer(tmp_path).restore_latest({}) is None
 

@@ -1,14 +1,14 @@
 import base64
 import io
-import os
+import struct
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mmicl_jax.data import images
-from mmicl_jax.data.images import load_image
+from mmicl_jax.data.images import MAX_PIXELS, load_image
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.mmicl import normalise
 
@@ -58,9 +58,6 @@ KINDS = {
   'palette': palette,
   'palette transparent': lambda: palette(transparency=3),
   'gif': lambda: encoded(Image.fromarray(photo()), 'GIF'),
-  '16 bit': lambda: encoded(
-    Image.fromarray(photo(channels=1)[..., 0].astype(np.uint16) * 257)
-  ),
   'exif rotated': exif_rotated,
   'one wide': lambda: encoded(Image.fromarray(photo(1, 40))),
   'one high': lambda: encoded(Image.fromarray(photo(40, 1))),
@@ -89,6 +86,115 @@ def test_bytes_equal_hugging_face(kind):
   np.testing.assert_array_equal(
     load_image(data, SIZE), np.moveaxis(np.asarray(theirs), 0, -1)
   )
+
+
+def tiff(grey, bits, photometric=1, sample_format=1):
+  """A file that Pillow does not write: 12 bits, white is 0, signs."""
+  height, width = grey.shape
+  if bits == 12:
+    rows = [''.join(f'{level:012b}' for level in row) for row in grey]
+    strip = b''.join(int(r, 2).to_bytes(len(r) // 8, 'big') for r in rows)
+  else:
+    strip = grey.tobytes()
+  tags = {
+    **{256: width, 257: height, 258: bits, 259: 1, 262: photometric},
+    **{273: 8, 277: 1, 278: height, 279: len(strip), 339: sample_format},
+  }
+  ends = b''.join(struct.pack('<HHII', t, 4, 1, v) for t, v in tags.items())
+  return (
+    b'II*\0'
+    + struct.pack('<I', 8 + len(strip))
+    + strip
+    + struct.pack('<H', len(tags))
+    + ends
+    + bytes(4)
+  )
+
+
+LEVELS = np.arange(256, dtype=np.uint16).reshape(16, 16)
+DEEP = {
+  '16 bit PNG': lambda: encoded(Image.fromarray(LEVELS * 257)),
+  '16 bit TIFF': lambda: encoded(Image.fromarray(LEVELS * 257), 'TIFF'),
+  '16 bit PPM': lambda: encoded(Image.fromarray(LEVELS * 257), 'PPM'),
+  '16 bit JPEG 2000': lambda: encoded(
+    Image.fromarray(LEVELS * 257), 'JPEG2000', irreversible=False
+  ),
+  '12 bit TIFF': lambda: tiff(np.rint(LEVELS * (4095 / 255)).astype(int), 12),
+  'white is 0': lambda: tiff(65535 - LEVELS * 257, 16, photometric=0),
+  'floats': lambda: encoded(
+    Image.fromarray((LEVELS / 255).astype(np.float32)), 'TIFF'
+  ),
+}
+
+
+@pytest.mark.parametrize('kind', DEEP)
+def test_more_than_eight_bits_are_scaled(kind):
+  data = DEEP[kind]()
+  for source in (data, Image.open(io.BytesIO(data))):
+    image = load_image(source, 16)
+    np.testing.assert_array_equal(image[..., 0], LEVELS)
+    np.testing.assert_array_equal(image[..., 2], LEVELS)
+
+
+def test_a_transparent_level_of_16_bits_is_white():
+  data = encoded(Image.fromarray(LEVELS * 257), transparency=3 * 257)
+  expected = np.where(LEVELS == 3, 255, LEVELS)
+  np.testing.assert_array_equal(load_image(data, 16)[..., 1], expected)
+
+
+def grey_of(dtype, low, high):
+  return Image.fromarray(np.linspace(low, high, 64).reshape(8, 8).astype(dtype))
+
+
+@pytest.mark.parametrize(
+  'make, words',
+  [
+    (lambda: grey_of(np.float32, 0, 255), 'floats from 0 to 255'),
+    (lambda: grey_of(np.float32, -1, 1), 'floats from -1 to 1'),
+    (lambda: grey_of(np.float32, 0, np.nan), 'floats from nan to nan'),
+    (lambda: grey_of(np.int32, 0, 2**20), 'integers of 32 bits or with a sign'),
+    (
+      lambda: tiff(LEVELS.astype(np.int16) - 9, 16, sample_format=2),
+      'integers of 32 bits or with a sign',
+    ),
+  ],
+)
+def test_pixels_without_a_white_are_refused(make, words, tmp_path):
+  image = make()
+  if not isinstance(image, bytes):
+    image = encoded(image, 'TIFF')
+  (tmp_path / 'a.tiff').write_bytes(image)
+  with pytest.raises(
+    UserError, match=f'a.tiff: its pixels are {words}.*8 bits'
+  ):
+    load_image(tmp_path / 'a.tiff', 8)
+
+
+@pytest.mark.parametrize('after', [False, True])
+def test_a_png_is_read_whatever_its_texts_hold(after):
+  picture = Image.fromarray(photo())
+  info = PngImagePlugin.PngInfo()
+  info.add_text('workflow', 'x' * (2 << 20), zip=True)
+  for options in (
+    {'pnginfo': info},
+    {'icc_profile': b'x' * (3 << 20)},
+  ):
+    data = encoded(picture, **options)
+    if after:  # where Pillow meets the texts only when it reads the pixels
+      at = data.index(b'IDAT') - 4
+      end = data.index(b'IEND') - 4
+      data = data[:33] + data[at:end] + data[33:at] + data[end:]
+    np.testing.assert_array_equal(
+      load_image(data, SIZE), load_image(photo(), SIZE)
+    )
+
+
+def test_a_png_without_its_texts_may_be_damaged_all_the_same():
+  info = PngImagePlugin.PngInfo()
+  info.add_text('workflow', 'x' * (2 << 20), zip=True)
+  data = encoded(Image.fromarray(photo()), pnginfo=info)
+  with pytest.raises(UserError, match='is damaged'):
+    load_image(data[: data.index(b'IDAT') + 500], SIZE)
 
 
 def test_normalised_pixels_equal_hugging_face():
@@ -126,9 +232,6 @@ def test_all_sources_of_one_image_agree(tmp_path):
     Image.open(tmp_path / 'a.png'),
   ):
     np.testing.assert_array_equal(load_image(source, SIZE), expected)
-  np.testing.assert_array_equal(
-    load_image('a.png', SIZE, root=tmp_path), expected
-  )
 
 
 def test_transparency_is_laid_on_white():
@@ -153,7 +256,7 @@ def test_grey_arrays_have_three_equal_channels():
 @pytest.mark.parametrize(
   ('content', 'reason'),
   [
-    (None, 'cannot read the image'),
+    (None, 'cannot be read .No such file'),
     (b'', 'not an image'),
     (b'hello, world' * 10, 'not an image'),
     (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'),
@@ -168,17 +271,6 @@ def test_bad_files_are_named(tmp_path, content, reason):
   with pytest.raises(UserError, match=reason) as error:
     load_image(path, SIZE)
   assert str(path) in str(error.value)
-
-
-def test_only_files_of_a_sane_size_are_read(monkeypatch, tmp_path):
-  os.mkfifo(tmp_path / 'pipe')  # nobody writes to it
-  for name in (tmp_path / 'pipe', '/dev/zero'):
-    with pytest.raises(UserError, match='it is no file'):
-      load_image(name, SIZE)
-  monkeypatch.setattr(images, 'MAX_BYTES', 9)
-  (tmp_path / 'a.png').write_bytes(b'0123456789')
-  with pytest.raises(UserError, match='a.png.*10 bytes, more than 9'):
-    load_image(tmp_path / 'a.png', SIZE)
 
 
 def test_corrupt_bytes_never_raise_anything_but_user_errors():
@@ -196,18 +288,14 @@ def test_corrupt_bytes_never_raise_anything_but_user_errors():
 
 def test_bombs_are_refused_before_they_are_decoded(monkeypatch, tmp_path):
   Image.new('1', (20000, 20000)).save(tmp_path / 'bomb.png')
-  with pytest.raises(UserError, match='bomb.png.*(pixels|bomb)'):
+  with pytest.raises(UserError, match='bomb.png: .* more than 178956970 pixel'):
     load_image(tmp_path / 'bomb.png', SIZE)
+  strip = Image.new('1', (1, MAX_PIXELS // SIZE + 1))
+  with pytest.raises(UserError, match='too narrow a strip .* 28 x 28; crop'):
+    load_image(strip, SIZE)
   monkeypatch.setattr(images, 'MAX_PIXELS', 60 * 47)
   with pytest.raises(UserError, match='61 x 47 pixels'):
     load_image(photo(), SIZE)
-
-
-@pytest.mark.parametrize('text', ['\0', 'x' * 5000 + '!', 'A' * 65, ''])
-def test_text_that_is_no_path_is_a_short_error(text):
-  with pytest.raises(UserError) as error:
-    load_image(text, SIZE)
-  assert len(str(error.value)) < 500
 
 
 def test_arrays_of_other_types_are_refused():

@@ -1,0 +1,118 @@
+"""What an image source is, and the bytes of its file.
+
+A source is a path, the bytes of an image file, or text that holds those bytes:
+base64, or a data URL (RFC 2397). `holds_bytes` alone tells text from a path;
+records, the checker and the loader ask it.
+"""
+
+import base64
+import binascii
+import os
+import re
+import stat
+import urllib.parse
+
+from mmicl_jax.errors import UserError, explained
+
+ImageFile = str | os.PathLike[str] | bytes
+
+MAX_BYTES = 1 << 30  # of a file: more than MAX_PIXELS of images.py need
+_DATA_URL = re.compile(r'data:(?P<about>[^,]*),', re.IGNORECASE)
+_URL = re.compile(r'[a-z][a-z0-9+.-]+://', re.IGNORECASE)
+_BASE64 = re.compile(r'[A-Za-z0-9+/\s]*={0,2}\s*', re.ASCII)
+# No path is so long without a dot, a dash or an underscore.
+_LONGER_THAN_PATHS = 1024
+# How the files begin that images.py reads. JPEG's beginning is short and its
+# base64, '/9j/', looks like a path; but no such file has less than 48 bytes.
+_BEGINNING = re.compile(
+  rb'\x89PNG\r\n\x1a\n'
+  rb'|\xff\xd8\xff.{45}'
+  rb'|GIF8[79]a'
+  rb'|RIFF.{4}WEBP'
+  rb'|BM.{12}[\x0c(48@l|]\0{3}'
+  rb'|II[*+]\0|MM\0[*+]'
+  rb'|P[1-6f]\s+[0-9#]'
+  rb'|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51',
+  re.DOTALL,
+)
+
+
+def holds_bytes(text: str) -> bool:
+  """Whether text holds the bytes of an image file; else it is a path.
+
+  It does if it is a data URL, or base64 whose bytes begin like an image file.
+  Base64 that is too long for a path is never one, whatever it holds.
+  """
+  if _DATA_URL.match(text):
+    return True
+  if not _BASE64.fullmatch(text[:_LONGER_THAN_PATHS]):
+    return False
+  if len(text) > _LONGER_THAN_PATHS:
+    return True
+  digits = re.sub(r'[\s=]', '', text[:200])[:88]
+  head = base64.b64decode(digits[: len(digits) // 4 * 4])
+  return _BEGINNING.match(head) is not None
+
+
+def resolve(image: str | bytes, root: str = '') -> str | bytes:
+  """A relative path joined to root; all else as it is.
+
+  The path is not rewritten: the system follows '..' and links in it.
+  """
+  if isinstance(image, bytes) or holds_bytes(image) or _URL.match(image):
+    return image
+  path = os.path.join(root, image)
+  if holds_bytes(path):  # a path stays one, whatever root is called
+    path = f'/.{path}' if path.startswith('/') else f'./{path}'
+  return path
+
+
+def read_image_file(source: ImageFile) -> tuple[bytes, str]:
+  """The bytes of an image file, and its name for messages.
+
+  Raises UserError, naming the file, if it cannot be read.
+  """
+  if isinstance(source, bytes):
+    return source, f'image of {len(source)} bytes'
+  if isinstance(source, str) and holds_bytes(source):
+    return _held(source)
+  path = os.fspath(source)
+  shown = path if len(path) < 200 else path[:200] + '...'
+  if _URL.match(path):
+    raise UserError(
+      f'{shown} is an address, not a file: download the image and give its path'
+    )
+  try:
+    status = os.stat(path)
+    # A pipe or a device may give bytes for ever, or wait for them.
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+      raise OSError('it is no file')
+    if status.st_size > MAX_BYTES:
+      raise OSError(f'it has {status.st_size} bytes, more than {MAX_BYTES}')
+    with open(path, 'rb') as file:
+      return file.read(), shown
+  except (OSError, ValueError) as error:
+    remedy = 'correct the path or put the file there'
+    raise explained(
+      error, f'the image {shown}', remedy, 'cannot be read'
+    ) from error
+
+
+def _held(text: str) -> tuple[bytes, str]:
+  """The bytes in a data URL or in base64, and a name for them."""
+  name, data = f'the base64 {text[:20]!r}...', text
+  if url := _DATA_URL.match(text):
+    name, data = f'the data URL {text[:40]!r}...', text[url.end() :]
+  data = data.encode('utf-8', 'surrogatepass')
+  if url:
+    data = urllib.parse.unquote_to_bytes(data)
+    if not re.search(r';\s*base64\s*$', url['about'], re.IGNORECASE):
+      return data, name
+  data = data.translate(None, b' \t\n\r\v\f')
+  try:
+    padding = b'=' * (-len(data) % 4)  # which browsers do without
+    return base64.b64decode(data + padding, validate=True), name
+  except binascii.Error as error:
+    raise UserError(
+      f'{name} cannot be decoded ({error}): encode the image file again'
+    ) from error
