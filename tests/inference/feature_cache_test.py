@@ -212,7 +212,7 @@ def test_the_record_of_a_bad_image_is_named(data, tmp_path):
   line = json.loads((data / 'train.jsonl').read_text('utf-8').splitlines()[0])
   line['input_image'] = ['data:image/png;base64,AAAA']
   (tmp_path / 'bad.jsonl').write_text('\n' + json.dumps(line))
-  with pytest.raises(UserError, match=r'bad.jsonl:2: the base64 .*: not an'):
+  with pytest.raises(UserError, match=r'bad.jsonl:2: the data URL .*: not an'):
     feature_cache.write_features(
       [str(tmp_path / 'bad.jsonl')], str(data / 'model'), tmp_path / 'cache'
     )
