@@ -7,13 +7,14 @@ loads no more than it needs.
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import malloc
 
 # Each is a module of commands/.
@@ -32,9 +33,18 @@ COMMANDS = {
 COMPUTING = ('demo', 'train', 'generate', 'bench')
 
 
+class _Parser(argparse.ArgumentParser):
+  """Says in one line what is wrong with the arguments."""
+
+  def error(self, message: str) -> NoReturn:
+    command = self.prog.removesuffix(' ')
+    print(f'mmicl: {message}; see {command} --help', file=sys.stderr)
+    sys.exit(2)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """The arguments; their `command` is None where none was named."""
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog='mmicl', description='MMICL in JAX: train, ask, evaluate, convert.'
   )
   subparsers = parser.add_subparsers(dest='command', metavar='COMMAND')
@@ -71,6 +81,11 @@ def _gin_binding(argument: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; 0 is success, 2 an error named in one sentence."""
   alone = argv is None
+  for stream in (sys.stdout, sys.stderr):
+    # Where a terminal cannot show a character (LC_ALL=C, cron), its number is
+    # shown; to fail would lose the rest.
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
   if argv is None:
     argv = sys.argv[1:]
     if argv and argv[0] in COMPUTING:
@@ -86,8 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (UserError, OSError) as error:
     if '--debug' in argv:
       raise
-    message = ' '.join(str(error).split())
-    print(f'mmicl: {message}', file=sys.stderr)
+    if isinstance(error, OSError) and error.filename is not None:
+      what = 'could not be used'
+      error = explained(error, error.filename, 'check the path', what)
+    print(f'mmicl: {" ".join(str(error).split())}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('mmicl: stopped', file=sys.stderr, flush=True)

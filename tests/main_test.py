@@ -1,5 +1,7 @@
 """The `mmicl` command: dispatch, exit codes, and an example in every help."""
 
+import io
+import json
 import shlex
 import sys
 import types
@@ -8,6 +10,7 @@ import pytest
 
 from mmicl_jax import __main__ as cli
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
 
 
 @pytest.fixture
@@ -59,6 +62,51 @@ def test_an_error_of_the_user_is_one_line_and_status_2(command, capsys, error):
   assert err.startswith('mmicl: a.jsonl, line 3') and err.count('\n') == 1
   with pytest.raises(type(error)):
     cli.main(['try', '--debug'])
+
+
+def test_an_error_of_the_system_names_its_file(command, capsys):
+  command.act = fail(FileNotFoundError(2, 'No such file', 'a.jsonl'))
+  assert cli.main(['try']) == 2
+  said = capsys.readouterr().err
+  assert said.startswith('mmicl: a.jsonl could not be used (No such file)')
+  assert 'Errno' not in said
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'utf-8'])
+def test_any_terminal_shows_what_is_said(command, monkeypatch, encoding):
+  """The status is the same, and JSON is JSON."""
+  raw = io.BytesIO()
+  out = io.TextIOWrapper(raw, encoding=encoding)
+  monkeypatch.setattr(sys, 'stdout', out)
+
+  def act():
+    show.print_json({'text': '图 😀'}, None)
+    print('图 😀')
+    return 2
+
+  command.act = act
+  assert cli.main(['try']) == 2
+  out.flush()
+  text = raw.getvalue().decode(encoding)
+  assert json.loads(text.splitlines()[0]) == {'text': '图 😀'}
+  assert text.splitlines()[1] in ('图 😀', '\\u56fe \\U0001f600')
+
+
+def test_json_holds_no_nan(command, capsys):
+  command.act = lambda: show.print_json({'score': float('nan')})
+  assert cli.main(['try']) == 2
+  out, err = capsys.readouterr()
+  assert out == '' and 'not a number' in err
+
+
+@pytest.mark.parametrize('name', ['generate', 'convert', 'data', 'bench'])
+def test_a_forgotten_argument_is_one_line(name, capsys):
+  with pytest.raises(SystemExit) as exit:
+    cli.main([name])
+  assert exit.value.code == 2
+  out, err = capsys.readouterr()
+  assert out == '' and err.count('\n') == 1
+  assert err.startswith('mmicl: ') and f'see mmicl {name} --help' in err
 
 
 def test_a_bug_keeps_its_traceback(command):

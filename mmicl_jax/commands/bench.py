@@ -1,7 +1,6 @@
 """`mmicl bench`: measures training and generation, beside transformers."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,7 +47,10 @@ def main(args: argparse.Namespace) -> int:
     'demo': _demo,
   }[args.what]
   rows, text = run(args)
-  print(json.dumps(rows, indent=2) if args.json else text)
+  if args.json:
+    show.print_json(rows)
+  else:
+    print(text)
   return 0
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import json
 
 from mmicl_jax.compile import table
 from mmicl_jax.compile.fits import compile_apart, compile_run
 from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
       name: dataclasses.asdict(x) | {'flops_ratio': x.flops_ratio}
       for name, x in found.items()
     }
-    print(json.dumps(fields if args.generate else fields['step'], indent=2))
+    show.print_json(fields if args.generate else fields['step'])
     return 0
   for name, report in found.items():
     if args.generate:

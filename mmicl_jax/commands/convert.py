@@ -1,13 +1,13 @@
 """`mmicl convert`: to-jax, to-pytorch, check."""
 
 import argparse
-import json
 
 from absl import logging
 
 from mmicl_jax.convert.disk import to_jax, to_pytorch
 from mmicl_jax.parity.check import check_parity
 from mmicl_jax.parity.report import TOLERANCE
+from mmicl_jax.runtime import show
 
 EPILOG = """examples:
   mmicl convert to-jax --source Salesforce/instructblip-flan-t5-xl \\
@@ -174,7 +174,7 @@ def _to_pytorch(args: argparse.Namespace) -> int:
 
 def _done(args: argparse.Namespace, notes: list[str]) -> int:
   if args.json:
-    print(json.dumps({'out': args.out, 'notes': notes}, ensure_ascii=False))
+    show.print_json({'out': args.out, 'notes': notes}, None)
   else:
     print('\n'.join([*(f'note: {n}' for n in notes), f'wrote {args.out}']))
   return 0
@@ -197,7 +197,7 @@ def _check(args: argparse.Namespace) -> int:
   if args.html:
     report.write_html(args.html)
   if args.json:
-    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=1))
+    show.print_json(report.to_dict())
   else:
     print(report.text())
   return 0 if report.ok else 1

@@ -1,7 +1,6 @@
 """`mmicl data check | stats | show | cache-features`: all about MIC files."""
 
 import argparse
-import json
 from typing import Any
 
 from mmicl_jax.data import gallery, records
@@ -106,7 +105,7 @@ def _check(args: argparse.Namespace) -> int:
     raise _empty(args.file)
   if args.json:
     value = {'file': args.file, 'records': count, 'bad_records': bad}
-    print(json.dumps(value | {'problems': found}, ensure_ascii=False, indent=1))
+    show.print_json(value | {'problems': found})
     return 2 if bad else 0
   if printed > _PRINTED:
     print(f'... and {printed - _PRINTED:,} more problems: --json has all.')
@@ -118,7 +117,7 @@ def _stats(args: argparse.Namespace) -> int:
   found = counted('records', records.read_records(args.file, args.data_dir))
   value = summarise(args.file, found)
   if args.json:
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    show.print_json(value)
     return 0
   print(f'{value["records"]:,} records, {value["images"]:,} images')
   tables = (
@@ -152,7 +151,7 @@ def _cache(args: argparse.Namespace) -> int:
     batch_size=args.batch_size,
   )
   if args.json:
-    print(json.dumps({'out': args.out, 'images': images, 'added': added}))
+    show.print_json({'out': args.out, 'images': images, 'added': added}, None)
   else:
     print(f'{args.out}: {images:,} images, {added:,} of them new')
   return 0

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 from mmicl_jax.demo.run import run_demo
@@ -27,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     )
   found = run_demo(out, args.seed)
   if args.json:
-    print(json.dumps(dataclasses.asdict(found)))
+    show.print_json(dataclasses.asdict(found), None)
     return 0
   print(show.table(found.shot_table()))
   print(f'\npage: {out / "index.html"}\nask it: {found.ask_command}')

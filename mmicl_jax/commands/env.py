@@ -1,9 +1,9 @@
 """`mmicl env`: what an issue report needs to say of a machine."""
 
 import argparse
-import json
 from typing import Any
 
+from mmicl_jax.runtime import show
 from mmicl_jax.runtime.environment import environment
 
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
   found = environment()
   if args.json:
-    print(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False))
+    show.print_json(found)
   else:
     print('\n'.join(_lines(found)))
   return 0

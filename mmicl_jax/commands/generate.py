@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.files import AnswerFile
+from mmicl_jax.runtime import show
 
 _HELP = {
   'num_beams': '1 is greedy, or one sample',
@@ -126,7 +126,7 @@ def _answer_one(
   prompt = predictor.prompt(query, shots, style=args.style)
   [answer] = predictor.answers([prompt], options)
   if args.json:
-    print(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
+    show.print_json(dataclasses.asdict(answer), None)
   else:
     for each in (answer, *answer.others):
       print(each.text)
@@ -161,7 +161,7 @@ def _answer_file(
   done = job.resume()  # before the model is loaded: mistakes show at once
   summary = job.run(_load(args), done)
   if args.json:
-    print(json.dumps(summary))
+    show.print_json(summary, None)
   else:
     kept = f', {summary["kept"]} were there' if summary['kept'] else ''
     bad = f', {summary["bad"]} bad records' if summary['bad'] else ''

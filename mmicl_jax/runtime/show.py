@@ -1,8 +1,30 @@
-"""What results are shown with: text tables and intervals."""
+"""What results are shown with: tables, intervals, JSON on the terminal."""
 
+import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mmicl_jax.errors import UserError
+
+
+def print_json(value: Any, indent: int | None = 1) -> None:
+  """Prints JSON that every reader takes, whatever the terminal can show.
+
+  Raises UserError for NaN and infinities, which JSON does not have.
+  """
+  utf8 = (sys.stdout.encoding or '').lower().replace('-', '') == 'utf8'
+  try:
+    text = json.dumps(
+      value, ensure_ascii=not utf8, indent=indent, allow_nan=False
+    )
+  except ValueError as error:
+    raise UserError(
+      'a result is not a number (NaN or infinite), which JSON cannot hold: '
+      'look at it without --json, and check the weights'
+    ) from error
+  print(text)
 
 
 def wilson(
