@@ -4,6 +4,7 @@ import struct
 
 import jax.numpy as jnp
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -67,8 +68,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_bytes_equal_hugging_face(kind):
+def blip(image):
+  """The bytes that Hugging Face's processor gives the model."""
   pytest.importorskip(
     'transformers', '5.23', 'transformers 5.23 lays transparency on white'
   )
@@ -76,16 +77,31 @@ def test_bytes_equal_hugging_face(kind):
     BlipImageProcessorPil,
   )
 
-  data = KINDS[kind]()
   processor = BlipImageProcessorPil(
     size={'height': SIZE, 'width': SIZE},
     do_rescale=False,
     do_normalize=False,
   )
-  theirs = processor(Image.open(io.BytesIO(data)))['pixel_values'][0]
-  np.testing.assert_array_equal(
-    load_image(data, SIZE), np.moveaxis(np.asarray(theirs), 0, -1)
-  )
+  pixels = processor(image)['pixel_values'][0]
+  return np.moveaxis(np.asarray(pixels), 0, -1)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_bytes_equal_hugging_face(kind):
+  data = KINDS[kind]()
+  theirs = blip(Image.open(io.BytesIO(data)))
+  np.testing.assert_array_equal(load_image(data, SIZE), theirs)
+
+
+@pytest.mark.parametrize('size', [(20, 61), (30, 90), (SIZE, 90), (300, 301)])
+def test_tall_pictures_are_resized_as_pillow_did_before_13(size):
+  """Width, then height; Pillow 13 takes the height first where it shrinks."""
+  picture = Image.fromarray(photo(*size))
+  ours = load_image(encoded(picture), SIZE)
+  wide = picture.resize((SIZE, size[1]), Image.Resampling.BICUBIC)
+  np.testing.assert_array_equal(ours, blip(wide))
+  if int(PIL.__version__.split('.')[0]) < 13:
+    np.testing.assert_array_equal(ours, blip(picture))
 
 
 def tiff(grey, bits, photometric=1, sample_format=1):
