@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from mmicl_jax.checkpoints import steps as checkpoint_steps
 from mmicl_jax.checkpoints import store
 from mmicl_jax.data.loader import record_loader
 from mmicl_jax.training import optim
@@ -101,7 +102,7 @@ def ids(folder: Path, name: str) -> dict[int, list[str]]:
 
 
 def complete(folder: Path, name: str, steps: int) -> bool:
-  return store.latest_step(folder / name) == steps
+  return checkpoint_steps.latest_step(folder / name) == steps
 
 
 def kill_once(folder: Path, steps: int, rng: random.Random) -> str:

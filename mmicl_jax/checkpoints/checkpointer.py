@@ -16,19 +16,20 @@ from mmicl_jax.checkpoints.position import (
   IteratorStateRestore,
   IteratorStateSave,
 )
+from mmicl_jax.checkpoints.steps import PREFIX, step_path
 from mmicl_jax.checkpoints.store import (
-  PREFIX,
+  manager,
+  not_written,
+  reason,
+  restore_args,
+)
+from mmicl_jax.checkpoints.tree import Tree
+from mmicl_jax.checkpoints.verify import (
   SUMS,
-  Tree,
   check_same,
   check_sums,
   has_item,
-  manager,
-  not_written,
   read_sums,
-  reason,
-  restore_args,
-  step_path,
 )
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import hosts as multihost

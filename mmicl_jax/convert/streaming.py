@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmicl_jax.checkpoints.store import PREFIX, locate
+from mmicl_jax.checkpoints.steps import PREFIX, locate
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
 from mmicl_jax.runtime.remote import absolute_path

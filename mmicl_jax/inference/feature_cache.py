@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mmicl_jax.checkpoints import model_dir
-from mmicl_jax.checkpoints import store as checkpoints
 from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
+from mmicl_jax.checkpoints.steps import locate
+from mmicl_jax.checkpoints.store import load_weights
 from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Source, open_sources
@@ -49,9 +50,9 @@ def write_features(
   parts = [
     p for file in files for p in open_sources(file, data_dir, None, 0, False)
   ]
-  directory, _ = checkpoints.locate(checkpoint)
+  directory, _ = locate(checkpoint)
   config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
-  params = checkpoints.load_weights(checkpoint, modules=TOWERS)
+  params = load_weights(checkpoint, modules=TOWERS)
   store = Path(out)
   feature_store.write_index(
     store,

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mmicl_jax.checkpoints import model_dir, store
+from mmicl_jax.checkpoints import model_dir, steps, store
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.predictor import Predictor
@@ -103,7 +103,7 @@ def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
 def _load_ours(
   path: Path, mesh: Mesh | None, dtype: str | None
 ) -> tuple[MMICLConfig, Any, Path | None]:
-  directory = Path(store.locate(path)[0])
+  directory = Path(steps.locate(path)[0])
   config = _running(model_dir.read_config(directory), dtype)
   boxed = abstract_params(config)
   if mesh is not None:

@@ -21,7 +21,7 @@ from t5x import checkpoints as t5x_checkpoints
 from t5x import gin_utils as t5x_gin
 from t5x import utils
 
-from mmicl_jax.checkpoints import model_dir, store
+from mmicl_jax.checkpoints import model_dir, steps, store
 from mmicl_jax.configure import gin_files
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
@@ -125,8 +125,8 @@ def checkpoint_config(
   like = layout.save_tree(layout.state, layout.frozen)
   restore = None
   if not store.resumable(model_dir, like) and init_from is not None:
-    directory, step = store.locate(init_from)
-    path = directory / f'{store.PREFIX}_{step}'
+    directory, step = steps.locate(init_from)
+    path = steps.step_path(directory, step)
     # Adapters, which it has none of, are random.
     store.check_tree(path, {'target': lora.split_adapters(layout.params)[0]})
     restore = utils.RestoreCheckpointConfig(
@@ -155,13 +155,13 @@ def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
   Raises UserError if there is none or if it is not this model's.
   """
   check_gin()
-  directory, step = store.locate(path)
+  directory, step = steps.locate(path)
   store.check_tree(
-    directory / f'{store.PREFIX}_{step}',
+    steps.step_path(directory, step),
     {'target': nn.unbox(mmicl.abstract_params(model.config))},
   )
   return utils.RestoreCheckpointConfig(
-    path=os.fspath(directory / f'{store.PREFIX}_{step}'),
+    path=os.fspath(steps.step_path(directory, step)),
     mode='specific',
     strict=False,
   )
@@ -230,7 +230,7 @@ def get_dataset(
   dataset = utils.get_dataset(
     cfg, shard_id, num_shards, feature_converter_cls, num_epochs
   )
-  done = store.latest_step(model_dir)
+  done = steps.latest_step(model_dir)
   return dataset.skip(done) if done else dataset
 
 

@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax.checkpoints import store
 from mmicl_jax.checkpoints.checkpointer import Checkpointer
+from mmicl_jax.checkpoints.tree import opt_state_of, state_tree
 from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.training import stages
@@ -110,7 +111,7 @@ class RunLayout:
   def save_tree(self, state: TrainState, frozen: Params) -> dict:
     """What a checkpoint holds."""
     params = stages.merge_params(state.params, frozen)
-    return store.state_tree(params, state.step, state.opt_state)
+    return state_tree(params, state.step, state.opt_state)
 
   def resume(
     self, checkpointer: Checkpointer
@@ -122,7 +123,7 @@ class RunLayout:
       return None
     _, tree, iterator_state = found
     trainable, frozen = stages.split_params(tree['target'], self.profile)
-    opt_state = store.opt_state_of(tree, self.state.opt_state)
+    opt_state = opt_state_of(tree, self.state.opt_state)
     state = TrainState(tree['state']['step'], trainable, opt_state)
     return state, frozen, iterator_state
 

@@ -8,7 +8,7 @@ from small_run import CONFIG
 
 from mmicl_jax import __main__ as cli
 from mmicl_jax import tokenizer
-from mmicl_jax.checkpoints import model_dir, store
+from mmicl_jax.checkpoints import model_dir, steps
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +57,7 @@ def arguments(data, directory, *more):
 
 def test_trains_from_gin_files(data, tmp_path, capsys):
   assert cli.main(arguments(data, tmp_path)) == 0
-  assert store.locate(tmp_path)[1] == 2
+  assert steps.locate(tmp_path)[1] == 2
   for name in ('model.json', 'spiece.model', 'config.gin', 'ledger.json'):
     assert (tmp_path / name).is_file(), name
   assert 'TRAIN_STEPS = 2' in (tmp_path / 'config.gin').read_text()

@@ -7,7 +7,8 @@ import t5x_commands
 import tiny_records
 
 from mmicl_jax import tokenizer
-from mmicl_jax.checkpoints import checkpointer, store
+from mmicl_jax.checkpoints import checkpointer
+from mmicl_jax.checkpoints.tree import state_tree
 from mmicl_jax.models import mmicl
 from mmicl_jax.presets import model
 from mmicl_jax.training import stages
@@ -38,7 +39,7 @@ def data(tmp_path_factory):
   params = mmicl.init_params(config, jax.random.PRNGKey(0))
   stage1 = checkpointer.Checkpointer(folder / 'stage1')
   state = optax.adam(0.1).init(stages.split_params(params, 'pretrain')[0])
-  stage1.save(1, store.state_tree(params, 1, state))
+  stage1.save(1, state_tree(params, 1, state))
   stage1.close()
   (folder / 'empty.jsonl').write_text('')
   return folder

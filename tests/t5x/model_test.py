@@ -17,7 +17,7 @@ import tiny_records
 from flax import serialization, traverse_util
 from flax.core import freeze, unfreeze
 
-from mmicl_jax.checkpoints import store
+from mmicl_jax.checkpoints.tree import state_tree
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import mmicl
 from mmicl_jax.models.partitioning import RULES
@@ -160,7 +160,7 @@ def test_the_optimizer_state_has_the_checkpoints_names(config):
   theirs = {path for path, x in named.items() if hasattr(x, 'shape')}
   trainable = stages.split_params(params, 'tune')[0]
   inner = jax.eval_shape(model.chain.init, trainable)
-  tree = store.state_tree(params, 0, inner)['state']['param_states']
+  tree = state_tree(params, 0, inner)['state']['param_states']
   assert theirs == set(traverse_util.flatten_dict(tree))
 
 

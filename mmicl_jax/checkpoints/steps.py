@@ -1,0 +1,48 @@
+"""Where the checkpoints are: MODEL_DIR/checkpoint_<step>."""
+
+import os
+import re
+
+from etils import epath
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.remote import absolute_path
+
+PREFIX = 'checkpoint'
+
+
+def step_path(directory: epath.Path, step: int) -> epath.Path:
+  return directory / f'{PREFIX}_{step}'
+
+
+def latest_step(model_dir: str | os.PathLike) -> int | None:
+  """The step of a MODEL_DIR's newest checkpoint; None if it has none."""
+  return max(_steps(epath.Path(absolute_path(model_dir))), default=None)
+
+
+def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
+  """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>.
+
+  Raises UserError if there is none.
+  """
+  directory = epath.Path(absolute_path(path))
+  match = re.fullmatch(rf'{PREFIX}_(\d+)', directory.name)
+  if match:
+    if not directory.exists():
+      raise UserError(f'there is no checkpoint at {directory}')
+    return directory.parent, int(match[1])
+  steps = _steps(directory)
+  if not steps:
+    raise UserError(
+      f'there is no {PREFIX}_<step> in {directory}: name a directory that '
+      'training or conversion has written'
+    )
+  return directory, max(steps)
+
+
+def _steps(directory: epath.Path) -> list[int]:
+  return [
+    int(match[1])
+    for path in (directory.iterdir() if directory.is_dir() else ())
+    if (match := re.fullmatch(rf'{PREFIX}_(\d+)', path.name))
+  ]
