@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mmicl_jax.bench.sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench.sides import Asked, Sides, save_random, timed
 from mmicl_jax.bench.workers import AnswerCase, OurAnswers, TheirAnswers
 from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
+from mmicl_jax.runtime import show
 
 KINDS = ('encode', 'generate', 'questions')
 TARGETS = {
@@ -112,20 +113,15 @@ def answers_table(results: Sequence[dict[str, Any]]) -> str:
   Ratios are theirs / ours: of medians, of minima, and of minima to their
   bfloat16.
   """
-  names = list(results[0]['seconds'])
-  head = ['size', 'case', *(f'{name}, s' for name in names)]
-  head += ['medians', 'minima', 'target', 'to bfloat16', 'agreement']
-  lines = [' | '.join(head), ' | '.join('---' for _ in head)]
+  rows = []
   for result in results:
-    cells = [result['size'], result['case']]
-    cells += map(spread, result['seconds'].values())
-    cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
+    row = timed(result)
     bfloat16 = result['ratio_to_bfloat16']
-    for ratio, digits in ((result['target'], 1), (bfloat16, 2)):
-      cells.append(f'{ratio:.{digits}f}x' if ratio else '')
+    row['target'] = f'{result["target"]:.1f}x' if result['target'] else ''
+    row['to bfloat16'] = f'{bfloat16:.2f}x' if bfloat16 else ''
     if 'agreement' in result:
-      cells.append(f'{result["agreement"]:.0%}')
+      row['agreement'] = f'{result["agreement"]:.0%}'
     else:
-      cells.append(f'within {result["difference"]:.1g}')
-    lines.append(' | '.join(cells))
-  return '\n'.join(f'| {line} |' for line in lines)
+      row['agreement'] = f'within {result["difference"]:.1g}'
+    rows.append(row)
+  return show.markdown(rows)

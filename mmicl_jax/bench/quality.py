@@ -13,6 +13,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.load import load
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.inference.requests import Request, bucket
+from mmicl_jax.runtime import show
 
 VARIANTS: dict[str, dict[str, Any]] = {
   'float32': {'dtype': 'float32'},
@@ -61,14 +62,18 @@ def measure_quality(
 
 def quality_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table, a line for each way to hold the weights."""
-  head = 'weights | MB | same answers | same tokens | error of logits'
-  text = [head, ' | '.join(['---'] * 5)]
-  for r in results:
-    text.append(
-      f'{r["weights"]} | {r["megabytes"]:.1f} | {r["same_answers"]:.1%} | '
-      f'{r["same_tokens"]:.1%} | {r["logit_error"]:.2%}'
-    )
-  return '\n'.join(f'| {line} |' for line in text)
+  return show.markdown(
+    [
+      {
+        'weights': r['weights'],
+        'MB': f'{r["megabytes"]:.1f}',
+        'same answers': f'{r["same_answers"]:.1%}',
+        'same tokens': f'{r["same_tokens"]:.1%}',
+        'error of logits': f'{r["logit_error"]:.2%}',
+      }
+      for r in results
+    ]
+  )
 
 
 def _logits(

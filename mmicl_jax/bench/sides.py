@@ -2,7 +2,7 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,7 +65,16 @@ class Sides:
         process.terminate()
 
 
-def spread(seconds: Sequence[float]) -> str:
+def timed(result: Mapping[str, Any]) -> dict[str, str]:
+  """The cells that every table of two sides begins with."""
+  cells = {'size': result['size'], 'case': result['case']}
+  cells |= {f'{n}, s': _spread(s) for n, s in result['seconds'].items()}
+  for name in ('medians', 'minima'):
+    cells[name] = f'{result[f"ratio_of_{name}"]:.2f}x'
+  return cells
+
+
+def _spread(seconds: Sequence[float]) -> str:
   """Median (least to most)."""
   low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
   return f'{middle} ({low} to {high})'

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from mmicl_jax.bench.sides import Asked, Sides, save_random, spread
+from mmicl_jax.bench.sides import Asked, Sides, save_random, timed
 from mmicl_jax.bench.workers import load_theirs, read_images, sizes_of
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.presets import PRESETS
+from mmicl_jax.runtime import show
 
-TARGET = 1.1
 RATE, DECAY, CLIP = 1e-4, 5e-4, 1.0
 
 
@@ -257,14 +257,9 @@ def measure_steps(
 
 def steps_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table: seconds are median (least to most)."""
-  names = list(results[0]['seconds'])
-  head = ['size', 'case', *(f'{name}, s' for name in names)]
-  head += ['medians', 'minima', 'losses agree']
-  rows = [head, ['---'] * len(head)]
-  for result in results:
-    cells = [result['size'], result['case']]
-    cells += map(spread, result['seconds'].values())
-    cells += [f'{result[f"ratio_of_{n}"]:.2f}x' for n in ('medians', 'minima')]
-    cells.append(f'within {result["losses_within"]:.0e}')
-    rows.append(cells)
-  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+  return show.markdown(
+    [
+      timed(result) | {'losses agree': f'within {result["losses_within"]:.0e}'}
+      for result in results
+    ]
+  )

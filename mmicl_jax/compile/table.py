@@ -12,6 +12,7 @@ import jinja2
 from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import show
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.progress import ProgressBar
 
@@ -116,41 +117,77 @@ def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
     versions={name: _version(name) for name in ('jax', 'libtpu', 'flax')},
     cores=os.cpu_count(),
     all_compiled=all(report.compiled for *_, report in done),
-    training=[_cells(*each) for each in done if each[0].stage],
-    generation=[_cells(*each) for each in done if not each[0].stage],
+    training=show.markdown([_training(*x) for x in done if x[0].stage]),
+    generation=show.markdown([_generation(*x) for x in done if not x[0].stage]),
   )
 
 
-def _cells(row: ScalingRow, name: str, report: CompileReport) -> dict[str, str]:
-  """The columns of a line; empty where nothing was compiled."""
-
-  def gib(x: float | int | None) -> str:
-    return '' if x is None else f'{x / GIB:.2f}'
-
-  def ms(x: float | None) -> str:
-    return '' if x is None else f'{x * 1e3:.3g}'
-
-  ratio, mfu, seconds = report.flops_ratio, report.mfu, report.compile_seconds
-  fits = 'yes' if report.compiled else report.reason
+def _training(
+  row: ScalingRow, name: str, report: CompileReport
+) -> dict[str, str]:
+  """The cells of a line; empty where nothing was compiled."""
   return {
-    'name': name,
-    'topology': report.topology,
-    'mesh': ', '.join(map(str, report.mesh.values())),
+    'model, stage': name,
+    **_slice(report),
     'batch': str(report.batch_size),
     'remat': row.remat,
-    'fits': fits if report.fits else f'no: {report.reason}',
-    'arguments': gib(report.argument_bytes),
-    'temporaries': gib(report.temporary_bytes),
-    'peak': gib(report.peak_bytes),
-    'model': f'{report.model_flops / 1e12:.3g}',
-    'ratio': '' if ratio is None else f'{ratio:.2f}',
-    'sent': gib(sum(report.collectives.values())) if report.bound else '',
-    'overlapped': ms(report.step_seconds),
-    'exposed': ms(report.exposed_seconds),
-    'bound': report.bound or '',
-    'mfu': '' if mfu is None else f'{mfu:.0%}',
-    'compile': '' if seconds is None else f'{seconds:.0f} s',
+    **_memory_and_work(report),
+    'step': _milliseconds(report.step_seconds),
+    'nothing hidden': _milliseconds(report.exposed_seconds),
+    'bound by': report.bound or '',
+    'MFU': '' if report.mfu is None else f'{report.mfu:.0%}',
+    'compile': _seconds(report.compile_seconds),
   }
+
+
+def _generation(
+  row: ScalingRow, name: str, report: CompileReport
+) -> dict[str, str]:
+  return {
+    'model': name,
+    **_slice(report),
+    'prompts': str(report.batch_size),
+    **_memory_and_work(report),
+    'time': _milliseconds(report.step_seconds),
+    'nothing hidden': _milliseconds(report.exposed_seconds),
+    'bound by': report.bound or '',
+    'compile': _seconds(report.compile_seconds),
+  }
+
+
+def _slice(report: CompileReport) -> dict[str, str]:
+  return {
+    'topology': report.topology,
+    'mesh (data, fsdp, tensor)': ', '.join(map(str, report.mesh.values())),
+  }
+
+
+def _memory_and_work(report: CompileReport) -> dict[str, str]:
+  fits = 'yes' if report.compiled else report.reason
+  ratio = report.flops_ratio
+  return {
+    'fits': fits if report.fits else f'no: {report.reason}',
+    'arguments': _gibibytes(report.argument_bytes),
+    'temporaries': _gibibytes(report.temporary_bytes),
+    'peak': _gibibytes(report.peak_bytes),
+    'model TFLOP': f'{report.model_flops / 1e12:.3g}',
+    'compiled / model': '' if ratio is None else f'{ratio:.2f}',
+    'sent': _gibibytes(sum(report.collectives.values()))
+    if report.bound
+    else '',
+  }
+
+
+def _gibibytes(x: float | int | None) -> str:
+  return '' if x is None else f'{x / GIB:.2f}'
+
+
+def _milliseconds(x: float | None) -> str:
+  return '' if x is None else f'{x * 1e3:.3g}'
+
+
+def _seconds(x: float | None) -> str:
+  return '' if x is None else f'{x:.0f} s'
 
 
 def _version(name: str) -> str:

@@ -1,12 +1,22 @@
 """What results are shown with: tables, intervals, JSON on the terminal."""
 
+import io
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import Box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from mmicl_jax.errors import UserError
+
+# Nothing but a line below the heading.
+_BOX = '    \n    \n {rule}{rule} \n    \n    \n    \n    \n    \n'
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
@@ -64,26 +74,42 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Aligned text: a heading, a rule, one line a row; numbers to the right.
 
   The columns are the keys of the first row. Floats get three significant
-  digits at least, whole numbers thousands separators; None is blank.
+  digits at least, whole numbers thousands separators; None is blank. Only on a
+  terminal that is too narrow are cells folded.
   """
   if not rows:
     return ''
-  columns = list(rows[0])
-  cells = [columns, *([_cell(row.get(c)) for c in columns] for row in rows)]
-  widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-  right = [all(_is_number_like(row.get(c)) for row in rows) for c in columns]
-  lines = [
-    '  '.join(
-      cell.rjust(width) if is_right else cell.ljust(width)
-      for cell, width, is_right in zip(line, widths, right, strict=True)
-    ).rstrip()
-    for line in cells
-  ]
-  lines.insert(1, '  '.join('─' * width for width in widths))
-  return '\n'.join(lines)
+  unicode = 'utf' in (sys.stdout.encoding or '').lower()
+  box = Box(_BOX.format(rule='─' if unicode else '-'))
+  drawn = Table(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+  for column in rows[0]:
+    right = all(_is_number_like(row.get(column)) for row in rows)
+    drawn.add_column(
+      Text(column), justify='right' if right else 'left', overflow='fold'
+    )
+  for row in rows:
+    drawn.add_row(*(Text(cell(row.get(column))) for column in rows[0]))
+  width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
+  console = Console(file=io.StringIO(), width=width, color_system=None)
+  with console.capture() as captured:
+    console.print(drawn)
+  return '\n'.join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _cell(value: Any) -> str:
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+  """The same as a table in Markdown."""
+  if not rows:
+    return ''
+  lines = [list(rows[0]), ['---'] * len(rows[0])]
+  lines += [[cell(row.get(column)) for column in rows[0]] for row in rows]
+  return '\n'.join(
+    f'| {" | ".join(text.replace("|", "&#124;") for text in line)} |'
+    for line in lines
+  )
+
+
+def cell(value: Any) -> str:
+  """A value as tables show it."""
   if value is None:
     return ''
   if isinstance(value, bool):

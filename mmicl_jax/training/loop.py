@@ -20,7 +20,7 @@ from mmicl_jax.cost.utilisation import Meter
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
-from mmicl_jax.runtime import hosts
+from mmicl_jax.runtime import hosts, show
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.tokenizer import Tokenizer
@@ -180,7 +180,7 @@ def train(
 
   trace = StepTrace(checkpointer.directory, start, profile)
   with log, trace:
-    log.say(ledger.table())
+    log.say(f'trainable: {ledger.profile}\n{show.table(ledger.rows())}')
     if resumed:
       log.say(f'resuming at step {start} from {checkpointer.directory}')
       evaluate(start)  # SIGTERM may have cut it short

@@ -133,22 +133,18 @@ class Ledger:
       sum(e.optimizer_bytes for e in chosen),
     )
 
-  def table(self) -> str:
-    """A plain-text table, one module per line, the two totals last."""
-    rows = [('module', 'state', 'parameters', 'weights', 'optimizer')]
-    for e in (*self.entries, self.total(True), self.total(False)):
-      state = 'trainable' if e.trainable else 'frozen'
-      weights, moments = _mebibytes(e.bytes), _mebibytes(e.optimizer_bytes)
-      rows.append((e.module, state, f'{e.parameters:,}', weights, moments))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-      '  '.join(
-        cell.ljust(w) if i < 2 else cell.rjust(w)
-        for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-      ).rstrip()
-      for row in rows
+  def rows(self) -> list[dict[str, Any]]:
+    """The rows of a table, one for each module, the two totals last."""
+    return [
+      {
+        'module': e.module,
+        'state': 'trainable' if e.trainable else 'frozen',
+        'parameters': e.parameters,
+        'weights': _mebibytes(e.bytes),
+        'optimizer': _mebibytes(e.optimizer_bytes),
+      }
+      for e in (*self.entries, self.total(True), self.total(False))
     ]
-    return '\n'.join([f'trainable: {self.profile}', *lines])
 
   def to_json(self) -> str:
     """The table as JSON, sizes in bytes."""

@@ -1,5 +1,8 @@
 """Intervals and text tables."""
 
+import io
+import sys
+
 import pytest
 
 from mmicl_jax.runtime import show
@@ -32,7 +35,7 @@ def test_table_aligns_numbers_right_and_words_left():
   ]
   assert show.table(rows).splitlines() == [
     'task    items   right  ok',
-    '──────  ─────  ──────  ───',
+    '──────────────────────────',
     'a       1,000  98.1 %  yes',
     'longer      7   5.0 %  no',
   ]
@@ -43,6 +46,46 @@ def test_table_keeps_one_line_a_row_and_blanks_for_none():
   assert len(text.splitlines()) == 4
   assert '\x1b' not in text and 'None' not in text
   assert show.table([]) == ''
+
+
+def test_a_table_in_a_file_is_never_folded(monkeypatch):
+  monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(io.BytesIO(), 'ascii'))
+  monkeypatch.setenv('COLUMNS', '80')
+  place = 'decoder/layers_0/self_attention/query/kernel ' * 4
+  text = show.table([{'place': place, 'difference': 1e-7}])
+  assert text.splitlines()[2].endswith(f'{place}       1e-07')
+  assert text.isascii()
+
+
+def test_a_narrow_terminal_folds_words_and_keeps_numbers(monkeypatch):
+  screen = io.StringIO()
+  screen.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stdout', screen)
+  monkeypatch.setenv('COLUMNS', '40')
+  lines = show.table([{'place': 'a/b/c ' * 12, 'n': 1234567}]).splitlines()
+  assert max(map(len, lines)) <= 40
+  assert lines[2].endswith('1,234,567')
+  assert ' '.join(lines[2:]).count('a/b/c') == 12
+
+
+def test_markdown():
+  rows = [{'a': 'x|y\nz', 'n': 1000}, {'a': None, 'n': 0.5}]
+  assert show.markdown(rows).splitlines() == [
+    '| a | n |',
+    '| --- | --- |',
+    '| x&#124;y z | 1,000 |',
+    '|  | 0.5 |',
+  ]
+  assert show.markdown([]) == ''
+
+
+def test_size():
+  assert [show.size(n) for n in (999, 1000, 2_500_000, 47 * 10**9)] == [
+    '999 B',
+    '1.0 kB',
+    '2.5 MB',
+    '47.0 GB',
+  ]
 
 
 def test_percent():
