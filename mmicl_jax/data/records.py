@@ -20,6 +20,7 @@ from typing import Any, SupportsIndex
 
 from mmicl_jax.context.text import MAX_IMAGES, collapse, too_many
 from mmicl_jax.context.turns import Example, Turn, turn_from_example
+from mmicl_jax.data import jsonl
 from mmicl_jax.data.image_files import resolve
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.files import writing
@@ -74,7 +75,10 @@ class Record:
       return Example(self.input_text, self.output_text, **rest)
 
   def to_json(self) -> str:
-    """The line of the file, without its end."""
+    """The line of the file, without its end.
+
+    Raises UserError for numbers that JSON does not have.
+    """
     optional = {key: getattr(self, key) for key in _OPTIONAL}
     image = self.input_image
     if isinstance(image, (str, bytes)):
@@ -88,7 +92,13 @@ class Record:
       **{k: v for k, v in optional.items() if v is not None},
       **self.extra,
     }
-    return json.dumps(value, ensure_ascii=False)
+    try:
+      return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+      raise UserError(
+        f'{_at(self.where)}a record cannot be written ({error}): JSON has '
+        'neither NaN nor infinities.'
+      ) from error
 
 
 def read_records(
@@ -101,20 +111,19 @@ def read_records(
   """The records of a JSON Lines file, in order; blank lines are skipped.
 
   Image paths are relative to `data_dir`, else to the file's folder. Raises
-  UserError with file and line for a line that is no valid record; `on_error`
-  gets it instead and the line is skipped.
+  UserError for a file that cannot be read, and, with file and line, for a line
+  that is no valid record; `on_error` gets the latter and the line is skipped.
   """
   root = _root(path, data_dir)
-  with open(path, 'rb') as file:
-    for number, line in enumerate(file, 1):
-      if line.strip():
-        where = f'{os.fspath(path)}:{number}'
-        try:
-          yield parse_record(line, where, root, need_answer=need_answer)
-        except UserError as error:
-          if on_error is None:
-            raise
-          on_error(error)
+  with jsonl.open_lines(path) as file:
+    for number, _, line in jsonl.numbered_lines(file):
+      where = f'{os.fspath(path)}:{number}'
+      try:
+        yield parse_record(line, where, root, need_answer=need_answer)
+      except UserError as error:
+        if on_error is None:
+          raise
+        on_error(error)
 
 
 def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
@@ -134,7 +143,8 @@ class JsonlIndex(Sequence):
   """Random access to the records of a big JSON Lines file.
 
   Holds 16 bytes a record. Every access opens the file anew, so an index may be
-  pickled, forked and shared between threads.
+  pickled, forked and shared between threads. Raises UserError if the file
+  cannot be read, or is a pipe, which can be read only once.
   """
 
   def __init__(
@@ -148,22 +158,22 @@ class JsonlIndex(Sequence):
     self.root = _root(self.path, data_dir)
     self._need_answer = need_answer
     self._starts, self._lines = array.array('Q'), array.array('Q')
-    start = 0
-    with open(self.path, 'rb') as file:
-      for number, line in enumerate(file, 1):
-        if line.strip():
-          self._starts.append(start)
-          self._lines.append(number)
-        start += len(line)
+    with jsonl.open_lines(self.path) as file:
+      if not file.seekable():
+        raise UserError(
+          f'{self.path} is a pipe, which can be read only once: write the '
+          'records to a file first'
+        )
+      for number, start, _ in jsonl.numbered_lines(file):
+        self._starts.append(start)
+        self._lines.append(number)
 
   def __len__(self) -> int:
     return len(self._starts)
 
   def __getitem__(self, i: SupportsIndex) -> Record:
     index = range(len(self))[i]
-    with open(self.path, 'rb') as file:
-      file.seek(self._starts[index])
-      line = file.readline()
+    line = jsonl.read_line(self.path, self._starts[index])
     where = f'{self.path}:{self._lines[index]}'
     return parse_record(line, where, self.root, need_answer=self._need_answer)
 
@@ -177,18 +187,9 @@ def parse_record(
   """One line of a file. Raises UserError that says where and what to do."""
   at = _at(where)
   try:
-    value = json.loads(line.decode('utf-8-sig'))
-    # Rare, so that sound lines are not written out to be looked at.
-    if b'\\ud' in line.lower() and isinstance(value, dict):
-      _check_characters(value, at)
-  except UnicodeDecodeError as error:
-    raise UserError(
-      f'{at}not UTF-8 (byte {error.start} of the line): save the file as UTF-8.'
-    ) from error
-  except (ValueError, RecursionError) as error:
-    raise UserError(
-      f'{at}not JSON ({error}): write one JSON object on each line.'
-    ) from error
+    value = jsonl.parse_line(line)
+  except UserError as error:
+    raise UserError(f'{at}{error}') from error
   if not isinstance(value, dict):
     raise UserError(
       f'{at}a JSON {type(value).__name__}, not an object: write '
@@ -272,18 +273,6 @@ def _text(
   if not isinstance(text, str):
     raise UserError(f'{at}"{key}" is {_kind(text)}, not a string.')
   return text
-
-
-def _check_characters(value: dict[str, Any], at: str) -> None:
-  """JSON can name half a character, which can be neither printed nor opened."""
-  for key, item in value.items():
-    try:
-      json.dumps({key: item}, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-      raise UserError(
-        f'{at}{json.dumps(key)} holds half a character (a lone surrogate): '
-        'repair the text.'
-      ) from error
 
 
 def _images(value: dict[str, Any], at: str) -> str | list[str]:

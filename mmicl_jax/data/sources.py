@@ -53,7 +53,7 @@ def open_sources(
   chosen = None if templates is None else forms.load_templates(templates)
   found = []
   for path in paths:
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
       raise UserError(
         f'the record file {path} does not exist: correct DATA or EVAL_DATA'
       )
