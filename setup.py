@@ -20,6 +20,7 @@ REQUIRED = [
   'grain>=0.2.18,<0.3',
   'gin-config>=0.5.0,<0.6',
   'absl-py>=2.5,<3',
+  'cachetools>=5.3,<9',
   'etils[epath]>=1.15,<2',
   'fsspec>=2024.6',  # gcsfs and s3fs each ask for an exact release
   'jaxtyping>=0.3.11,<0.4',

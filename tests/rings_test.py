@@ -19,8 +19,8 @@ RINGS = {
 PACKAGES = {
   1: {'jax', 'flax', 'optax', 'numpy', 'ml_dtypes', 'jaxtyping'},
   2: {
-    *('PIL', 'absl', 'clu', 'etils', 'fsspec', 'gin', 'grain', 'jinja2'),
-    *('matplotlib', 'orbax', 'rich', 'safetensors', 'sentencepiece'),
+    *('PIL', 'absl', 'cachetools', 'clu', 'etils', 'fsspec', 'gin', 'grain'),
+    *('jinja2', 'matplotlib', 'orbax', 'rich', 'safetensors', 'sentencepiece'),
     *('sklearn', 'tensorstore'),
   },
   3: {'tensorflow', 'tensorflow_datasets', 'seqio', 't5x'},

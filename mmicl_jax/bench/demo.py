@@ -107,8 +107,7 @@ def _generation(
 
   def work() -> int:
     # Else the second round knows the images and prompts of the first.
-    answerer.engine.visual_cache.clear()
-    answerer.engine.prompt_cache.clear()
+    answerer.engine.reader.forget()
     return sum(len(a.tokens) for a in answer())
 
   return _rates(work, rounds)

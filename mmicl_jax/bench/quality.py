@@ -12,7 +12,7 @@ from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.load import load
 from mmicl_jax.inference.predictor import Predictor
-from mmicl_jax.inference.requests import Request, bucket
+from mmicl_jax.inference.prompts import Request, bucket
 from mmicl_jax.runtime import show
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -76,7 +76,7 @@ class OurAnswers:
     from mmicl_jax.convert.loading import load_pretrained
     from mmicl_jax.decoding.options import Options
     from mmicl_jax.inference.engine import Engine
-    from mmicl_jax.inference.requests import Request
+    from mmicl_jax.inference.prompts import Request
     from mmicl_jax.models import configs
 
     config, params, _ = load_pretrained(
@@ -84,22 +84,27 @@ class OurAnswers:
     )
     config = configs.with_execution(config, dtype=dtype, param_dtype=dtype)
     self._engine = Engine(config, params, batch_size=64)
+    model = self._engine.model
+    self._project = jax.jit(
+      lambda params, seen: model.apply(
+        {'params': params}, seen, method=lambda module, x: module.projector(x)
+      )
+    )
     self._prompt, self._options, self._jax = Request, Options, jax
 
   def run(self, case: AnswerCase) -> np.ndarray:
     engine = self._engine
     tokens, images = case.inputs(engine.config)
     # What one run knows must not help the next: each case says what is given.
-    engine.prompt_cache.clear()
-    if case.kind != 'generate':
-      engine.visual_cache.clear()
+    engine.reader.forget(images=case.kind != 'generate')
     prompts = [
       self._prompt(row, tuple(own))
       for row, own in zip(tokens, images, strict=True)
     ]
     if case.kind == 'encode':
-      known = engine.embed_images(prompts)
-      return np.stack([known[key] for key in prompts[0].image_keys])
+      known = engine.reader.features(prompts)
+      seen = np.stack([known[key] for key in prompts[0].image_keys])
+      return np.asarray(self._project(engine.params, seen))
     options = self._options(
       num_beams=case.beams,
       max_new_tokens=case.new_tokens,

@@ -11,7 +11,7 @@ from mmicl_jax.data import records
 from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.files import AnswerFile
+from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.runtime import show
 
 _HELP = {

@@ -1,111 +1,191 @@
-"""A folder with what the frozen towers see in images, found by their content.
+"""A folder with what the Q-Former sees in images, found by their content.
 
-features-00000.npy holds an array [n, Q, E], bfloat16 as its 16 bits;
-features-00000.keys.npy the n keys, each with a sum of its features' bytes;
-index.json the shapes and the fingerprint of the model that wrote them. Files
-appear under their names when complete.
+`features-00000.npy` holds an array [n, Q, E]; bfloat16 is kept as its 16 bits,
+for numpy's files know no bfloat16. `features-00000.keys.npy` holds the n keys,
+each beside a sum of its features' bytes. `index.json` holds the shapes and the
+fingerprint of the model that wrote them. A file appears under its name when it
+is complete, and shards are only added: any number of processes may read a
+folder, and write to it in turn.
+
+`mmicl data cache-features` fills such a folder for FEATURE_CACHE, and
+`mmicl generate --cache_dir` keeps one for each model that answers. Either reads
+what the other wrote.
 """
 
 import hashlib
 import json
 import os
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from mmicl_jax.data import images
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.files import write_json, writing
+from mmicl_jax.runtime.lock import in_turn
 
 INDEX = 'index.json'
 DTYPES = {'bfloat16': ml_dtypes.bfloat16, 'float32': np.float32}
+_ROOM = 'make room or choose another folder; what was complete before is intact'
 _KEY = np.dtype([('key', 'S32'), ('sum', '<u4')])
 
 
-def key_of(source: images.ImageSource) -> bytes:
-  """What an image is known by: a hash of its file's bytes or its pixels.
+def key_of(
+  source: images.ImageSource, instruction: Int[np.ndarray, 'S'] | None = None
+) -> bytes:
+  """32 hexadecimal digits that an image's features are found by.
 
-  Raises UserError if its file cannot be read.
+  A hash of the image file's bytes or of an array's pixels; and of the
+  instruction's ids, where an InstructBLIP Q-Former reads them with the image.
+  Raises UserError if the image's file cannot be read.
   """
-  return (
-    hashlib.blake2b(images.content(source), digest_size=16).hexdigest().encode()
-  )
+  found = hashlib.blake2b(images.content(source), digest_size=16)
+  if instruction is not None:
+    found.update(b'instruction' + instruction.astype('<i4').tobytes())
+  return found.hexdigest().encode()
+
+
+def _refuse(problem: UserError) -> None:
+  raise problem
 
 
 class FeatureStore:
-  """Reads a folder; `lookup` gives one image's features.
+  """Reads a folder, and adds to it.
 
-  Opened where it is used: it can be sent to worker processes. Raises UserError
-  if the folder is no such store or a file of it is damaged.
+  shape: (Q, E) of one image's features. dtype: theirs. A store can be sent to
+  worker processes, which open the folder themselves.
+
+  on_damage: gets a UserError that names a damaged file. By default it is
+  raised; where `on_damage` returns, the images in that file count as unknown,
+  so that their features can be added anew, which then take precedence. Raises
+  UserError if the folder is no such store.
   """
 
-  def __init__(self, directory: str | os.PathLike):
+  def __init__(
+    self,
+    directory: str | os.PathLike,
+    on_damage: Callable[[UserError], None] = _refuse,
+  ):
     self.directory = Path(directory)
     index = read_index(self.directory)
     self.shape: tuple[int, int] = (index['queries'], index['width'])
     self.dtype = np.dtype(DTYPES[index['dtype']])
-    self._open()
+    self._on_damage = on_damage
+    self._seen: set[Path] = set()
+    self._paths: list[Path] = []
+    self._arrays: list[np.ndarray] = []
+    self._ends = np.zeros(0, np.int64)
+    self._keys = self._sorted = np.zeros(0, _KEY)
+    self.refresh()
 
-  def _open(self) -> None:
-    paths = shards(self.directory)
-    self._arrays, keys = [], []
-    for path in paths:
-      try:
-        array = np.load(path, mmap_mode='r')
-        own = np.load(_keys(path))
-        if own.dtype != _KEY or own.ndim != 1:
-          raise ValueError('its keys are none')
-        if (array.dtype, array.shape) != (
-          _stored(self.dtype),
-          (len(own), *self.shape),
-        ):
-          raise ValueError(
-            f'{array.dtype} {array.shape} for {len(own)} keys of '
-            f'{self.dtype} {self.shape}'
-          )
-      except Exception as error:  # numpy evaluates what a header holds
-        raise _damaged(path, str(error)) from error
-      self._arrays.append(array)
-      keys.append(own)
-    self._paths = paths
-    self._ends = np.cumsum([len(own) for own in keys])
-    self._keys = np.concatenate(keys) if keys else np.zeros(0, _KEY)
-    self._order = np.argsort(self._keys['key'])
-    self._sorted = self._keys['key'][self._order]
+  def __getstate__(self) -> tuple[Path, Callable[[UserError], None]]:
+    return self.directory, self._on_damage
 
-  def __getstate__(self) -> Path:
-    return self.directory
-
-  def __setstate__(self, directory: Path) -> None:
-    self.__init__(directory)
+  def __setstate__(
+    self, state: tuple[Path, Callable[[UserError], None]]
+  ) -> None:
+    self.__init__(*state)
 
   def __len__(self) -> int:
-    return len(self._sorted)
+    return len(self._keys)
 
   def __contains__(self, key: bytes) -> bool:
-    i = np.searchsorted(self._sorted, key)
-    return bool(i < len(self) and self._sorted[i] == key)
+    return self._row(key) is not None
+
+  def refresh(self) -> None:
+    """Opens the shards that were added since, by this process or others."""
+    added = [path for path in shards(self.directory) if path not in self._seen]
+    keys = [self._keys]
+    for path in added:
+      self._seen.add(path)
+      try:
+        array, own = self._open(path)
+      except UserError as damage:
+        self._on_damage(damage)
+        continue
+      self._paths.append(path)
+      self._arrays.append(array)
+      keys.append(own)
+    if len(keys) > 1:
+      ends = np.cumsum([len(own) for own in keys[1:]]) + len(self._keys)
+      self._ends = np.concatenate([self._ends, ends])
+      self._keys = np.concatenate(keys)
+      # Stable, so that the newest row of a key is the last of its equals.
+      self._order = np.argsort(self._keys['key'], kind='stable')
+      self._sorted = self._keys['key'][self._order]
+
+  def get(self, key: bytes) -> Shaped[np.ndarray, 'Q E'] | None:
+    """The features of a key; None if they are unknown or damaged."""
+    row = self._row(key)
+    if row is None:
+      return None
+    shard = int(np.searchsorted(self._ends, row, side='right'))
+    start = self._ends[shard - 1] if shard else 0
+    found = self._arrays[shard][row - start]
+    if _sum(found) != self._keys['sum'][row]:
+      path = self._paths[shard]
+      self._on_damage(_damaged(path, f'row {row - start} has other bits'))
+      return None
+    return found.view(self.dtype)
 
   def lookup(self, source: images.ImageSource) -> Shaped[np.ndarray, 'Q E']:
-    """Raises UserError if the image is not in the store or its row damaged."""
+    """One image's features. Raises UserError if they are not in the store."""
     key = key_of(source)
-    if key not in self:
+    found = self.get(key)
+    if found is None:
       shown = source if isinstance(source, str) and len(source) < 200 else key
       raise UserError(
         f'{shown}: not among the {len(self)} images of {self.directory}: run '
         'mmicl data cache-features on its records too'
       )
-    row = int(self._order[np.searchsorted(self._sorted, key)])
-    shard = int(np.searchsorted(self._ends, row, side='right'))
-    start = self._ends[shard - 1] if shard else 0
-    found = self._arrays[shard][row - start]
-    if _sum(found) != self._keys['sum'][row]:
-      raise _damaged(self._paths[shard], f'row {row - start} has other bits')
-    return found.view(self.dtype)
+    return found
+
+  def add(
+    self, keys: Sequence[bytes], features: Shaped[np.ndarray, 'N Q E']
+  ) -> None:
+    """Adds a shard; raises UserError, leaving none, where it does not fit."""
+    bits = features.astype(self.dtype).view(_stored(self.dtype))
+    named = np.array(
+      [(key, _sum(row)) for key, row in zip(keys, bits, strict=True)], _KEY
+    )
+    with in_turn(self.directory / INDEX):
+      path = _next_shard(self.directory)
+      # The keys get their name first: a shard is there when its features are.
+      with (
+        writing(path, 'wb', _ROOM) as array,
+        writing(_keys(path), 'wb', _ROOM) as own,
+      ):
+        np.save(array, bits)
+        np.save(own, named)
+    self.refresh()
+
+  def _row(self, key: bytes) -> int | None:
+    i = int(np.searchsorted(self._sorted, key, side='right')) - 1
+    if i < 0 or self._sorted[i] != key:
+      return None
+    return int(self._order[i])
+
+  def _open(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+      array = np.load(path, mmap_mode='r')
+      own = np.load(_keys(path))
+      if own.dtype != _KEY or own.ndim != 1:
+        raise ValueError('its keys are none')
+      wanted = _stored(self.dtype), (len(own), *self.shape)
+      if (array.dtype, array.shape) != wanted:
+        raise ValueError(
+          f'{array.dtype} {array.shape} for {len(own)} keys of '
+          f'{self.dtype} {self.shape}'
+        )
+    except Exception as error:  # numpy evaluates what a header holds
+      raise _damaged(path, str(error)) from error
+    return array, own
 
 
 def read_index(directory: Path) -> dict[str, Any]:
@@ -130,9 +210,10 @@ def read_index(directory: Path) -> dict[str, Any]:
 
 
 def write_index(directory: Path, index: dict[str, Any]) -> None:
-  """Raises UserError if the folder holds the features of another model.
+  """Makes a store. Raises UserError if the folder holds another model's.
 
-  Also if it does not say whose it holds, or cannot be written.
+  Also if the folder does not say whose features it holds, or cannot be
+  written.
   """
   path = directory / INDEX
   if path.exists():
@@ -144,67 +225,54 @@ def write_index(directory: Path, index: dict[str, Any]) -> None:
     return
   if shards(directory):
     raise _no_index(path, 'it is gone')
-  temporary = directory / f'.{INDEX}.{os.getpid()}.tmp'
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-      temporary.write_text(json.dumps(index, indent=1) + '\n')
-      temporary.replace(path)
-    except OSError:
-      temporary.unlink()
-      raise
-  except OSError as error:
-    raise UserError(
-      f'{path} could not be written ({error.strerror}): make room or choose '
-      'another folder'
-    ) from error
+  write_json(path, index, _ROOM)
 
 
-def write_shard(
-  directory: Path,
-  keys: Sequence[bytes],
-  features: Shaped[np.ndarray, 'N Q E'],
-) -> None:
-  """Adds a shard; raises UserError, leaving nothing, where it does not fit."""
-  number = len(shards(directory))
-  while (directory / f'features-{number:05}.npy').exists():
-    number += 1
-  path = directory / f'features-{number:05}.npy'
-  bits = features.view(_stored(features.dtype))
-  named = np.array(
-    [(key, _sum(row)) for key, row in zip(keys, bits, strict=True)], _KEY
-  )
-  made = []
+def cache_store(
+  cache_dir: str | os.PathLike, index: dict[str, Any], name: str
+) -> FeatureStore:
+  """The store of one model in a folder of several, made if there is none.
+
+  index: what the store says of its model; name: its folder's. A cache_dir that
+  is itself the store with this index is taken as it is. Nothing damaged is
+  read: it counts as absent. Raises UserError if the folder cannot be written.
+  """
+  folder = Path(cache_dir)
+  if not _is_store(folder, index):
+    folder /= name
+  if not _is_store(folder, index):
+    write_json(folder / INDEX, index, 'choose another cache_dir')
+  return FeatureStore(folder, on_damage=lambda damage: None)
+
+
+def _is_store(directory: Path, index: dict[str, Any]) -> bool:
   try:
-    # The keys first: a shard counts from when its features are there.
-    for place, array in (
-      (_keys(path), named),
-      (path, bits),
-    ):
-      temporary = place.with_name(f'.{place.name}.{os.getpid()}.tmp')
-      made.append(temporary)
-      with temporary.open('wb') as file:
-        np.save(file, array)
-      temporary.replace(place)
-  except OSError as error:
-    for temporary in made:
-      temporary.unlink(missing_ok=True)
-    raise UserError(
-      f'{path} could not be written ({error.strerror}): make room and run the '
-      'same command again, which goes on behind the shards that are complete'
-    ) from error
+    return read_index(directory) == index
+  except UserError:
+    return False
 
 
 def shards(directory: Path) -> list[Path]:
+  """The arrays of a store, in the order in which they were added."""
   return sorted(
-    path
-    for path in directory.glob('features-*.npy')
-    if not path.name.endswith('.keys.npy')
+    (path for path in directory.glob('features-*.npy') if _number(path) >= 0),
+    key=_number,
   )
 
 
+def _number(path: Path) -> int:
+  """7 of features-00007.npy; -1 of what is no shard."""
+  match = re.fullmatch(r'features-(\d+)\.npy', path.name)
+  return int(match[1]) if match else -1
+
+
+def _next_shard(directory: Path) -> Path:
+  """The name behind all that are there: of two rows the later one counts."""
+  last = max(map(_number, shards(directory)), default=-1)
+  return directory / f'features-{last + 1:05}.npy'
+
+
 def _stored(dtype: np.dtype) -> np.dtype:
-  """numpy's files know no bfloat16."""
   return np.dtype(np.uint16) if dtype == ml_dtypes.bfloat16 else dtype
 
 

@@ -91,6 +91,9 @@ class Truncation:
   words: int = 0
   target_tokens: int = 0
 
+  def __bool__(self) -> bool:
+    return bool(self.demonstrations or self.words or self.target_tokens)
+
   def __str__(self) -> str:
     lost = (
       (self.demonstrations, 'demonstrations'),
@@ -124,23 +127,20 @@ def featurize(
   Raises UserError, naming the example, if images and 图 do not match, an image
   cannot be read, or images and declarations alone exceed the lengths.
   """
-  name = example.name or f'example {example.inputs[:60]!r}'
-  _check_copies(example, spec, name)
-  fitted, ids, words = _fit(example, tokenizer, spec, name)
+  fitted, ids, lost = fit_prompt(example, tokenizer, spec)
   targets = [*tokenizer.encode(fitted.targets), tokenizer.eos_id]
   cut = max(len(targets) - spec.targets_length, 0)
   if cut:
     targets = [*targets[: spec.targets_length - 1], tokenizer.eos_id]
-  dropped = example.num_shots - fitted.num_shots
-  if dropped or words or cut:
-    on_truncation(Truncation(name, dropped, words, cut))
+  if truncation := dataclasses.replace(lost, target_tokens=cut):
+    on_truncation(truncation)
 
   target_tokens = _padded(targets, spec.targets_length)
   features = {
     'encoder_input_tokens': _padded(
       [*ids, tokenizer.eos_id], spec.inputs_length
     ),
-    **_vision(fitted, spec, name, features_of),
+    **_vision(fitted, spec, lost.name, features_of),
     'decoder_input_tokens': np.concatenate(
       [np.zeros(1, np.int32), target_tokens[:-1]]
     ),
@@ -150,12 +150,41 @@ def featurize(
   if spec.qformer_length is not None:
     if qformer_tokenizer is None:
       raise ValueError('qformer_length needs a qformer_tokenizer')
-    # The published code reads the instruction back from the prompt's ids.
-    text = tokenizer.decode(ids, skip_special_tokens=False)
-    features['qformer_input_tokens'] = _padded(
-      qformer_tokenizer.encode(text, spec.qformer_length), spec.qformer_length
+    words = instruction_ids(
+      ids, tokenizer, qformer_tokenizer, spec.qformer_length
     )
+    features['qformer_input_tokens'] = _padded(words, spec.qformer_length)
   return features
+
+
+def fit_prompt(
+  example: Example, tokenizer: Tokenizer, spec: FeatureSpec
+) -> tuple[Example, list[int], Truncation]:
+  """The example without what does not fit, the ids of its prompt, what it lost.
+
+  The ids are those of `inputs`, num_queries for each image, without the end
+  token. Raises UserError, naming the example, if images and declarations alone
+  exceed the lengths.
+  """
+  name = example.name or f'example {example.inputs[:60]!r}'
+  _check_copies(example, spec, name)
+  fitted, ids, words = _fit(example, tokenizer, spec, name)
+  dropped = example.num_shots - fitted.num_shots
+  return fitted, ids, Truncation(name, dropped, words)
+
+
+def instruction_ids(
+  ids: Sequence[int],
+  tokenizer: Tokenizer,
+  qformer_tokenizer: BertTokenizer,
+  length: int,
+) -> list[int]:
+  """What the Q-Former reads of a prompt with these ids, at most `length`.
+
+  The published code reads the instruction back from the prompt's ids, too.
+  """
+  text = tokenizer.decode(ids, skip_special_tokens=False)
+  return qformer_tokenizer.encode(text, length)
 
 
 def empty(

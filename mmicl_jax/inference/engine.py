@@ -1,40 +1,39 @@
-"""Prompts to answers on arrays: few compiled shapes, nothing computed twice.
+"""Prompts to answers, on arrays: sorted into batches, decoded, put in order.
 
 Prompts of any length and any number of images are sorted into batches of few
-shapes. Each different image is encoded once, padding images never; its visual
-tokens are kept by content, and so are the prompts' keys and values. Results
-come in the order of the prompts.
+shapes, which prompts.py encodes. Results come in the order of the prompts, and
+none depends on its company.
 """
 
-import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt32
 
+from mmicl_jax.checkpoints.fingerprint import (
+  TOWERS,
+  features_index,
+  weights_digest,
+)
+from mmicl_jax.data.feature_store import FeatureStore, cache_store
 from mmicl_jax.decoding import loop as decoding
 from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.decoding.scores import row_keys
 from mmicl_jax.decoding.strategy import Strategy, strategy_of
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.prompt_cache import PromptCache, select
-from mmicl_jax.inference.requests import Request, bucket, chunks, row_numbers
-from mmicl_jax.inference.visual_cache import VisualCache, visual_fingerprint
+from mmicl_jax.inference.prompts import PromptReader, Request, bucket
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
-from mmicl_jax.models.mmicl import MMICL, abstract_params, splice
+from mmicl_jax.models.mmicl import MMICL, abstract_params
 from mmicl_jax.models.quantized import quantize, quantized_places
 from mmicl_jax.models.stacking import unstack_layers
-from mmicl_jax.types import PAD
 
 MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
 
@@ -81,10 +80,12 @@ class Engine:
       raise UserError(f"weights is {weights!r}: give 'int8' or nothing.")
     self.mesh = mesh
     self.batch_size = batch_size
-    self.prompt_cache = PromptCache(prompt_cache_bytes)
+    store = None
     if cache_dir is not None:
-      cache_dir = Path(cache_dir) / visual_fingerprint(self.config, self.params)
-    self.visual_cache = VisualCache(cache_bytes, cache_dir)
+      towers = {
+        name: (self.params if weights else params)[name] for name in TOWERS
+      }
+      store = _store(cache_dir, self.config, towers)
     if mesh is not None:
       placement = partitioning.shardings(abstract_params(self.config), mesh)
       self.params = jax.device_put(
@@ -92,6 +93,15 @@ class Engine:
       )
     else:
       self.params = jax.device_put(self.params, jax.devices()[0])
+    self.reader = PromptReader(
+      self.model,
+      self.params,
+      mesh=mesh,
+      batch_size=batch_size,
+      image_bytes=cache_bytes,
+      prompt_bytes=prompt_cache_bytes,
+      store=store,
+    )
 
   def generate(
     self,
@@ -107,13 +117,15 @@ class Engine:
     apart by their order.
     """
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
-    numbered = row_numbers(prompts) if rows is None else rows
+    if rows is None and options.do_sample:
+      rows = _row_numbers(prompts)
 
     def run(
       batch: Sequence[int], prompt: decoding.Memory
     ) -> Iterator[PromptAnswers]:
       seeds = np.zeros(len(prompt.is_token), np.uint32)
-      seeds[: len(batch)] = numbered[list(batch)]
+      if rows is not None:
+        seeds[: len(batch)] = rows[list(batch)]
       keys = self._keys(options, seeds)
       decoded = jax.device_get(
         _answer(self.model, self.params, prompt, keys, static, dynamic, stops)
@@ -141,7 +153,7 @@ class Engine:
 
   def logits(self, batch: Any) -> jax.Array:
     """f32[B, U, V] of a Batch, as in training, without dropout."""
-    with self._context():
+    with self.reader.on_devices():
       return _logits(self.model, self.params, dict(batch))
 
   def stream(
@@ -154,8 +166,9 @@ class Engine:
     """The tokens so far, every few tokens, until the answer is complete."""
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     strategy = strategy_of(static)
-    with self._context():
-      read = self._read([prompt])
+    with self.reader.on_devices():
+      read = self.reader.read([prompt])
+      self.reader.save()
       rows = np.full(len(read.is_token), prompt.row, np.uint32)
       keys = self._keys(options, rows)
       state = _begin(
@@ -170,7 +183,7 @@ class Engine:
         yield np.asarray(decoded.tokens)[0, 0, :length]
       if bool(state.done.all()) or length >= options.max_new_tokens:
         return
-      with self._context():
+      with self.reader.on_devices():
         state = _advance(
           self.model,
           self.params,
@@ -200,27 +213,20 @@ class Engine:
     # One step is enough: how many there are is not compiled.
     dynamic = dynamic._replace(max_new_tokens=1)
     queries, size = self.config.qformer.num_queries, self.config.vit.image_size
-    rows = {self._rows(n) for n in range(1, self.batch_size + 1)}
+    rows = {self.reader.rows(n) for n in range(1, self.batch_size + 1)}
     lengths = {bucket(n, 16) for n in range(1, longest + 1)}
     text = np.arange(2, 3, dtype=np.int32)
     black = np.zeros((size, size, 3), np.uint8)
     image_tokens = np.full(queries, self.config.image_token, np.int32)
-    read_with = {bucket(n, 64) for n in range(1, longest_instruction + 1)}
-    with self._context():
-      for chunk in (8, 4, 2, 1):
-        images = self._place(np.repeat(black[None, None], chunk, axis=0))
-        for words in read_with or {0}:
-          instruction = None
-          if words:
-            instruction = self._place(np.ones((chunk, words), np.int32))
-          _embed(self.model, self.params, images, instruction)
+    with self.reader.on_devices():
+      self.reader.warm_up_images(longest_instruction)
       for length in sorted(lengths, reverse=True):
         kinds = [Request(text)]
         if length > queries:
           kinds.append(Request(np.append(image_tokens, text), (black,)))
         for count in rows:
           for prompt in kinds:
-            read = self._encode([prompt], count, length)
+            read = self.reader.encode([prompt], count, length)
           keys = self._keys(options, np.zeros(count, np.uint32))
           _answer(self.model, self.params, read, keys, static, dynamic, stops)
     return len(rows) * len(lengths)
@@ -234,87 +240,23 @@ class Engine:
 
     # The largest first: what does not fit in memory fails at once.
     order = sorted(range(len(prompts)), key=size, reverse=True)
-    for first in range(0, len(order), self.batch_size):
-      batch = order[first : first + self.batch_size]
-      with self._context():
-        read = self._read([prompts[i] for i in batch])
-        for i, result in zip(batch, run(batch, read), strict=True):
-          results[i] = result
+    try:
+      for first in range(0, len(order), self.batch_size):
+        batch = order[first : first + self.batch_size]
+        with self.reader.on_devices():
+          read = self.reader.read([prompts[i] for i in batch])
+          for i, result in zip(batch, run(batch, read), strict=True):
+            results[i] = result
+    finally:
+      self.reader.save()
     return results
-
-  def _rows(self, count: int) -> int:
-    """The rows of a batch of so many prompts: few numbers, for all shards."""
-    shards = self._batch_shards()
-    return -(-bucket(count, shards) // shards) * shards
-
-  def _read(self, prompts: Sequence[Request]) -> decoding.Memory:
-    """The prompts' keys and values; equal prompts are read once."""
-    keys = [prompt.key for prompt in prompts]
-    rows = self._rows(len(prompts))
-    if (found := self.prompt_cache.find(keys, rows)) is not None:
-      return found
-    different = dict(zip(keys, prompts, strict=True))
-    length = bucket(max(len(p.tokens) for p in prompts), 16)
-    read = self._encode(
-      list(different.values()), self._rows(len(different)), length
-    )
-    self.prompt_cache.put(list(different), read)
-    return select(read, list(different), keys, rows)
-
-  def _encode(
-    self, prompts: Sequence[Request], rows: int, length: int
-  ) -> decoding.Memory:
-    """Keys and values of prompts in their first rows; the rest is empty."""
-    tokens = np.full((rows, length), PAD, np.int32)
-    for row, prompt in zip(tokens, prompts, strict=False):
-      row[: len(prompt.tokens)] = prompt.tokens
-    visual = None
-    if any(prompt.images for prompt in prompts):
-      known = self.embed_images(prompts)
-      each = next(iter(known.values())).shape  # Q D
-      # Room for as many as the tokens could ask for: no shapes of its own.
-      visual = np.zeros((rows, length // each[0], *each), np.float32)
-      for row, prompt in zip(visual, prompts, strict=False):
-        for place, key in zip(row, prompt.image_keys, strict=False):
-          place[:] = known[key]
-      visual = self._place(visual.reshape(rows, -1, each[-1]))
-    return _encode(self.model, self.params, self._place(tokens), visual)
 
   def _keys(
     self, options: Options, rows: UInt32[np.ndarray, 'B']
   ) -> jax.Array | None:
     if not options.do_sample:
       return None
-    return row_keys(options.seed, self._place(rows))
-
-  def embed_images(self, prompts: Sequence[Request]) -> dict[bytes, np.ndarray]:
-    """Visual tokens Q D of all different images, by key."""
-    known: dict[bytes, np.ndarray] = {}
-    missing: dict[bytes, tuple[np.ndarray, np.ndarray | None]] = {}
-    for prompt in prompts:
-      for key, image in zip(prompt.image_keys, prompt.images, strict=True):
-        if key in known or key in missing:
-          continue
-        if (found := self.visual_cache.get(key)) is not None:
-          known[key] = found
-        else:
-          missing[key] = (image, prompt.instruction)
-    for chunk in chunks(list(missing)):
-      images = np.stack([missing[key][0] for key in chunk])[:, None]
-      texts = [missing[key][1] for key in chunk]
-      length = max((len(t) for t in texts if t is not None), default=0)
-      words = None
-      if length:
-        words = np.zeros((len(chunk), bucket(length, 64)), np.int32)
-        for row, text in zip(words, texts, strict=True):
-          if text is not None:
-            row[: len(text)] = text
-        words = self._place(words)
-      visual = _embed(self.model, self.params, self._place(images), words)
-      for key, tokens in zip(chunk, np.asarray(visual[:, 0]), strict=True):
-        known[key] = tokens.astype(np.float32)
-        self.visual_cache.put(key, known[key])
-    return known
+    return row_keys(options.seed, self.reader.place(rows))
 
   def _score(
     self,
@@ -338,7 +280,7 @@ class Engine:
           self.model,
           self.params,
           prompt,
-          self._place(targets.reshape(-1, length)),
+          self.reader.place(targets.reshape(-1, length)),
         )
       ).reshape(targets.shape)
       for i, own in enumerate(candidates):
@@ -346,47 +288,34 @@ class Engine:
           scores[i].append(found[i, j, : len(candidate)])
     return scores
 
-  def _batch_shards(self) -> int:
-    if self.mesh is None:
-      return 1
-    return self.mesh.shape['data'] * self.mesh.shape['fsdp']
 
-  def _place(self, array: np.ndarray) -> jax.Array:
-    """Rows over the mesh where they divide; whole on every device if not."""
-    if self.mesh is None:
-      return jnp.asarray(array)
-    if len(array) % self._batch_shards():
-      return jax.device_put(array, partitioning.replicated(self.mesh))
-    return jax.device_put(array, partitioning.batch_sharding(self.mesh))
+def _store(
+  cache_dir: str | os.PathLike[str], config: MMICLConfig, params: Any
+) -> FeatureStore:
+  """Where the features of images are kept that these towers see.
 
-  @contextlib.contextmanager
-  def _context(self):
-    if self.mesh is None:
-      yield
-    else:
-      rules = partitioning.activation_rules()
-      with jax.set_mesh(self.mesh), nn.logical_axis_rules(rules):
-        yield
+  Raises UserError for weights of which this process has only a part.
+  """
+  # Of eight bits: the weights that they stand for.
+  towers = nn.unbox({name: params[name] for name in TOWERS})
+  if not all(x.is_fully_addressable for x in jax.tree.leaves(towers)):
+    raise UserError('cache_dir works in one process: leave it out in several.')
+  index = features_index(config, towers)
+  sizes, backend = f'{config.vit}{config.qformer}', jax.default_backend()
+  name = weights_digest(towers, sizes, index['dtype'], backend)
+  return cache_store(cache_dir, index, name)
 
 
-def _encode_with(module: MMICL, tokens, visual):
-  x = module.t5.embed(tokens)
-  if visual is not None:
-    is_image = tokens == module.config.image_token
-    x = splice(x, visual.astype(x.dtype), is_image)
-  return module.t5.encode(x, tokens != PAD)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _embed(model: MMICL, params, images, words):
-  return model.apply({'params': params}, images, words, method='embed_images')
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(model: MMICL, params, tokens, visual):
-  variables = {'params': params}
-  encoded: Any = model.apply(variables, tokens, visual, method=_encode_with)
-  return decoding.prefill(model, params, encoded, tokens != PAD)
+def _row_numbers(prompts: Sequence[Request]) -> UInt32[np.ndarray, 'B']:
+  """One number a prompt: of its content and how often it came before."""
+  before: dict[int, int] = {}
+  rows = np.zeros(len(prompts), np.uint32)
+  for i, prompt in enumerate(prompts):
+    count = before.get(prompt.row, 0)
+    before[prompt.row] = count + 1
+    # An odd factor spreads repetitions over all 32 bits.
+    rows[i] = (prompt.row + count * 2654435761) % 2**32
+  return rows
 
 
 @functools.partial(jax.jit, static_argnums=0)

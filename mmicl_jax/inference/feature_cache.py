@@ -1,7 +1,7 @@
 """Features of images, computed once: what the frozen towers of stage 2 give.
 
-`write` runs ViT and Q-Former over the images of record files and fills a
-store, which training then reads in their place (data/feature_store.py).
+`write_features` runs ViT and Q-Former over the images of record files and fills
+a store, which training then reads in their place (data/feature_store.py).
 """
 
 import itertools
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from mmicl_jax.checkpoints import model_dir
-from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
+from mmicl_jax.checkpoints.fingerprint import TOWERS, features_index
 from mmicl_jax.checkpoints.steps import locate
 from mmicl_jax.checkpoints.store import load_weights
 from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
+from mmicl_jax.inference.prompts import see
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.runtime.progress import ProgressBar
 
@@ -54,21 +54,13 @@ def write_features(
   config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
   params = load_weights(checkpoint, modules=TOWERS)
   store = Path(out)
-  feature_store.write_index(
-    store,
-    {
-      'fingerprint': fingerprint(config, params),
-      'queries': config.qformer.num_queries,
-      'width': config.qformer.hidden_size,
-      'dtype': dtype,
-    },
-  )
-  reader = feature_store.FeatureStore(store)
+  feature_store.write_index(store, features_index(config, params))
+  known = feature_store.FeatureStore(store)
   embed = embedder(config, params)
   seen: set[bytes] = set()
 
   with ProgressBar('records', sum(len(part.data) for part in parts)) as bar:
-    new = _unseen(parts, seen, reader, config.vit.image_size, bar)
+    new = _unseen(parts, seen, known, config.vit.image_size, bar)
     added = 0
     while shard := list(itertools.islice(new, PER_SHARD)):
       keys, pixels = zip(*shard, strict=True)
@@ -76,7 +68,7 @@ def write_features(
         embed(np.stack(pixels[i : i + batch_size]), batch_size)
         for i in range(0, len(pixels), batch_size)
       ]
-      feature_store.write_shard(store, keys, np.concatenate(rows))
+      known.add(keys, np.concatenate(rows))
       added += len(keys)
   return len(seen), added
 
@@ -109,20 +101,14 @@ def _unseen(
 
 def embedder(config: configs.MMICLConfig, params: Mapping[str, Any]):
   """(images, rows) -> features; fewer images than rows are padded."""
-  module = mmicl.MMICL(config)
-
-  @jax.jit
-  def run(params, pixels):
-    read: Any = module.apply(
-      {'params': params}, pixels[:, None], method=module.read_images
-    )
-    return read[:, 0]
+  model = mmicl.MMICL(config)
 
   def embed(
     pixels: UInt8[np.ndarray, 'N H W 3'], rows: int
   ) -> Float[np.ndarray, 'N Q E']:
     padded = np.zeros((rows, *pixels.shape[1:]), np.uint8)
     padded[: len(pixels)] = pixels
-    return np.asarray(run(params, padded))[: len(pixels)]
+    read = see(model, params, padded[:, None])
+    return np.asarray(read[: len(pixels), 0])
 
   return embed

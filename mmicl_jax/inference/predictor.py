@@ -4,6 +4,8 @@ Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
 """
 
 import dataclasses
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +13,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
-from mmicl_jax.context.text import MAX_IMAGES
 from mmicl_jax.context.turns import Example, Turn, assemble
-from mmicl_jax.data.features import FeatureSpec, featurize
+from mmicl_jax.data.feature_store import key_of
+from mmicl_jax.data.features import feature_spec, fit_prompt, instruction_ids
+from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine, PromptAnswers
-from mmicl_jax.inference.requests import Request, requests_of
+from mmicl_jax.inference.prompts import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
@@ -65,15 +68,8 @@ class Predictor:
     self._tokenizer = tokenizer
     self._source = source
     self._qformer_tokenizer = qformer_tokenizer
-    words = self.config.qformer.max_positions if qformer_tokenizer else None
-    self._spec = FeatureSpec(
-      inputs_length=max_input_length,
-      targets_length=1,
-      max_images=MAX_IMAGES,
-      image_size=self.config.vit.image_size,
-      num_queries=self.config.qformer.num_queries,
-      qformer_length=words,
-    )
+    # An Example may have more images than there are names.
+    self._spec = feature_spec(self.config, max_input_length, 1, sys.maxsize)
     self._texts: list[str] | None = None
     if tokenizer and tokenizer.image_id != self.config.image_token:
       raise UserError(
@@ -220,25 +216,25 @@ class Predictor:
       raise UserError(
         'demonstrations cannot be put in front of an Example: give a Turn.'
       )
-    count = len(query.images)
-    spec = dataclasses.replace(self._spec, max_images=max(count, 1))
-    # No answer is needed here, and a long one would be reported as cut.
-    question = dataclasses.replace(query, targets='')
-    row = featurize(
-      question,
-      self.tokenizer,
-      spec,
-      qformer_tokenizer=self._qformer_tokenizer,
-    )
-    tokens = row['encoder_input_tokens']
-    used = int((tokens == self.config.image_token).sum())
-    images = row['encoder_images'][: used // spec.num_queries]
-    words = row.get('qformer_input_tokens')
-    return Request(
-      np.trim_zeros(tokens, 'b'),
-      tuple(images),
-      None if words is None else np.trim_zeros(words, 'b'),
-    )
+    fitted, ids, lost = fit_prompt(query, self.tokenizer, self._spec)
+    if lost:
+      warnings.warn(str(lost), stacklevel=2)
+    words = None
+    if self._qformer_tokenizer is not None:
+      length = self.config.qformer.max_positions
+      words = np.array(
+        instruction_ids(ids, self.tokenizer, self._qformer_tokenizer, length),
+        np.int32,
+      )
+    images, keys = [], []
+    try:
+      for source in fitted.images:
+        keys.append(key_of(source, words))
+        images.append(load_image(source, self.config.vit.image_size))
+    except UserError as error:
+      raise UserError(f'{lost.name}: {error}') from error
+    tokens = np.array([*ids, self.tokenizer.eos_id], np.int32)
+    return Request(tokens, tuple(images), words, tuple(keys))
 
   def warm_up(self, longest: int | None = None, **options: Any) -> int:
     """Compiles what `generate` with these options needs; see Engine.warm_up.
@@ -250,7 +246,7 @@ class Predictor:
       chosen,
       longest or self._spec.inputs_length,
       self._stops(chosen),
-      self._spec.qformer_length or 0,
+      self.config.qformer.max_positions if self._qformer_tokenizer else 0,
     )
 
   def _stops(self, options: Options) -> Int[np.ndarray, 'S V'] | None:

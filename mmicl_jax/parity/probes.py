@@ -17,7 +17,7 @@ import numpy as np
 from mmicl_jax.convert import rules
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.inference.engine import Engine
-from mmicl_jax.inference.requests import Request
+from mmicl_jax.inference.prompts import Request
 from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MMICL, splice

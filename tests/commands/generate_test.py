@@ -13,7 +13,7 @@ from PIL import Image
 from mmicl_jax.__main__ import main
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.files import AnswerFile
+from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.inference.predictor import Answer
 
 
@@ -154,7 +154,7 @@ def test_command_line(tmp_path, capsys):
   image = ['--image', str(tmp_path / 'a.png')]
   kept = ['--cache_dir', str(tmp_path / 'visual'), '--mesh', 'data=1']
   assert main([*common, *question, *image, *kept, '--json']) == 0
-  assert len([p for p in (tmp_path / 'visual').rglob('*') if p.is_file()]) == 1
+  assert len(list((tmp_path / 'visual').rglob('*.keys.npy'))) == 1
   answer = json.loads(capsys.readouterr().out)
   out = tmp_path / 'deep' / 'out.jsonl'
   files = ['--input', str(tmp_path / 'in.jsonl'), '--output', str(out)]
@@ -182,7 +182,7 @@ def test_compiled_programs_are_kept(tmp_path):
     return result.stdout, names
 
   first = run()
-  assert any(name.startswith('jit_answer') for name in first[1])
+  assert any(name.startswith('jit_decode') for name in first[1])
   assert run() == first
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import t5_pair
 
+from mmicl_jax.data import feature_store
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference import engine as engines
+from mmicl_jax.inference import prompts as reading
 from mmicl_jax.inference.engine import Engine
-from mmicl_jax.inference.requests import Request, bucket, requests_of
+from mmicl_jax.inference.prompts import Request, bucket, requests_of
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.stacking import stack_layers, unstack_layers
-from mmicl_jax.runtime.lru import Lru
 
 Q = t5_pair.CONFIG.qformer.num_queries
 SIZE = t5_pair.CONFIG.vit.image_size
@@ -115,18 +116,18 @@ def test_equal_prompts_get_different_samples(engine):
 def encoded(monkeypatch):
   """How many images and prompts were encoded so far."""
   counts = {'images': 0, 'prompts': 0}
-  embed, encode = engines._embed, engines._encode
+  see, encode = reading.see, reading._encode
 
   def count_images(model, params, images, words):
     counts['images'] += len(images)
-    return embed(model, params, images, words)
+    return see(model, params, images, words)
 
-  def count_prompts(model, params, tokens, visual):
+  def count_prompts(model, params, tokens, features):
     counts['prompts'] += int((tokens != 0).any(1).sum())
-    return encode(model, params, tokens, visual)
+    return encode(model, params, tokens, features)
 
-  monkeypatch.setattr(engines, '_embed', count_images)
-  monkeypatch.setattr(engines, '_encode', count_prompts)
+  monkeypatch.setattr(reading, 'see', count_images)
+  monkeypatch.setattr(reading, '_encode', count_prompts)
   return counts
 
 
@@ -174,7 +175,7 @@ def test_a_prompt_is_read_once(pair, engine, encoded):
   longer = Request(np.append(prompts[1].tokens, 5), prompts[1].images)
   fresh.generate([longer], GREEDY)
   assert encoded['prompts'] == before + 1
-  fresh.prompt_cache.clear()
+  fresh.reader.forget(images=False)
   fresh.generate(prompts[:1], GREEDY)
   assert encoded['prompts'] == before + 2
 
@@ -184,7 +185,7 @@ def test_warmed_up_nothing_is_compiled(pair):
   options = Options(max_new_tokens=3)
   # Two numbers of rows, and 16, 32 tokens.
   assert fresh.warm_up(options, longest=20) == 4
-  functions = (engines._embed, engines._encode, engines._answer)
+  functions = (reading.see, reading._encode, engines._answer)
   before = [function._cache_size() for function in functions]
   some = [p for p in PROMPTS if len(p.tokens) <= 32]
   assert len({len(p.images) for p in some}) > 3
@@ -193,38 +194,63 @@ def test_warmed_up_nothing_is_compiled(pair):
   assert [function._cache_size() for function in functions] == before
 
 
-def test_visual_tokens_are_kept_on_disk(pair, encoded, tmp_path):
-  def ask(params):
-    engine = Engine(t5_pair.CONFIG, params, cache_dir=tmp_path)
-    return engine.generate(PROMPTS[3:5], GREEDY)
+def ask(folder, params, **changes):
+  settings = {'cache_dir': folder, 'cache_bytes': 0, **changes}
+  engine = Engine(t5_pair.CONFIG, params, **settings)
+  return engine.generate(PROMPTS[3:5], GREEDY)
 
-  first = ask(pair[2])
+
+def test_features_are_kept_on_disk(pair, encoded, tmp_path):
+  first = ask(tmp_path, pair[2])
   assert encoded['images'] == 4
-  assert_same(ask(pair[2]), first, atol=0)
+  assert_same(ask(tmp_path, pair[2]), first, atol=0)
   assert encoded['images'] == 4
-  [_, torn, *_] = [p for p in tmp_path.rglob('*') if p.is_file()]
-  torn.write_bytes(torn.read_bytes()[:-9])
-  assert_same(ask(pair[2]), first)
-  assert encoded['images'] == 5
-  # Other weights have other visual tokens, in another folder.
-  other = {**pair[2], 'query_tokens': pair[2]['query_tokens'] + 0.1}
-  ask(other)
-  assert encoded['images'] == 9
-  assert len(list(tmp_path.iterdir())) == 2
+  # Other weights see other things, however little they differ.
+  ask(tmp_path, {**pair[2], 'query_tokens': pair[2]['query_tokens'] + 1e-6})
+  assert encoded['images'] == 8
+  ask(tmp_path, pair[2], weights='int8')
+  assert encoded['images'] == 12
+  assert len(list(tmp_path.iterdir())) == 3
   (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='cache_dir'):
+  with pytest.raises(UserError, match='choose another cache_dir'):
     Engine(t5_pair.CONFIG, pair[2], cache_dir=tmp_path / 'file')
 
 
-def test_the_cache_is_bounded():
-  cache = Lru(100)
-  for i in range(5):
-    cache.put(i, 'anything', 40)
-    assert cache.num_bytes <= 100
-    cache.get(0)
-  assert [i in cache for i in range(5)] == [True, False, False, False, True]
-  cache.put(9, 'too much', 101)
-  assert 9 not in cache and 0 in cache
+def test_damaged_features_are_made_anew(pair, encoded, tmp_path):
+  first = ask(tmp_path, pair[2])
+  [shard] = tmp_path.rglob('features-00000.npy')
+  whole = shard.read_bytes()
+  flipped = bytearray(whole)
+  flipped[-1] ^= 1  # in the last image's features
+  shard.write_bytes(flipped)
+  for _ in range(2):  # the new row is found, though the old one is there
+    assert_same(ask(tmp_path, pair[2]), first)
+    assert encoded['images'] == 5
+  shard.write_bytes(whole[:-9])
+  assert_same(ask(tmp_path, pair[2]), first)
+  assert encoded['images'] == 8
+  (shard.parent / feature_store.INDEX).write_text('{}')
+  assert_same(ask(tmp_path, pair[2]), first)
+  assert encoded['images'] == 8
+
+
+def test_several_processes_add_to_one_folder(pair, encoded, tmp_path):
+  """Each finds what the others have added since it began."""
+  engines = [
+    Engine(t5_pair.CONFIG, pair[2], cache_dir=tmp_path, cache_bytes=0)
+    for _ in range(2)
+  ]
+  for i, count in enumerate((1, 4)):
+    for engine in engines:
+      engine.generate(PROMPTS[3 + i : 4 + i], GREEDY)
+      assert encoded['images'] == count
+  assert len(list(tmp_path.rglob('*.keys.npy'))) == 2
+
+
+def test_long_calls_write_now_and_then(pair, tmp_path, monkeypatch):
+  monkeypatch.setattr(reading, 'PER_SHARD', 2)
+  ask(tmp_path, pair[2], batch_size=1)
+  assert len(list(tmp_path.rglob('*.keys.npy'))) == 2
 
 
 def test_padded_batch_is_the_same_prompts(engine):
@@ -295,7 +321,7 @@ def test_eight_devices_as_one(pair, engine):
   kernel = sharded.params['t5']['decoder']['layers_0']['mlp']['wi_0']['kernel']
   assert len(kernel.sharding.device_set) == 8
   assert not kernel.sharding.is_fully_replicated
-  read = sharded._read(PROMPTS[:4])
+  read = sharded.reader.read(PROMPTS[:4])
   assert read.memory[0].key.sharding.shard_shape((4, 2, 1, 1)) == (1, 1, 1, 1)
   # The second and third ask again about prompts that were read for the first.
   for options in (GREEDY, BEAMS, SAMPLES):

@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,15 @@ import tiny_records
 from mmicl_jax import __main__ as cli
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.checkpoints import store as checkpoints
+from mmicl_jax.checkpoints.fingerprint import features_index, fingerprint
 from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.loader import record_loader
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference import feature_cache
+from mmicl_jax.inference import feature_cache, prompts
+from mmicl_jax.inference.engine import Engine
+from mmicl_jax.inference.prompts import Request
 from mmicl_jax.models import configs, mmicl
-from mmicl_jax.training import optim
+from mmicl_jax.training import features, optim
 from mmicl_jax.training.loop import train
 
 
@@ -218,6 +223,66 @@ def test_the_record_of_a_bad_image_is_named(data, tmp_path):
     )
 
 
+def test_answering_and_training_share_a_store(
+  data, store, tmp_path, monkeypatch
+):
+  """Each reads what the other has written, by the content of the files."""
+  config = model_dir.read_config(data / 'model')
+  params = checkpoints.load_weights(data / 'model')
+  source, size = str(data / '3.png'), config.vit.image_size
+  prompt = Request(
+    np.arange(3),
+    (images.load_image(source, size),),
+    image_keys=(feature_store.key_of(source),),
+  )
+
+  def ask(folder):
+    engine = Engine(config, params, cache_dir=folder)
+    [found] = engine.reader.features([prompt]).values()
+    engine.reader.save()
+    return found
+
+  own = ask(tmp_path)
+  [folder] = tmp_path.iterdir()
+  features.check_features(folder, config, {}, params)
+  written = feature_store.FeatureStore(folder).lookup(source)
+  np.testing.assert_array_equal(written, own)
+  monkeypatch.setattr(prompts, 'see', None)  # nothing is computed
+  np.testing.assert_allclose(ask(store), own, rtol=1e-5)
+
+
+FORMER = Path(__file__).parent
+
+
+def test_a_store_of_the_former_code_is_read_and_continued(tmp_path):
+  """Written at 7426302: its index, its keys, its fingerprint."""
+  for name, file in (
+    ('index.json', 'former_index.json'),
+    ('features-00000.npy', 'former_features.npy'),
+    ('features-00000.keys.npy', 'former_features.keys.npy'),
+  ):
+    shutil.copy(FORMER / file, tmp_path / name)
+  config = tiny_records.model(60, 59)
+  params = jax.tree.map(
+    lambda x: (np.arange(x.size) % 251 / 64).astype(x.dtype).reshape(x.shape),
+    jax.eval_shape(
+      lambda key: mmicl.init_params(config, key), jax.random.key(0)
+    ),
+  )
+  bfloat16 = configs.with_execution(config, dtype='bfloat16')
+  index = features_index(bfloat16, params)
+  feature_store.write_index(tmp_path, index)  # of the same model: no error
+  found = feature_store.FeatureStore(tmp_path)
+  rows = np.arange(32, dtype=ml_dtypes.bfloat16).reshape(2, 2, 8)
+  sources = [b'not decoded, only hashed: 0', b'not decoded, only hashed: 1']
+  for source, row in zip(sources, rows, strict=True):
+    np.testing.assert_array_equal(found.lookup(source), row)
+  found.add([feature_store.key_of(b'more')], rows[:1])
+  found = feature_store.FeatureStore(tmp_path)
+  np.testing.assert_array_equal(found.lookup(b'more'), rows[0])
+  np.testing.assert_array_equal(found.lookup(sources[1]), rows[1])
+
+
 @pytest.fixture
 def small(tmp_path):
   """A store of two images' features and what it holds."""
@@ -226,7 +291,7 @@ def small(tmp_path):
   images = [np.full((2, 2, 3), i, np.uint8) for i in range(2)]
   feature_store.write_index(tmp_path / 'a', index)
   keys = [feature_store.key_of(image) for image in images]
-  feature_store.write_shard(tmp_path / 'a', keys, rows)
+  feature_store.FeatureStore(tmp_path / 'a').add(keys, rows)
   return tmp_path / 'a', images, rows
 
 
@@ -301,22 +366,18 @@ def test_a_full_disk_leaves_the_shards_before(data, tmp_path, monkeypatch):
   monkeypatch.setattr(np, 'save', full)
   rows = np.zeros((1, 2, 8), ml_dtypes.bfloat16)
   with pytest.raises(UserError, match='No space left on device'):
-    feature_store.write_shard(cache, [b'k'], rows)
+    feature_store.FeatureStore(cache).add([b'k'], rows)
   assert sorted(path.name for path in cache.iterdir()) == before
 
 
 def test_the_fingerprint_is_of_what_matters(data):
   config = without_dropout(data)
   params = init(config, jax.random.key(0))
-  first = feature_cache.fingerprint(config, params)
+  first = fingerprint(config, params)
   wetter = dataclasses.replace(
     config, qformer=dataclasses.replace(config.qformer, dropout_rate=0.5)
   )
   projector = {'kernel': params['projector']['kernel'] + 1}
-  assert first == feature_cache.fingerprint(
-    wetter, params | {'projector': projector}
-  )
+  assert first == fingerprint(wetter, params | {'projector': projector})
   queries = params['query_tokens'] * 1.5
-  assert first != feature_cache.fingerprint(
-    config, params | {'query_tokens': queries}
-  )
+  assert first != fingerprint(config, params | {'query_tokens': queries})

@@ -11,7 +11,7 @@ import tiny_dir
 import mmicl_jax as mmicl
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.inference import engine
+from mmicl_jax.inference import prompts as reading
 
 IMAGES = [np.full((20, 30, 3), 40 * i, np.uint8) for i in range(4)]
 TURN = mmicl.Turn('is image {0} a dog? {image}', IMAGES[:1])
@@ -176,10 +176,10 @@ def test_the_text_of_the_qformer(tmp_path):
   # Whatever the text's length, warming up has compiled it.
   longest = config.qformer.max_positions
   model.engine.warm_up(Options(max_new_tokens=2), 16, None, longest)
-  before = engine._embed._cache_size()
-  a, b = [model.engine.embed_images([p])[p.image_keys[0]] for p in prompts]
-  assert engine._embed._cache_size() == before
-  [c] = plain.engine.embed_images([first]).values()
+  before = reading.see._cache_size()
+  a, b = [model.engine.reader.features([p])[p.image_keys[0]] for p in prompts]
+  assert reading.see._cache_size() == before
+  [c] = plain.engine.reader.features([first]).values()
   assert np.abs(a - b).max() > 1e-3 and np.abs(a - c).max() > 1e-3
   few = [*words, *(f'w{i}' for i in range(config.qformer.vocab_size))]
   file.write_text('\n'.join(few))

@@ -1,0 +1,327 @@
+"""Prompts to what the decoder reads of them: nothing is computed twice.
+
+Prompts of any length, with any number of images, are padded to few shapes.
+Each different image passes the towers once, padding images never: what the
+Q-Former gives is kept by the image's content, in memory and, if wished, on
+disk. The keys and values of whole prompts are kept on the device: T5's encoder
+looks both ways, so they serve other candidates, options and calls on the same
+prompt, but never a longer one.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cachetools
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from mmicl_jax.data.feature_store import FeatureStore, key_of
+from mmicl_jax.decoding.loop import Memory, prefill
+from mmicl_jax.models import partitioning
+from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.types import PAD, Images
+
+PER_SHARD = 1024  # images at most that wait to be written
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Request:
+  """One prompt without padding, as arrays on the host.
+
+  tokens: with Q image tokens for each image, and the end token. images:
+  u8[H, W, 3] each, or normalised floats. instruction: what an InstructBLIP
+  Q-Former reads beside each image. image_keys: what the images' features are
+  found by; made of the arrays where none are given.
+  """
+
+  tokens: Int[np.ndarray, 'T']
+  images: tuple[np.ndarray, ...] = ()
+  instruction: Int[np.ndarray, 'S'] | None = None
+  image_keys: tuple[bytes, ...] = ()
+
+  def __post_init__(self):
+    if not self.image_keys:
+      keys = tuple(key_of(image, self.instruction) for image in self.images)
+      object.__setattr__(self, 'image_keys', keys)
+
+  @functools.cached_property
+  def key(self) -> bytes:
+    """Equal for prompts whose encoding is the same."""
+    return _digest(self.tokens, self.instruction) + b''.join(self.image_keys)
+
+  @functools.cached_property
+  def row(self) -> int:
+    """A number made of tokens and pixels, from which samples are drawn."""
+    pixels = b''.join(_digest(x, self.instruction) for x in self.images)
+    content = _digest(self.tokens, self.instruction) + pixels
+    return int.from_bytes(_digest(np.frombuffer(content, np.uint8))[:4], 'big')
+
+
+def requests_of(
+  batch: Any, num_queries: int, image_token: int
+) -> list[Request]:
+  """A padded Batch as prompts: images that no place asks for are left out."""
+  tokens = np.asarray(batch['encoder_input_tokens'])
+  images = batch.get('encoder_images')
+  instruction = batch.get('qformer_input_tokens')
+  prompts = []
+  for i, row in enumerate(tokens):
+    row = np.trim_zeros(row.astype(np.int32), 'b')
+    count = -(-int((row == image_token).sum()) // num_queries)
+    own = () if images is None else tuple(np.asarray(images[i])[:count])
+    words = None if instruction is None else np.asarray(instruction[i])
+    prompts.append(Request(row, own, words))
+  return prompts
+
+
+class PromptReader:
+  """Encodes prompts in few shapes, and remembers images and prompts.
+
+  batch_size: prompts a step, at most. image_bytes: of images' features that
+  are kept in memory; store: keeps them on disk as well. prompt_bytes: of keys
+  and values that are kept on the device.
+  """
+
+  def __init__(
+    self,
+    model: MMICL,
+    params: Any,
+    *,
+    mesh: Mesh | None = None,
+    batch_size: int = 8,
+    image_bytes: int = 1 << 28,
+    prompt_bytes: int = 1 << 28,
+    store: FeatureStore | None = None,
+  ):
+    self._model, self._params, self._mesh = model, params, mesh
+    self._batch_size = batch_size
+    self._images: cachetools.LRUCache[bytes, np.ndarray] = cachetools.LRUCache(
+      image_bytes, lambda features: features.nbytes
+    )
+    self._prompts: cachetools.LRUCache[tuple[bytes, ...], Memory] = (
+      cachetools.LRUCache(prompt_bytes, _num_bytes)
+    )
+    self._store = store
+    self._unsaved: dict[bytes, np.ndarray] = {}
+
+  def forget(self, images: bool = True) -> None:
+    """Forgets prompts, and images if wished; what is on disk stays."""
+    self._prompts.clear()
+    if images:
+      self._images.clear()
+
+  def save(self) -> None:
+    """Writes the features of images that were new since the last call."""
+    if self._store is not None and self._unsaved:
+      keys, features = zip(*self._unsaved.items(), strict=True)
+      self._unsaved = {}
+      self._store.add(keys, np.stack(features))
+
+  def read(self, prompts: Sequence[Request]) -> Memory:
+    """The keys and values of at most `batch_size` prompts, one in each row.
+
+    Equal prompts are encoded once. If one batch that was read before holds
+    them all, in whatever order, its rows are taken and nothing is encoded.
+    """
+    keys = [prompt.key for prompt in prompts]
+    rows = self.rows(len(prompts))
+    for known in self._prompts:
+      if set(keys).issubset(known):
+        return _rows_of(self._prompts[known], known, keys, rows)
+    different = dict(zip(keys, prompts, strict=True))
+    length = bucket(max(len(p.tokens) for p in prompts), 16)
+    count = self.rows(len(different))
+    read = self.encode(list(different.values()), count, length)
+    with contextlib.suppress(ValueError):  # larger than the whole cache
+      self._prompts[tuple(different)] = read
+    return _rows_of(read, tuple(different), keys, rows)
+
+  def encode(
+    self, prompts: Sequence[Request], rows: int, length: int
+  ) -> Memory:
+    """Keys and values of prompts in their first rows; the rest is empty."""
+    tokens = np.full((rows, length), PAD, np.int32)
+    for row, prompt in zip(tokens, prompts, strict=False):
+      row[: len(prompt.tokens)] = prompt.tokens
+    features = None
+    if any(prompt.images for prompt in prompts):
+      known = self.features(prompts)
+      each = next(iter(known.values()))
+      # Room for as many as the tokens could ask for: no shapes of its own.
+      shape = rows, length // len(each), *each.shape
+      padded = np.zeros(shape, each.dtype)
+      for row, prompt in zip(padded, prompts, strict=False):
+        for place, key in zip(row, prompt.image_keys, strict=False):
+          place[:] = known[key]
+      features = self.place(padded)
+    return _encode(self._model, self._params, self.place(tokens), features)
+
+  def features(
+    self, prompts: Sequence[Request]
+  ) -> dict[bytes, Float[np.ndarray, 'Q E']]:
+    """What the Q-Former gives for each different image of the prompts."""
+    known: dict[bytes, np.ndarray] = {}
+    missing: dict[bytes, tuple[np.ndarray, np.ndarray | None]] = {}
+    if self._store is not None:
+      self._store.refresh()  # other processes may have added to it
+    for prompt in prompts:
+      for key, image in zip(prompt.image_keys, prompt.images, strict=True):
+        if key in known or key in missing:
+          continue
+        found = self._images.get(key)
+        if found is None and self._store is not None:
+          found = self._unsaved.get(key, self._store.get(key))
+        if found is not None:
+          known[key] = self._remember(key, found)
+        else:
+          missing[key] = image, prompt.instruction
+    for chunk in _chunks(list(missing)):
+      read = self._see([missing[key] for key in chunk])
+      for key, features in zip(chunk, read, strict=True):
+        known[key] = self._remember(key, features)
+        if self._store is not None:
+          self._unsaved[key] = features
+      if len(self._unsaved) >= PER_SHARD:
+        self.save()
+    return known
+
+  def warm_up_images(self, longest_instruction: int = 0) -> None:
+    """Compiles whatever images and instructions of this length may need."""
+    size = self._model.config.vit.image_size
+    black = np.zeros((size, size, 3), np.uint8)
+    lengths = {bucket(n, 64) for n in range(1, longest_instruction + 1)}
+    for count in (8, 4, 2, 1):
+      for length in lengths or {0}:
+        words = np.ones(length, np.int32) if length else None
+        self._see([(black, words)] * count)
+
+  def rows(self, count: int) -> int:
+    """The rows of a batch of so many prompts: few numbers, for all shards."""
+    shards = self._shards()
+    return -(-bucket(count, shards) // shards) * shards
+
+  def place(self, array: np.ndarray) -> jax.Array:
+    """Rows over the mesh where they divide; whole on every device if not."""
+    if self._mesh is None:
+      return jnp.asarray(array)
+    if len(array) % self._shards():
+      return jax.device_put(array, partitioning.replicated(self._mesh))
+    return jax.device_put(array, partitioning.batch_sharding(self._mesh))
+
+  @contextlib.contextmanager
+  def on_devices(self) -> Iterator[None]:
+    """The mesh and the rules of its axes, for everything that is compiled."""
+    if self._mesh is None:
+      yield
+    else:
+      rules = partitioning.activation_rules()
+      with jax.set_mesh(self._mesh), nn.logical_axis_rules(rules):
+        yield
+
+  def _remember(self, key: bytes, features: np.ndarray) -> np.ndarray:
+    with contextlib.suppress(ValueError):  # larger than the whole cache
+      self._images[key] = features
+    return features
+
+  def _see(
+    self, images: Sequence[tuple[np.ndarray, np.ndarray | None]]
+  ) -> Float[np.ndarray, 'N Q E']:
+    """Images, each with an instruction or none, through the towers."""
+    length = max((len(t) for _, t in images if t is not None), default=0)
+    words = None
+    if length:
+      padded = np.zeros((len(images), bucket(length, 64)), np.int32)
+      for row, (_, text) in zip(padded, images, strict=True):
+        if text is not None:
+          row[: len(text)] = text
+      words = self.place(padded)
+    pixels = self.place(np.stack([image for image, _ in images])[:, None])
+    return np.asarray(see(self._model, self._params, pixels, words)[:, 0])
+
+  def _shards(self) -> int:
+    if self._mesh is None:
+      return 1
+    return self._mesh.shape['data'] * self._mesh.shape['fsdp']
+
+
+def bucket(size: int, least: int) -> int:
+  """The next of least x 1, 2, 3, 4, 6, 8, 12, 16, ...: few shapes."""
+  step = least
+  while step < size:
+    if step % 2 == 0 and step * 3 // 2 >= size and step >= 2 * least:
+      return step * 3 // 2
+    step *= 2
+  return step
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def see(
+  model: MMICL,
+  params: Any,
+  images: Images,
+  words: Int[jax.Array, 'B S'] | None = None,
+) -> Float[jax.Array, 'B N Q E']:
+  """What the Q-Former gives for images: the input of the projector."""
+  found: Any = model.apply(
+    {'params': params}, images, words, method='read_images'
+  )
+  return found
+
+
+def _chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
+  """Pieces of 8, 4, 2, 1: bounded shapes, and no image is encoded in vain."""
+  while items:
+    size = min(largest, 1 << (len(items).bit_length() - 1))
+    yield items[:size]
+    items = items[size:]
+
+
+def _rows_of(
+  read: Memory, known: Sequence[bytes], keys: Sequence[bytes], rows: int
+) -> Memory:
+  """Rows of a batch whose first ones are `known`, by key; the rest empty."""
+  if list(known) == list(keys) and rows == len(read.is_token):
+    return read
+  row_of = {key: row for row, key in enumerate(known)}
+  places = np.full(rows, np.iinfo(np.int32).max, np.int32)
+  places[: len(keys)] = [row_of[key] for key in keys]
+  return _take(read, places)
+
+
+@jax.jit
+def _take(read: Memory, rows: Int[jax.Array, 'R']) -> Memory:
+  """Rows out of range become zeros: no token, so an empty prompt."""
+  return jax.tree.map(
+    lambda x: jnp.take(x, rows, axis=0, mode='fill', fill_value=0), read
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model: MMICL, params, tokens, features):
+  batch = {'encoder_input_tokens': tokens, 'encoder_features': features}
+  encoded: Any = model.apply({'params': params}, batch, method='encode')
+  return prefill(model, params, encoded, tokens != PAD)
+
+
+def _num_bytes(read: Memory) -> int:
+  return sum(x.nbytes for x in jax.tree.leaves(read))
+
+
+def _digest(*arrays: np.ndarray | None) -> bytes:
+  """16 bytes that stand for the arrays' contents, shapes and dtypes."""
+  result = hashlib.blake2b(digest_size=16)
+  for array in arrays:
+    if array is None:
+      result.update(b'none')
+      continue
+    result.update(f'{array.dtype}{array.shape}'.encode())
+    result.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+  return result.digest()
