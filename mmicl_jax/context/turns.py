@@ -197,7 +197,8 @@ def sample_shots(
   not touched. The pool is only indexed, never walked, so it may be a file.
   Raises UserError when fewer than k others exist.
   """
-  rng = random.Random(rng) if isinstance(rng, int) else rng
+  if isinstance(rng, int):  # Random takes a seed and its negative for one
+    rng = random.Random(rng if rng >= 0 else str(rng))
   query, tried, shots = pool[query_index], {query_index % len(pool)}, []
   while len(shots) < k:
     if len(tried) == len(pool):

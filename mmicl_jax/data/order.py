@@ -44,10 +44,25 @@ class RecordOrder(Sequence[tuple[int, int]]):
   def _permutation(self, seed: int, epoch: int) -> np.ndarray:
     if self._epoch is None or self._epoch[0] != epoch:
       order = np.arange(self._ends[-1], dtype=np.uint32)
-      random = np.random.RandomState([seed % 2**32, self._first, epoch])
-      random.shuffle(order)
+      words = _seed_words(seed)
+      key = [words[0], self._first, epoch, *words[1:]]
+      np.random.RandomState(key).shuffle(order)
       self._epoch = epoch, order
     return self._epoch[1]
+
+
+def _seed_words(seed: int) -> list[int]:
+  """A seed of any size as words of 32 bits; other seeds have other words.
+
+  [seed] for 0 <= seed < 2**32, which is the order of runs of former versions.
+  Above follow the higher words, none of which is a last 0, and a last 0 says
+  that the seed is below 0: 2**32 + 5 -> [5, 1], -5 -> [5, 0].
+  """
+  rest, words = abs(seed) >> 32, [abs(seed) % 2**32]
+  while rest:
+    words.append(rest % 2**32)
+    rest >>= 32
+  return words if seed >= 0 else [*words, 0]
 
 
 def mixed_order(

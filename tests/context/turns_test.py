@@ -197,6 +197,9 @@ def test_sampled_shots_never_hold_the_query_or_its_equal():
     assert len({shot.answer for shot in shots}) == 5
     assert shots == context.sample_shots(pool, 7, 5, random.Random(seed))
   assert random.getstate() == before
+  below = context.sample_shots(pool, 7, 5, -1)
+  assert below != context.sample_shots(pool, 7, 5, 1)
+  assert below == context.sample_shots(pool, 7, 5, -1)
   everything = context.sample_shots(pool, -1, 12, 0)
   assert {shot.text for shot in everything} == {'q0', 'q1', 'q2', 'q3'}
   with pytest.raises(UserError, match='13 demonstrations .* only 12'):
