@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from mmicl_jax.context.lint import lint
 from mmicl_jax.data import records
+from mmicl_jax.data.image_files import holds_bytes
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
+
+_REMEMBERED = 16384  # files whose problems are kept; records share images
 
 
 def problems(
@@ -30,11 +33,19 @@ def problems(
   yield from unreadable()
 
 
-@functools.lru_cache(maxsize=65536)
 def _image_problem(image: str | bytes, open_it: bool) -> str:
   """'' if the image is fine. Base64 is opened in any case: it is no file."""
-  if isinstance(image, str) and os.path.isfile(image) and not open_it:
-    return ''
+  if isinstance(image, bytes) or holds_bytes(image):
+    return _problem(image)  # not remembered: it holds a whole image
+  return _file_problem(image, open_it)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _file_problem(path: str, open_it: bool) -> str:
+  return '' if os.path.isfile(path) and not open_it else _problem(path)
+
+
+def _problem(image: str | bytes) -> str:
   try:
     load_image(image, 8)
   except UserError as error:
