@@ -5,15 +5,13 @@ import datetime
 import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
-
-import jinja2
 
 from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 from mmicl_jax.runtime.files import write_text
+from mmicl_jax.runtime.page import render
 from mmicl_jax.runtime.progress import ProgressBar
 
 STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
@@ -109,10 +107,8 @@ def write_scaling_page(
 
 def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
   """The Markdown text."""
-  template = (Path(__file__).parent / 'scaling.md.j2').read_text()
-  return jinja2.Template(
-    template, trim_blocks=True, keep_trailing_newline=True
-  ).render(
+  return render(
+    'compile/scaling.md.j2',
     date=datetime.date.today().isoformat(),
     versions={name: _version(name) for name in ('jax', 'libtpu', 'flax')},
     cores=os.cpu_count(),

@@ -4,13 +4,10 @@ Records come from strangers: text is escaped, and images are decoded and
 written anew, at the size and in the shape that the model sees.
 """
 
-import base64
 import io
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 from PIL import Image
 
 from mmicl_jax.context.lint import lint
@@ -19,23 +16,19 @@ from mmicl_jax.context.turns import collapse
 from mmicl_jax.data.images import load_image
 from mmicl_jax.data.records import JsonlIndex, Record
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import page
 
 _SIZE = 224
 
 
 def render_gallery(index: JsonlIndex, chosen: Sequence[int]) -> str:
   """The page with the chosen records, as text."""
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  source = resources.files('mmicl_jax.data').joinpath('gallery.html.j2')
-  template = environment.from_string(source.read_text(encoding='utf-8'))
-  cards = [_card(index, i) for i in chosen]
-  return template.render(
-    path=index.path, count=f'{len(index):,}', size=_SIZE, cards=cards
+  return page.render(
+    'data/gallery.html.j2',
+    path=index.path,
+    number=len(index),
+    size=_SIZE,
+    cards=[_card(index, i) for i in chosen],
   )
 
 
@@ -78,5 +71,4 @@ def _picture(image: str | bytes) -> dict[str, str]:
     return {'error': str(error)}
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'JPEG', quality=85)
-  uri = 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
-  return {'uri': uri}
+  return {'uri': page.data_uri(file.getvalue(), 'jpeg')}

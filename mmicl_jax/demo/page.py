@@ -1,16 +1,12 @@
 """Results -> one HTML file that needs nothing else: no network, no script."""
 
-import base64
 import os
 import re
-from importlib import resources
 from typing import Any
-
-import jinja2
 
 from mmicl_jax.demo import plots
 from mmicl_jax.demo.results import LedgerRow, Results, Sample
-from mmicl_jax.runtime import files, show
+from mmicl_jax.runtime import files, page
 
 _SLOT = re.compile(r'(<image\d+>)?图')
 
@@ -31,20 +27,10 @@ def write_page(results: Results, folder: str) -> str:
 
 def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
   """The page as text; `images` are the plots, name -> PNG."""
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters.update(
-    percent=show.percent, count=_count, size=show.size, duration=_duration
-  )
-  source = resources.files('mmicl_jax.demo').joinpath('page.html.j2')
-  template = environment.from_string(source.read_text(encoding='utf-8'))
-  return template.render(
+  return page.render(
+    'demo/page.html.j2',
     r=results,
-    plots={name: _data_uri(png) for name, png in images.items()},
+    plots={name: page.data_uri(png) for name, png in images.items()},
     samples=[_card(sample, folder) for sample in results.samples],
     ledger=_ledger(results.ledger),
     tasks=sorted(results.tasks, key=lambda score: -score.accuracy),
@@ -57,7 +43,7 @@ def _card(sample: Sample, folder: str) -> dict[str, Any]:
   uris = []
   for image in sample.images:
     with open(os.path.join(folder, image), 'rb') as file:
-      uris.append(_data_uri(file.read()))
+      uris.append(page.data_uri(file.read()))
   waiting = iter(uris)
   lines = []
   for line in sample.prompt.splitlines():
@@ -103,17 +89,3 @@ def _ledger(rows: tuple[LedgerRow, ...]) -> dict[str, Any]:
     'totals': totals,
     'sizes': sizes,
   }
-
-
-def _data_uri(png: bytes) -> str:
-  return 'data:image/png;base64,' + base64.b64encode(png).decode()
-
-
-def _count(n: int) -> str:
-  return f'{n:,}'
-
-
-def _duration(seconds: float) -> str:
-  """75 -> '1 min 15 s'."""
-  minutes, rest = divmod(round(seconds), 60)
-  return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'

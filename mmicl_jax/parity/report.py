@@ -6,7 +6,6 @@ magnitude there, is within its tolerance.
 """
 
 import dataclasses
-import html
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmicl_jax.parity.probes import Trace
-from mmicl_jax.runtime import files
+from mmicl_jax.runtime import files, page
 from mmicl_jax.runtime.show import table
 
 TOLERANCE = 1e-5  # of logits and of every layer, relative to the largest value
@@ -83,28 +82,9 @@ class ParityReport:
 
   def write_html(self, path: str | os.PathLike) -> None:
     """A page without scripts; rows over tolerance are marked."""
-    cells = self._cells()
-    head = ''.join(f'<th>{html.escape(name)}</th>' for name in cells[0])
-    body = ''.join(
-      f'<tr class="{"ok" if row.ok else "bad"}">'
-      + ''.join(f'<td>{html.escape(_show(v))}</td>' for v in cell.values())
-      + '</tr>\n'
-      for row, cell in zip(self.rows, cells, strict=True)
-    )
-    facts = ''.join(
-      f'<li>{html.escape(f"{name}: {value}")}</li>\n'
-      for name, value in self.facts.items()
-    )
-    facts += ''.join(f'<li>{html.escape(n)}</li>\n' for n in self.notes)
     files.write_text(
       path,
-      PAGE.format(
-        verdict=html.escape(self.verdict),
-        facts=facts,
-        head=head,
-        body=body,
-        sign='ok' if self.ok else 'bad',
-      ),
+      page.render('parity/page.html.j2', report=self, cells=self._cells()),
     )
 
   def _cells(self) -> list[dict[str, Any]]:
@@ -196,29 +176,3 @@ def _tokens_row(place: str, ours: Trace, theirs: Trace) -> ParityRow:
     ]
   count = sum(other)
   return ParityRow(place, float(count), count / len(other), 0.0, count == 0)
-
-
-def _show(value: Any) -> str:
-  return f'{value:.3g}' if isinstance(value, float) else str(value)
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<title>Parity of PyTorch and JAX</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem;
-  margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }}
-td, th {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd;
-  text-align: right; }}
-td:first-child, th:first-child {{ text-align: left; }}
-.bad {{ background: #fdd; }}
-h1.ok {{ color: #060; }} h1.bad {{ color: #a00; background: none; }}
-</style>
-<h1 class="{sign}">{verdict}</h1>
-<ul>
-{facts}</ul>
-<table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table>
-</html>
-"""

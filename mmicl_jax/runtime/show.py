@@ -70,6 +70,12 @@ def size(num_bytes: int) -> str:
   return f'{num_bytes} B'
 
 
+def duration(seconds: float) -> str:
+  """75.0 -> '1 min 15 s'."""
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Aligned text: a heading, a rule, one line a row; numbers to the right.
 

@@ -15,6 +15,7 @@ from mmicl_jax.demo.results import (
   Score,
 )
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.page import data_uri
 
 HOSTILE = '<script>alert("x")</script> & <img src=http://evil.example/a.png>'
 
@@ -115,7 +116,7 @@ def test_images_keep_their_order(results, tmp_path):
   card = page._card(results.samples[0], str(tmp_path))
   shown = [p['image'] for line in card['lines'] for p in line if 'image' in p]
   for uri, path in zip(shown, results.samples[0].images, strict=True):
-    assert uri == page._data_uri((tmp_path / path).read_bytes())
+    assert uri == data_uri((tmp_path / path).read_bytes())
 
 
 def test_plots_are_readable_png_and_repeat(results, html, tmp_path):
