@@ -9,7 +9,7 @@ from typing import Any
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
 from mmicl_jax.data.image_files import resolve
-from mmicl_jax.decoding.options import Options
+from mmicl_jax.decoding.options import BEAM_SEARCHES, Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.runtime import show
@@ -29,6 +29,7 @@ _HELP = {
   'no_repeat_ngram_size': 'never say so many tokens in a row twice',
   'stop': 'a text at which an answer ends; repeatable',
   'seed': 'of sampling; the same seed draws the same answers',
+  'beam_search': 'of transformers 5, or of 4 as for the published numbers',
 }
 
 
@@ -81,6 +82,8 @@ def _add_option(group: Any, name: str, default: Any) -> None:
     settings |= {'action': 'append', 'default': [], 'metavar': 'TEXT'}
   elif name == 'early_stopping':
     settings |= {'choices': ('true', 'false', 'never'), 'default': 'false'}
+  elif name == 'beam_search':
+    settings['choices'] = BEAM_SEARCHES
   elif isinstance(default, bool):
     settings['action'] = 'store_true'
   else:
@@ -136,16 +139,6 @@ def _answer_one(
 def _answer_file(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> int:
-  settings = {
-    'checkpoint': str(Path(args.checkpoint).resolve()),
-    'shots': args.shots,
-    'style': args.style,
-    'dtype': args.dtype,
-    'weights': args.weights,
-    'qformer_text': args.qformer_text,
-    'max_input_length': args.max_input_length,
-    **dataclasses.asdict(options),
-  }
   job = AnswerFile(
     source=Path(args.input),
     target=Path(args.output),
@@ -154,7 +147,7 @@ def _answer_file(
     shots=tuple(shots),
     style=args.style,
     skip_bad_records=args.skip_bad_records,
-    settings=settings,
+    settings=answer_settings(args, options),
   )
   if args.overwrite:
     job.target.unlink(missing_ok=True)
@@ -170,6 +163,26 @@ def _answer_file(
       file=sys.stderr,
     )
   return 0
+
+
+def answer_settings(
+  args: argparse.Namespace, options: Options
+) -> dict[str, Any]:
+  """What the answers of a file depend on, for AnswerFile."""
+  chosen = dataclasses.asdict(options)
+  if options.beam_search == BEAM_SEARCHES[0]:
+    # Files from before there was a choice are continued.
+    del chosen['beam_search']
+  return {
+    'checkpoint': str(Path(args.checkpoint).resolve()),
+    'shots': args.shots,
+    'style': args.style,
+    'dtype': args.dtype,
+    'weights': args.weights,
+    'qformer_text': args.qformer_text,
+    'max_input_length': args.max_input_length,
+    **chosen,
+  }
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -3,7 +3,7 @@
 At every step the 2 x beams best continuations are found. Those that end, and
 are among the best `beams`, compete for the example's finished answers by
 score / length ** length_penalty. The best of those that go on are the next
-beams. Source: transformers' GenerationMixin._beam_search.
+beams. Source: GenerationMixin._beam_search of transformers 5.
 """
 
 import dataclasses
@@ -143,7 +143,7 @@ class BeamSearch:
   ) -> tuple[Hypotheses, Int[Array, 'B M']]:
     """The best beams with one more token, and which beam each one extends.
 
-    finished: those that end with this token, or are cut behind it.
+    finished: those that are answers now.
     """
     index = state.index
     scores, log_probs, parents, tokens = continuations(
@@ -157,9 +157,18 @@ class BeamSearch:
       scores=scores,
       log_probs=rows.log_probs.at[:, :, index - 1].set(log_probs),
       stop_states=stop_states,
-      finished=ended | (index >= dynamic.max_new_tokens),
+      finished=self._are_answers(ended, index, dynamic),
       lengths=jnp.full_like(rows.lengths, index),
     ), parents
+
+  def _are_answers(
+    self,
+    ended: Bool[Array, 'B M'],
+    length: Int[Array, ''],
+    dynamic: DynamicOptions,
+  ) -> Bool[Array, 'B M']:
+    """Those that ended and, at the greatest length, those that are cut."""
+    return ended | (length >= dynamic.max_new_tokens)
 
   def _can_improve(
     self,

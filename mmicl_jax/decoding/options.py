@@ -12,6 +12,7 @@ from jaxtyping import Array, Shaped
 from mmicl_jax.errors import UserError
 from mmicl_jax.types import EOS
 
+BEAM_SEARCHES = ('transformers5', 'transformers4')
 Scalar = Shaped[Array, ''] | float | int
 
 
@@ -20,8 +21,9 @@ class Options:
   """How to generate. Names, defaults and meanings are those of transformers.
 
   early_stopping: True, False or 'never'. top_k 0 keeps all tokens. stop: texts
-  at which generation ends; they stay in the answer. Raises UserError for a
-  combination that has no meaning.
+  at which generation ends; they stay in the answer. beam_search: the search of
+  'transformers5', or that of 'transformers4', which the published numbers are
+  from (former_beam.py). Raises UserError for a combination without a meaning.
   """
 
   num_beams: int = 1
@@ -38,6 +40,7 @@ class Options:
   no_repeat_ngram_size: int = 0
   stop: str | Sequence[str] = ()
   seed: int = 0
+  beam_search: str = 'transformers5'
 
   def __post_init__(self):
     stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -56,6 +59,17 @@ class Options:
     if self.early_stopping not in (True, False, 'never'):
       raise UserError(
         f"early_stopping is {self.early_stopping!r}: give True, False, 'never'."
+      )
+    if self.beam_search not in BEAM_SEARCHES:
+      raise UserError(
+        f'beam_search is {self.beam_search!r}: give one of '
+        f'{", ".join(map(repr, BEAM_SEARCHES))}.'
+      )
+    former = self.beam_search == 'transformers4' and self.num_beams > 1
+    if former and self.do_sample:
+      raise UserError(
+        "beam_search is 'transformers4' but do_sample is True: only a search "
+        'without samples finds again what transformers 4 found.'
       )
     if '' in stop:
       raise UserError('an empty stop string would stop every answer.')
@@ -90,6 +104,7 @@ class StaticOptions:
   num_beams: int = 1
   num_return_sequences: int = 1
   early_stopping: bool | str = False
+  beam_search: str = 'transformers5'
   do_sample: bool = False
   top_k: int = 50
   nucleus: bool = False
@@ -112,12 +127,13 @@ def split_options(
   dynamic = DynamicOptions(
     *(getattr(options, n) for n in DynamicOptions._fields)
   )
-  sample = options.do_sample
+  sample, search = options.do_sample, options.num_beams > 1
   return StaticOptions(
     length=length or options.max_new_tokens,
     num_beams=options.num_beams,
     num_return_sequences=options.num_return_sequences,
-    early_stopping=options.early_stopping if options.num_beams > 1 else False,
+    early_stopping=options.early_stopping if search else False,
+    beam_search=options.beam_search if search else 'transformers5',
     do_sample=sample,
     top_k=options.top_k if sample else 0,
     nucleus=sample and options.top_p < 1,

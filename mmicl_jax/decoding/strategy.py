@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from mmicl_jax.decoding.beam import BeamSearch
+from mmicl_jax.decoding.former_beam import FormerBeamSearch
 from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
 from mmicl_jax.decoding.sampling import Sampling
 from mmicl_jax.decoding.scores import Decoded
@@ -63,4 +64,7 @@ class Strategy(Protocol[State]):
 
 def strategy_of(static: StaticOptions) -> Strategy[Any]:
   """Beam search where there are several beams, else one choice a row."""
-  return BeamSearch(static) if static.num_beams > 1 else Sampling(static)
+  if static.num_beams == 1:
+    return Sampling(static)
+  former = static.beam_search == 'transformers4'
+  return FormerBeamSearch(static) if former else BeamSearch(static)

@@ -1,9 +1,11 @@
 """`mmicl generate`: files of records, interrupted, damaged, and one prompt."""
 
+import argparse
 import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import tiny_dir
 from PIL import Image
 
 from mmicl_jax.__main__ import main
+from mmicl_jax.commands import generate
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.answer_file import AnswerFile
@@ -57,6 +60,20 @@ def make_job(tmp_path, **changes):
 
 def read(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+  'more, before', [([], True), (['--beam_search', 'transformers4'], False)]
+)
+def test_answers_from_before_there_was_a_choice_of_search_go_on(more, before):
+  parser = argparse.ArgumentParser()
+  generate.add_arguments(parser)
+  given = ['--checkpoint', '/runs/demo', '--num_beams', '4', *more]
+  args = parser.parse_args(given)
+  settings = generate.answer_settings(args, generate._options(args))
+  job = make_job(Path(), settings=settings)
+  # The digest that the same command had then.
+  assert (job.digest == 'c5e42e6d') == before
 
 
 def test_answers_in_the_order_of_the_records(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -71,13 +72,13 @@ def make(seed: int = 8, queries: float = 1.0):
     model.lm_head.weight.normal_(0, 0.6)
     model.lm_head.weight[1] *= 2.2  # some rows end early
   params = jax.jit(init_params, static_argnums=0)(CONFIG, jax.random.key(seed))
-  params = {**params, 't5': tree(model)}
+  weights = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+  params = {**params, 't5': tree(weights)}
   return model, MMICL(CONFIG), params
 
 
-def tree(model) -> dict:
+def tree(weights: Mapping[str, np.ndarray]) -> dict:
   """transformers' T5 weights under our names, layers apart."""
-  weights = {k: v.detach().numpy() for k, v in model.state_dict().items()}
   heads = (CONFIG.t5.num_heads, CONFIG.t5.head_dim)
 
   def attention(name: str) -> dict:
@@ -123,6 +124,49 @@ def tree(model) -> dict:
     'lm_head': {'kernel': weights['lm_head.weight'].T},
   }
   return jax.tree.map(jnp.asarray, result)
+
+
+def random_weights(seed: int) -> dict[str, np.ndarray]:
+  """Weights like those of `make`, under transformers' names and without it.
+
+  Their answers are of many lengths, and far from ties.
+  """
+  t5, rng = CONFIG.t5, np.random.default_rng(seed)
+  width, inner = t5.hidden_size, t5.num_heads * t5.head_dim
+  shapes = {
+    'q': (inner, width),
+    'k': (inner, width),
+    'v': (inner, width),
+    'o': (width, inner),
+    'wi_0': (t5.mlp_dim, width),
+    'wi_1': (t5.mlp_dim, width),
+    'wo': (width, t5.mlp_dim),
+  }
+  weights = {
+    'shared.weight': rng.normal(0, 1, (VOCABULARY, width)),
+    'lm_head.weight': rng.normal(0, 0.6, (VOCABULARY, width)),
+  }
+  weights['lm_head.weight'][1] *= 2.2  # some rows end early
+  for side in ('encoder', 'decoder'):
+    weights[f'{side}.embed_tokens.weight'] = weights['shared.weight']
+    weights[f'{side}.final_layer_norm.weight'] = np.ones(width)
+    bias = (t5.relative_buckets, t5.num_heads)
+    weights[
+      f'{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+    ] = rng.normal(0, 0.5, bias)
+    parts = ['SelfAttention', 'EncDecAttention', 'DenseReluDense']
+    if side == 'encoder':
+      parts.remove('EncDecAttention')
+    for i in range(t5.num_encoder_layers):
+      for j, part in enumerate(parts):
+        layer = f'{side}.block.{i}.layer.{j}'
+        weights[f'{layer}.layer_norm.weight'] = np.ones(width)
+        names = ('wi_0', 'wi_1', 'wo') if 'Dense' in part else 'qkvo'
+        for name in names:
+          each = rng.normal(0, 0.5, shapes[name])
+          each *= t5.head_dim**-0.5 if name == 'q' else 1
+          weights[f'{layer}.{part}.{name}.weight'] = each
+  return {name: x.astype(np.float32) for name, x in weights.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))

@@ -3,6 +3,8 @@
   python transformers4.py make KIND DIR     a random model in the former layout,
                                             DIR/hf, with inputs and outputs
   python transformers4.py load HF DIR       loads HF strictly, and its outputs
+  python transformers4.py search DIR DIR    beam searches of DIR/searches.json
+                                            with the T5 of DIR/weights.npz
 
 Imports nothing of mmicl_jax, which this Python cannot import.
 """
@@ -117,7 +119,36 @@ def load(source, directory):
   np.savez(directory / 'again.npz', **outputs(model.eval(), directory))
 
 
+def search(source, directory):
+  """Writes ids and scores of every set of options, the best first."""
+  asked = json.loads((pathlib.Path(source) / 'searches.json').read_text())
+  config = transformers.T5Config(**asked['config'])
+  config.dense_act_fn = 'gelu'
+  model = transformers.T5ForConditionalGeneration(config).eval()
+  with np.load(pathlib.Path(source) / 'weights.npz') as file:
+    model.load_state_dict({name: torch.tensor(x) for name, x in file.items()})
+  tokens = torch.tensor(asked['prompts'])
+  found = []
+  for options in asked['options']:
+    with torch.no_grad():
+      output = model.generate(
+        input_ids=tokens,
+        attention_mask=(tokens != 0).long(),
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+      )
+    shape = (len(tokens), options['num_return_sequences'])
+    found.append(
+      {
+        'ids': output.sequences[:, 1:].reshape(*shape, -1).tolist(),
+        'scores': output.sequences_scores.reshape(shape).tolist(),
+      }
+    )
+  (directory / 'found.json').write_text(json.dumps(found))
+
+
 if __name__ == '__main__':
-  {'make': make, 'load': load}[sys.argv[1]](
+  {'make': make, 'load': load, 'search': search}[sys.argv[1]](
     sys.argv[2], pathlib.Path(sys.argv[3])
   )

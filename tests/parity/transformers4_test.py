@@ -25,7 +25,7 @@ from mmicl_jax.training import stages
 from mmicl_jax.types import EOS
 
 STAGES = ('pretrain', 'tune')
-OPTIONS = Options(num_beams=3, max_new_tokens=8)
+OPTIONS = Options(num_beams=3, max_new_tokens=8, beam_search='transformers4')
 
 PYTHON = os.environ.get('MMICL_TRANSFORMERS_4')
 needs_python = pytest.mark.skipif(

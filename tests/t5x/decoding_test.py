@@ -26,14 +26,19 @@ def prompt():
   return model, params, encoded, tokens != 0
 
 
-@pytest.mark.parametrize('scanned', [False, True], ids=['layers', 'scanned'])
-def test_best_is_last_and_rows_are_where_cache_offset_says(prompt, scanned):
+@pytest.mark.parametrize(
+  'scanned, beam_search', [(False, 'transformers5'), (True, 'transformers4')]
+)
+def test_best_is_last_and_rows_are_where_cache_offset_says(
+  prompt, scanned, beam_search
+):
   model, params, encoded, is_token = prompt
   options = Options(
     num_beams=3,
     num_return_sequences=3,
     max_new_tokens=LENGTH,
     length_penalty=0.5,
+    beam_search=beam_search,
   )
   static, dynamic = split_options(options)
   want = t5_pair.answers(
@@ -71,6 +76,7 @@ def test_best_is_last_and_rows_are_where_cache_offset_says(prompt, scanned):
     num_decodes=3,
     cache_offset=int(scanned),
     length_penalty=0.5,
+    beam_search=beam_search,
   )
   np.testing.assert_array_equal(tokens[:, ::-1], want.tokens)
   np.testing.assert_allclose(scores[:, ::-1], want.scores, atol=1e-5)

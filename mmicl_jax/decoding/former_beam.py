@@ -1,0 +1,58 @@
+"""Beam search as transformers did it before version 5, to the same ids.
+
+The numbers that MMICL and its relatives published are from that search. It
+differs where an answer is cut because there may be no more tokens, and in when
+it stops. Source: BeamSearchScorer and BeamHypotheses of transformers 4.33.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from mmicl_jax.decoding.beam import (
+  LOW,
+  Beams,
+  BeamSearch,
+  Hypotheses,
+  best_answers,
+)
+from mmicl_jax.decoding.options import DynamicOptions
+from mmicl_jax.decoding.scores import Decoded
+
+
+@dataclasses.dataclass(frozen=True)
+class FormerBeamSearch(BeamSearch):
+  """Counts the start token of beams that are cut, and in its test to stop."""
+
+  def finish(self, state: Beams, dynamic: DynamicOptions) -> Decoded:
+    """Beams that still run where an example is open are answers, too."""
+    open_ = jnp.broadcast_to(state.open[:, None], state.running.scores.shape)
+    cut = state.running._replace(finished=open_)
+    answers = best_answers(state, cut, state.index, dynamic)
+    return super().finish(state._replace(answers=answers), dynamic)
+
+  def _are_answers(
+    self,
+    ended: Bool[Array, 'B M'],
+    length: Int[Array, ''],
+    dynamic: DynamicOptions,
+  ) -> Bool[Array, 'B M']:
+    return ended  # `finish` sees to those that are cut
+
+  def _can_improve(
+    self,
+    found: Hypotheses,
+    running: Hypotheses,
+    answers: Hypotheses,
+    length: Int[Array, ''],
+    dynamic: DynamicOptions,
+  ) -> Bool[Array, 'B']:
+    """As in BeamSearch, of the best candidate even if it has just ended."""
+    best = (length + 1).astype(jnp.float32)
+    if self.static.early_stopping == 'never':
+      longest = jnp.float32(dynamic.max_new_tokens + 1)
+      best = jnp.where(dynamic.length_penalty > 0, longest, best)
+    best = found.scores[:, 0] / best**dynamic.length_penalty
+    worst = jnp.where(answers.finished, answers.scores, LOW).min(-1)
+    return best > worst
