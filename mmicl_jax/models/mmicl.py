@@ -29,10 +29,11 @@ def normalise(images: Images) -> Float[Array, 'B N H W 3']:
 
 def splice(
   text: Float[Array, 'B T D'],
-  visual: Float[Array, 'B NQ D'],
+  visual: Float[Array, 'B *NQ D'],
   is_image: Bool[Array, 'B T'],
 ) -> Float[Array, 'B T D']:
   """Puts each row's k-th visual token at its k-th image placeholder."""
+  visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
   k = jnp.maximum(jnp.cumsum(is_image, axis=1) - 1, 0)
   placed = jnp.take_along_axis(visual, k[..., None], axis=1)
   return jnp.where(is_image[..., None], placed, text)
@@ -59,52 +60,59 @@ class MMICL(nn.Module):
     self.t5 = T5(c.t5, run)
 
   def __call__(self, batch: Batch) -> Float[Array, 'B U V']:
-    tokens = batch['encoder_input_tokens']
-    encoded = self.encode(batch)
-    logits, _ = self.t5.decode(
-      batch['decoder_input_tokens'], encoded, tokens != PAD
-    )
-    return logits
+    return self._logits(batch, self.encode(batch))
 
   def encode(self, batch: Any) -> Float[Array, 'B T D']:
-    """A prompt's encoding; only the encoder's part of a batch is read."""
+    """A prompt's encoding, as in the paper's figure; no target is read."""
+    tokens, images = batch['encoder_input_tokens'], batch.get('encoder_images')
+    if images is None or not images.shape[1]:
+      return self.read(tokens)
+    patches = self.vit(normalise(images))  # B N P E
+    words = batch.get('qformer_input_tokens')
+    queries = self.qformer(self.query_tokens, patches, words)  # B N Q E
+    visual = self.projector(queries)  # B N Q D
+    return self.read(tokens, visual)
+
+  def read(
+    self,
+    tokens: Int[Array, 'B T'],
+    visual: Float[Array, 'B *NQ D'] | None = None,
+  ) -> Float[Array, 'B T D']:
+    """T5's encoding of a prompt with its visual tokens, where it has any."""
+    text = self.t5.embed(tokens)
+    if visual is not None:
+      is_image = tokens == self.config.image_token
+      text = splice(text, visual.astype(text.dtype), is_image)
+    return self.t5.encode(text, tokens != PAD)
+
+  def from_features(self, batch: Batch) -> Float[Array, 'B U V']:
+    """As a call, where `read_images` was made before and stored."""
     tokens = batch['encoder_input_tokens']
-    x = self.t5.embed(tokens)
-    images = batch.get('encoder_images')
-    features = batch.get('encoder_features')
-    if features is None and images is not None and images.shape[1]:
-      features = self.read_images(images, batch.get('qformer_input_tokens'))
-    if features is not None:
-      visual = self.projector(features)
-      visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
-      x = splice(x, visual, tokens == self.config.image_token)
-    return self.t5.encode(x, tokens != PAD)
+    visual = self.projector(batch['encoder_features'])
+    return self._logits(batch, self.read(tokens, visual))
 
   def embed_images(
     self,
     images: Images,
-    instruction: Int[Array, 'B S'] | None = None,
+    words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q D']:
-    """Visual tokens in T5's space; a row's images share its instruction."""
-    return self.projector(self.read_images(images, instruction))
+    """Visual tokens in T5's space; a row's images share its words."""
+    return self.projector(self.read_images(images, words))
 
   def read_images(
     self,
     images: Images,
-    instruction: Int[Array, 'B S'] | None = None,
+    words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q E']:
     """What the Q-Former sees in images: the input of the projector."""
-    batch, count = images.shape[:2]
-    pixels = normalise(images).reshape(-1, *images.shape[2:])
-    features = self.vit(pixels.astype(self.config.execution.dtype))
-    queries = jnp.broadcast_to(
-      self.query_tokens.astype(features.dtype),
-      (batch * count, *self.query_tokens.shape),
-    )
-    if instruction is not None:
-      instruction = jnp.repeat(instruction, count, axis=0)
-    read = self.qformer(queries, features, instruction)
-    return read.reshape(batch, count, *read.shape[1:])
+    return self.qformer(self.query_tokens, self.vit(normalise(images)), words)
+
+  def _logits(
+    self, batch: Batch, encoded: Float[Array, 'B T D']
+  ) -> Float[Array, 'B U V']:
+    is_token = batch['encoder_input_tokens'] != PAD
+    tokens = batch['decoder_input_tokens']
+    return self.t5.decode(tokens, encoded, is_token)[0]
 
   def decode(
     self,

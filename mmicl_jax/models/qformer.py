@@ -100,7 +100,7 @@ class QFormerGroup(nn.Module):
 
 
 class QFormer(nn.Module):
-  """Reads an image's features: one vector for each query."""
+  """Queries and images' features to one vector a query and image."""
 
   config: QFormerConfig
   execution: Execution
@@ -108,12 +108,18 @@ class QFormer(nn.Module):
   @nn.compact
   def __call__(
     self,
-    queries: Float[Array, 'B Q D'],
-    image: Float[Array, 'B P E'],
-    words: Int[Array, 'B T'] | None = None,
-  ) -> Float[Array, 'B Q D']:
+    queries: Float[Array, 'Q D'],
+    images: Float[Array, 'B N P E'],
+    words: Int[Array, 'B S'] | None = None,
+  ) -> Float[Array, 'B N Q D']:
+    """words: of a row; each of its images is read with them."""
     c, run = self.config, self.execution
-    x, mask = queries, None
+    rows, count = images.shape[:2]
+    image = images.reshape(rows * count, *images.shape[2:])
+    x = jnp.broadcast_to(
+      queries.astype(image.dtype), (rows * count, *queries.shape)
+    )
+    mask = None
     if c.instruction:
       word_table = Embed(
         c.vocab_size, c.hidden_size, ('vocab', 'embed'), run, name='words'
@@ -121,10 +127,12 @@ class QFormer(nn.Module):
       position_table = Embed(
         c.max_positions, c.hidden_size, (None, 'embed'), run, name='positions'
       )
-      tokens = jnp.zeros((x.shape[0], 0), jnp.int32) if words is None else words
+      if words is None:
+        words = jnp.zeros((rows, 0), jnp.int32)
+      tokens = jnp.repeat(words, count, axis=0)
       text = word_table(tokens) + position_table(jnp.arange(tokens.shape[1]))
       x = jnp.concatenate([x, constrain(text)], axis=1)  # as in T5.embed
-      is_query = jnp.ones(queries.shape[:2], bool)
+      is_query = jnp.ones((rows * count, c.num_queries), bool)
       mask = jnp.concatenate([is_query, tokens != 0], axis=1)[:, None, None]
     x = LayerNorm(c.layer_norm_eps, run, name='embedding_norm')(x)
     x = dropout(self, x, c.dropout_rate)
@@ -144,4 +152,4 @@ class QFormer(nn.Module):
       x, _ = groups(x, image, mask)
     if rest:
       x, _ = QFormerGroup(**group(rest), name='last_group')(x, image, mask)
-    return x[:, : c.num_queries]
+    return x[:, : c.num_queries].reshape(rows, count, *queries.shape)

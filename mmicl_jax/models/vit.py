@@ -1,5 +1,7 @@
 """The vision tower: EVA-CLIP's ViT as BLIP-2 and InstructBLIP use it."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,14 +48,18 @@ class ViT(nn.Module):
   execution: Execution
 
   @nn.compact
-  def __call__(self, images: Float[Array, 'B H W 3']) -> Float[Array, 'B P E']:
+  def __call__(
+    self, images: Float[Array, '*B H W 3']
+  ) -> Float[Array, '*B P E']:
     c, run = self.config, self.execution
     p, width = c.patch_size, c.hidden_size
-    batch, height, _, _ = images.shape
+    *leading, height, _, _ = images.shape
+    batch = math.prod(leading)
 
     # A convolution whose stride is its size is a matrix product of patches.
     grid = height // p
-    x = images.reshape(batch, grid, p, grid, p, 3).swapaxes(2, 3)
+    x = images.astype(run.dtype)
+    x = x.reshape(batch, grid, p, grid, p, 3).swapaxes(2, 3)
     x = x.reshape(batch, grid * grid, p, p, 3)
     x = Dense(
       (width,), (None, None, None, 'embed'), run, name='patch_embedding'
@@ -73,4 +79,5 @@ class ViT(nn.Module):
     x = constrain(jnp.concatenate([cls, x], axis=1) + positions)
     fields = {'config': c, 'execution': run}
     x, _ = stack(ViTLayer, fields, c.num_layers, ())(x)
-    return LayerNorm(c.layer_norm_eps, run, name='final_norm')(x)
+    x = LayerNorm(c.layer_norm_eps, run, name='final_norm')(x)
+    return x.reshape(*leading, *x.shape[1:])

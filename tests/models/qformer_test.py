@@ -18,8 +18,8 @@ CONFIG = configs.TINY.qformer
 
 def inputs(rows=2):
   key = jax.random.split(jax.random.key(5), 3)
-  queries = jax.random.normal(key[0], (rows, CONFIG.num_queries, 32))
-  image = jax.random.normal(key[1], (rows, 5, 24))
+  queries = jax.random.normal(key[0], (CONFIG.num_queries, 32))
+  image = jax.random.normal(key[1], (rows, 1, 5, 24))
   words = jax.random.randint(key[2], (rows, 4), 1, CONFIG.vocab_size)
   return queries, image, words
 
