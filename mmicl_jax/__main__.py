@@ -29,7 +29,8 @@ COMMANDS = {
   'env': 'versions, devices and settings, for an issue report',
 }
 
-# These run a model again and again; the others hold as little as they can.
+# These run a model again and again, and may keep memory for it; the others
+# hold as little as they can.
 COMPUTING = ('demo', 'train', 'generate', 'bench')
 
 
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv is None:
     argv = sys.argv[1:]
     if argv and argv[0] in COMPUTING:
-      malloc.restart()
+      malloc.restart_if_wanted()
   if '--debug' not in argv:
     # Orbax logs each error that it raises, once a thread and with traceback;
     # asyncio those that nobody waits for after the first.

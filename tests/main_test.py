@@ -138,9 +138,11 @@ def test_without_a_command_the_help_is_shown(capsys):
 
 
 @pytest.mark.parametrize('name', cli.COMMANDS)
-def test_only_what_computes_keeps_its_memory(name, monkeypatch, capsys):
+def test_only_what_computes_may_keep_its_memory(name, monkeypatch, capsys):
   restarts = []
-  monkeypatch.setattr(cli.malloc, 'restart', lambda: restarts.append(name))
+  monkeypatch.setattr(
+    cli.malloc, 'restart_if_wanted', lambda: restarts.append(name)
+  )
   monkeypatch.setattr(sys, 'argv', ['mmicl', name, '--help'])
   with pytest.raises(SystemExit):
     cli.main()

@@ -20,8 +20,8 @@ from mmicl_jax.convert.saving import SHARD_BYTES, write_pretrained
 from mmicl_jax.convert.streaming import CheckpointReader, write_checkpoint
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora
-from mmicl_jax.runtime.buffers import return_large_buffers
 from mmicl_jax.runtime.files import copy_file, new_directory
+from mmicl_jax.runtime.malloc import return_large_blocks
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.runtime.show import size
 
@@ -40,7 +40,7 @@ def to_jax(
   tokenizer_path: a spiece.model, where the source has none. options: as for
   `open_source`. Raises UserError; then nothing is left at out_dir.
   """
-  return_large_buffers()
+  return_large_blocks()
   if (source is None) == (not parts):
     raise UserError(
       'name either a whole checkpoint (--source), or parts of one (--t5, '
@@ -85,7 +85,7 @@ def to_pytorch(
   MODEL_DIR where no path is given. Raises UserError; then nothing is left at
   out_dir.
   """
-  return_large_buffers()
+  return_large_blocks()
   reader = CheckpointReader(checkpoint)
   directory = Path(reader.directory)
   config, shapes, read = lora.folded(
