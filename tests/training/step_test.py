@@ -78,6 +78,16 @@ def test_token_mean_does_not_depend_on_microbatches(batch, n):
   )
 
 
+@pytest.mark.parametrize('n', [1, 2])
+def test_accuracy_is_the_share_of_target_tokens(batch, n):
+  logits = toy_apply(toy_params(), batch, None)
+  weights = batch['decoder_loss_weights']
+  hits = (logits.argmax(-1) == batch['decoder_target_tokens']) * weights
+  assert 0 < hits.sum() < weights.sum() == 9
+  _, metrics = gradients(batch, num_microbatches=n)
+  assert metrics['accuracy'] == pytest.approx(float(hits.sum()) / 9)
+
+
 def test_microbatch_mean_is_the_mean_of_means(batch):
   _, metrics = gradients(batch, num_microbatches=2, loss_mean='microbatch')
   halves = [{k: x[i : i + 2] for k, x in batch.items()} for i in (0, 2)]
