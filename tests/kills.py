@@ -28,6 +28,12 @@ from mmicl_jax.checkpoints import store
 from mmicl_jax.data.loader import record_loader
 from mmicl_jax.training import optim
 from mmicl_jax.training.loop import train
+from mmicl_jax.training.settings import (
+  DataSettings,
+  ModelSettings,
+  RunSettings,
+  StepSettings,
+)
 
 sys.path.append(str(Path(__file__).parent / 'helpers'))
 import tiny_records  # noqa: E402
@@ -76,15 +82,10 @@ def live(folder: str, name: str, steps: int, pause: float) -> None:
     seed=1,
   )
   train(
-    model=config,
-    trainable='tune',
-    train_data=Recorded(loader, f'{folder}/{name}.ids', pause),
-    model_dir=f'{folder}/{name}',
-    train_steps=steps,
-    batch_size=2,
-    learning_rate=optim.constant(1e-2),
-    save_every=2,
-    keep=2,
+    ModelSettings(config, 'tune'),
+    DataSettings(Recorded(loader, f'{folder}/{name}.ids', pause)),
+    StepSettings(steps, 2, optim.constant(1e-2)),
+    RunSettings(f'{folder}/{name}', save_every=2, keep=2),
   )
 
 

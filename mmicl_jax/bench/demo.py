@@ -21,12 +21,9 @@ from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import optim
-from mmicl_jax.training.state import (
-  RunLayout,
-  apply_fn,
-  compiled_step,
-  to_device,
-)
+from mmicl_jax.training.settings import StepSettings
+from mmicl_jax.training.state import RunLayout, compiled_step
+from mmicl_jax.training.step import to_device
 
 STEPS = 20  # of a round
 
@@ -65,17 +62,12 @@ def _stage(
   phase: Phase, model: MMICLConfig, tokenizer: Tokenizer, rounds: int
 ) -> list[float]:
   mesh = partitioning.make_mesh()
-  rate = optim.constant(phase.learning_rate)
-  chain = optim.adamw(rate)
-  layout = RunLayout.of(model, phase.profile, chain, mesh)
-  state, frozen = layout.random(jax.random.key(0))
-  step = compiled_step(
-    layout,
-    apply=apply_fn(model, mesh),
-    optimizer=chain,
-    learning_rate=rate,
-    rng=None,
+  settings = StepSettings(
+    STEPS, phase.batch_size, optim.constant(phase.learning_rate)
   )
+  layout = RunLayout.of(model, phase.profile, settings.chain(), mesh)
+  state, frozen = layout.random(jax.random.key(0))
+  step = compiled_step(layout, settings)
   batch = to_device(LessonStream(phase, tokenizer, 0).batch(0), mesh)
 
   def steps() -> int:

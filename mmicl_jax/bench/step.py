@@ -7,6 +7,7 @@ images and ours with their cached features.
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,9 +68,9 @@ class OurSteps:
     from mmicl_jax.convert.loading import load_pretrained
     from mmicl_jax.models import configs, mmicl, partitioning
     from mmicl_jax.training import optim, stages
+    from mmicl_jax.training.settings import StepSettings
     from mmicl_jax.training.state import (
       RunLayout,
-      apply_fn,
       compiled_step,
       shardings_of,
     )
@@ -85,8 +86,13 @@ class OurSteps:
       )
     self.config = configs.with_execution(config, dtype=dtype)
     self._mesh = partitioning.make_mesh()
-    rate = optim.constant(RATE)
-    chain = optim.adamw(rate, weight_decay=DECAY, clip=CLIP)
+    steps = StepSettings(
+      train_steps=1,
+      batch_size=StepCase.batch,
+      learning_rate=optim.constant(RATE),
+      optimizer=functools.partial(optim.adamw, weight_decay=DECAY, clip=CLIP),
+    )
+    chain = steps.chain()
     layout = RunLayout.of(self.config, 'tune', chain, self._mesh, dtype)
     trainable, self._frozen = jax.device_put(
       stages.split_params(params, 'tune'),
@@ -98,13 +104,7 @@ class OurSteps:
       TrainState(jax.numpy.int32(0), trainable, jax.jit(chain.init)(trainable)),
       shardings_of(layout.state),
     )
-    self._step = compiled_step(
-      layout,
-      apply=apply_fn(self.config, self._mesh),
-      optimizer=chain,
-      learning_rate=rate,
-      rng=None,
-    )
+    self._step = compiled_step(layout, steps)
     self._batches: dict[StepCase, Any] = {}
 
   def run(self, case: StepCase) -> np.ndarray:
@@ -118,7 +118,7 @@ class OurSteps:
 
   def _batch(self, case: StepCase) -> Any:
     from mmicl_jax.inference.feature_cache import embedder
-    from mmicl_jax.training.state import to_device
+    from mmicl_jax.training.step import to_device
 
     batch = case.inputs(self.config)
     if self.cached:

@@ -3,9 +3,10 @@
 import argparse
 
 import gin
+import jax
 
 from mmicl_jax.configure import gin_files
-from mmicl_jax.runtime import hosts
+from mmicl_jax.runtime import hosts, malloc
 from mmicl_jax.training import loop
 
 
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='trace five of the first steps into MODEL_DIR, for xprof',
   )
   _add_hosts(parser)
-  parser.epilog = """example:
+  parser.epilog = """environment:
+  MMICL_HUGE_PAGES=1   keeps memory in huge pages, on a CPU under Linux: faster
+                       steps (docs/training.md)
+
+example:
   mmicl train --gin_file=models/base.gin --gin_file=stages/pretrain.gin \\
     --gin_file=meshes/cpu.gin --gin_file=runs/train.gin \\
     --gin.DATA="'train.jsonl'" --gin.VOCABULARY="'spiece.model'" \\
@@ -47,7 +52,10 @@ def main(args: argparse.Namespace) -> int:
   )
   with hosts.ending_together():
     gin_files.call_configured(
-      loop.train, config_text=gin.config_str(), profile=args.profile
+      loop.train,
+      config_text=gin.config_str(),
+      profile=args.profile,
+      note=malloc.advice(jax.default_backend()),
     )
   return 0
 

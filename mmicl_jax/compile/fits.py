@@ -26,7 +26,6 @@ from mmicl_jax.compile.job import (
 from mmicl_jax.configure import gin_files
 from mmicl_jax.cost import chips
 from mmicl_jax.models import partitioning
-from mmicl_jax.training import limits
 
 TRAIN_STEPS = 1000  # changes nothing that is compiled
 
@@ -87,9 +86,7 @@ def _parse(
   sizes = gin_mesh_sizes()
   whole = partitioning.mesh_sizes(**sizes, count=where.chips)
   mesh = jax.sharding.AbstractMesh(whole, partitioning.MESH_AXES)
-  limits.check_settings(
-    job.batch_size, job.num_microbatches, mesh, job.loss_mean, TRAIN_STEPS
-  )
+  job.steps.check_mesh(mesh)
   return job, where, sizes
 
 

@@ -59,7 +59,7 @@ def reports(
     needed = _prefill_flops(job, model)
     yield (
       'prefill',
-      shardings_report(topology, mesh, job.batch_size, held, needed),
+      shardings_report(topology, mesh, job.steps.batch_size, held, needed),
     )
     return
   mesh = partitioning.make_mesh(**sizes, devices=chips)
@@ -106,8 +106,8 @@ def programs(
 
 
 def _served(job: Job) -> MMICLConfig:
-  weights = job.frozen_dtype or job.model.execution.param_dtype
-  return with_execution(job.model, param_dtype=weights, remat='none')
+  weights = job.model.frozen_dtype or job.model.config.execution.param_dtype
+  return with_execution(job.model.config, param_dtype=weights, remat='none')
 
 
 def _params(model: MMICLConfig, mesh: Any) -> Any:
@@ -139,7 +139,7 @@ def _compile(
       return phase.function(*arguments)
 
   before = shardings_report(
-    topology, mesh, job.batch_size, phase.arguments, phase.model_flops
+    topology, mesh, job.steps.batch_size, phase.arguments, phase.model_flops
   )
   lowered = jax.jit(placed, donate_argnums=phase.donated).lower(
     *phase.arguments
@@ -152,14 +152,14 @@ def _compile(
 
 
 def _prefill_flops(job: Job, model: MMICLConfig) -> float:
-  return float(job.batch_size * _forward(job, model, 1))
+  return float(job.steps.batch_size * _forward(job, model, 1))
 
 
 def _step_flops(job: Job, model: MMICLConfig, beams: int) -> float:
   """The mean over all steps to the full length."""
   last = max(job.targets_length, 2)
   more = _forward(job, model, last) - _forward(job, model, 1)
-  return float(job.batch_size * beams * more / (last - 1))
+  return float(job.steps.batch_size * beams * more / (last - 1))
 
 
 def _forward(job: Job, model: MMICLConfig, targets: int) -> int:

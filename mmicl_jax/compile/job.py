@@ -4,11 +4,10 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import optax
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 
@@ -17,23 +16,16 @@ from mmicl_jax.cost import flops
 from mmicl_jax.cost.chips import GIB, Topology
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning, trees
-from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.training import stages
-from mmicl_jax.training.state import RunLayout, apply_fn, compiled_step
+from mmicl_jax.training.settings import ModelSettings, StepSettings
+from mmicl_jax.training.state import RunLayout, compiled_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
   """What a training run's gin files say about its step."""
 
-  model: MMICLConfig
-  trainable: stages.Profile
-  optimizer: Callable[..., optax.GradientTransformation]
-  learning_rate: optax.Schedule
-  batch_size: int
-  num_microbatches: int
-  loss_mean: str
-  frozen_dtype: str | None
+  model: ModelSettings
+  steps: StepSettings
   inputs_length: int
   targets_length: int
   max_images: int
@@ -49,14 +41,19 @@ class Job:
     )
 
   def layout(self, mesh: Mesh | AbstractMesh) -> RunLayout:
-    chain = self.optimizer(self.learning_rate)
+    model = self.model
     return RunLayout.of(
-      self.model, self.trainable, chain, mesh, self.frozen_dtype
+      model.config,
+      model.trainable,
+      self.steps.chain(),
+      mesh,
+      model.frozen_dtype,
     )
 
   def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
     """Shapes of a batch, placed on the mesh."""
-    rows, size = self.batch_size, self.model.vit.image_size
+    rows = self.steps.batch_size
+    size = self.model.config.vit.image_size
     shapes: dict[str, tuple[int, ...]] = {
       'encoder_input_tokens': (rows, self.inputs_length),
       'decoder_input_tokens': (rows, self.targets_length),
@@ -164,7 +161,7 @@ def report_abstract(
   layout = job.layout(mesh)
   held = (layout.state, layout.frozen, job.batch(mesh))
   return shardings_report(
-    topology, mesh, job.batch_size, held, _model_flops(job, layout)
+    topology, mesh, job.steps.batch_size, held, _model_flops(job, layout)
   )
 
 
@@ -208,15 +205,7 @@ def compile_step(
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   before = report_abstract(job, topology, dict(mesh.shape))
   layout = job.layout(mesh)
-  step = compiled_step(
-    layout,
-    apply=apply_fn(job.model, mesh),
-    optimizer=layout.optimizer,
-    learning_rate=job.learning_rate,
-    rng=jax.random.PRNGKey(0) if job.model.has_dropout else None,
-    num_microbatches=job.num_microbatches,
-    loss_mean=job.loss_mean,
-  )
+  step = compiled_step(layout, job.steps, jax.random.PRNGKey(0))
   lowered = step.lower(layout.state, layout.frozen, job.batch(mesh))
   return compiled_report(lowered, before, topology)[0]
 
@@ -296,8 +285,8 @@ def _read(
 
 def _model_flops(job: Job, layout: RunLayout) -> float:
   paths = trees.flatten(layout.state.params)
-  each = flops.train_step_flops(job.model, paths, job.lengths)
-  return float(each * job.batch_size)
+  each = flops.train_step_flops(job.model.config, paths, job.lengths)
+  return float(each * job.steps.batch_size)
 
 
 def _first_sentence(text: str) -> str:

@@ -59,7 +59,7 @@ class Phase:
 
 
 class LessonStream:
-  """A phase's batches for `train.train`: step -> batch, a pure function.
+  """A phase's batches for `loop.train`: step -> batch, a pure function.
 
   A thread makes batches ahead while the device computes.
   """
@@ -99,7 +99,7 @@ class LessonStream:
 
 
 class HeldOut:
-  """A task on held-out images, for `train.train` to evaluate now and then.
+  """A task on held-out images, for `loop.train` to evaluate now and then.
 
   Only the first token counts: the label word, not the end behind it.
   """

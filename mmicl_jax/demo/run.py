@@ -43,6 +43,12 @@ from mmicl_jax.runtime import files
 from mmicl_jax.runtime.environment import version
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import loop, optim
+from mmicl_jax.training.settings import (
+  DataSettings,
+  ModelSettings,
+  RunSettings,
+  StepSettings,
+)
 from mmicl_jax.training.stages import Ledger
 
 HELD_OUT_SEED = 1_000_003  # apart from the seeds of training
@@ -138,26 +144,30 @@ def _train(
 
   begin = time.monotonic()
   done = loop.train(
-    model=model,
-    trainable=phase.profile,
-    train_data=LessonStream(phase, Tokenizer(vocabulary), seed),
-    model_dir=_folder(out, phase),
-    train_steps=phase.steps,
-    batch_size=phase.batch_size,
-    learning_rate=optim.warmup_linear(
-      phase.learning_rate, phase.steps, warmup=0.05, final=0.05
+    ModelSettings(model, phase.profile, init_from=before),
+    DataSettings(
+      LessonStream(phase, Tokenizer(vocabulary), seed),
+      HeldOut('icl_words_4', Tokenizer(vocabulary), HELD_OUT_SEED),
+      vocabulary,
     ),
-    optimizer=functools.partial(optim.adamw, b2=0.98),
-    init_from=before,
-    seed=seed,
-    log_every=25,
-    save_every=phase.steps,
-    keep=1,
-    eval_data=HeldOut('icl_words_4', Tokenizer(vocabulary), HELD_OUT_SEED),
-    eval_every=100,
-    vocabulary=vocabulary,
-    on_metrics=record,
+    StepSettings(
+      phase.steps,
+      phase.batch_size,
+      optim.warmup_linear(
+        phase.learning_rate, phase.steps, warmup=0.05, final=0.05
+      ),
+      functools.partial(optim.adamw, b2=0.98),
+    ),
+    RunSettings(
+      _folder(out, phase),
+      seed=seed,
+      save_every=phase.steps,
+      eval_every=100,
+      log_every=25,
+      keep=1,
+    ),
     name=phase.name,
+    on_metrics=record,
   )
   seconds = time.monotonic() - begin
   points = tuple(

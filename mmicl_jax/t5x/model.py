@@ -34,7 +34,7 @@ class T5XModel:
   """The model of a stage, under T5X's names.
 
   trainable, optimizer, learning_rate, num_microbatches, loss_mean and
-  frozen_dtype mean what they mean to train.train. T5X gives a loss its
+  frozen_dtype mean what they mean in training/settings.py. T5X gives a loss its
   microbatch alone, so 'tokens' works with one microbatch only. decode_fn: ours
   or one of t5x.decoding; num_decodes: how many it finds a row. Raises UserError
   for settings that cannot work.
@@ -63,7 +63,8 @@ class T5XModel:
       )
     self.config = config
     self.profile = trainable
-    self.chain = optimizer(learning_rate or optim.constant(0.0))
+    self.learning_rate = learning_rate or optim.constant(0.0)
+    self.chain = optimizer(self.learning_rate)
     self.module = mmicl.MMICL(config)
     self._vocabulary = vocabulary
     self.num_microbatches, self.loss_mean = num_microbatches, loss_mean

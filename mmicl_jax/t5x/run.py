@@ -28,7 +28,7 @@ from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.remote import absolute_path
 from mmicl_jax.t5x.model import T5XModel
-from mmicl_jax.training import limits
+from mmicl_jax.training.settings import StepSettings
 from mmicl_jax.training.state import RunLayout
 
 
@@ -118,9 +118,13 @@ def checkpoint_config(
   that nothing reads.
   """
   check_gin()
-  limits.check_settings(
-    batch_size, model.num_microbatches, mesh, model.loss_mean, train_steps
-  )
+  StepSettings(
+    train_steps,
+    batch_size,
+    model.learning_rate,
+    num_microbatches=model.num_microbatches,
+    loss_mean=model.loss_mean,
+  ).check_mesh(mesh)
   layout = RunLayout.of(model.config, model.profile, model.chain, mesh)
   like = layout.save_tree(layout.state, layout.frozen)
   restore = None

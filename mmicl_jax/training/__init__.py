@@ -1,4 +1,5 @@
 """Training, both stages: what trains, the step, the loop, its log.
 
-In: a config, a stage and a source of batches. Out: checkpoints and metrics.
+In: settings of the model, the data, the steps and the run. Out: checkpoints and
+metrics.
 """

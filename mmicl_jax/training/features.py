@@ -1,4 +1,4 @@
-"""May a run read features in the place of its frozen towers?"""
+"""Checks that a run may read stored features in the place of its towers."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,10 @@ def check_features(
   trainable: Mapping[str, Any],
   params: Mapping[str, Any],
 ) -> None:
-  """Raises UserError unless a run may read a store instead of its towers."""
+  """Raises UserError if a run trains its towers, or has others than the store.
+
+  trainable, params: the trainable half and all of the parameters.
+  """
   if trained := sorted(set(trainable) & set(TOWERS)):
     raise UserError(
       f'FEATURE_CACHE stands for frozen towers, but this stage trains '

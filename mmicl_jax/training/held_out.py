@@ -2,52 +2,52 @@
 
 import collections
 import functools
-from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
 
 from mmicl_jax.errors import UserError
-from mmicl_jax.training.state import to_device
-from mmicl_jax.training.step import Apply, Params, token_sums
-from mmicl_jax.types import BatchSource
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.training.settings import DataSettings, RunSettings
+from mmicl_jax.training.sigterm import Preemption
+from mmicl_jax.training.step import Params, apply_fn, to_device, token_sums
 
 
 class Evaluation:
-  """Of all batches from the data's state on, every so many steps.
-
-  stopped: asked before each batch; True cuts the evaluation short.
-  """
+  """Of all held-out batches, from the place where their source stands."""
 
   def __init__(
     self,
-    apply: Apply,
+    config: MMICLConfig,
     mesh: Mesh,
-    data: BatchSource,
-    every: int,
-    stopped: Callable[[], bool],
+    data: DataSettings,
+    run: RunSettings,
+    preemption: Preemption,
   ):
+    assert data.held_out is not None and run.eval_every is not None
+    apply = apply_fn(config, mesh)
     self._sums = jax.jit(functools.partial(token_sums, apply))
-    self._mesh, self._data = mesh, data
-    self._every, self._stopped = every, stopped
+    self._mesh, self._preemption = mesh, preemption
+    self._data, self._every = data.held_out, run.eval_every
 
   def due(self, step: int) -> bool:
     return step % self._every == 0
 
-  def __call__(self, params: Params) -> dict[str, float] | None:
-    """Means over the target tokens; None if it was cut short.
+  def __call__(self, params: Params) -> dict[str, float]:
+    """Means over the target tokens; the source then stands where it stood.
 
-    Leaves the data where it was. Raises UserError without target tokens.
+    Raises Preempted where there is no time for it, and UserError for data
+    without target tokens.
     """
     total: collections.Counter = collections.Counter()
     start = self._data.get_state()
-    for batch, _ in self._data:
-      if self._stopped():
-        self._data.set_state(start)
-        return None
-      sums = jax.device_get(self._sums(params, to_device(batch, self._mesh)))
-      total.update({name: float(x) for name, x in sums.items()})
-    self._data.set_state(start)
+    try:
+      for batch, _ in self._data:
+        self._preemption.check()
+        sums = jax.device_get(self._sums(params, to_device(batch, self._mesh)))
+        total.update({name: float(x) for name, x in sums.items()})
+    finally:
+      self._data.set_state(start)
     if not total['tokens']:
       raise UserError('the evaluation data holds no target tokens')
     return {

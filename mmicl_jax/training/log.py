@@ -1,4 +1,4 @@
-"""Collects the metrics of a run's steps and hands them to who wants them."""
+"""The metrics of a run's steps, handed to all who want to see them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from mmicl_jax.cost.utilisation import Meter
 from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.training.settings import StepSettings
 from mmicl_jax.training.tensorboard import Summaries
 
 BESIDE_THE_BAR = {
@@ -19,9 +20,10 @@ BESIDE_THE_BAR = {
 
 
 class RunLog:
-  """Means over the steps between two flushes, to bar, TensorBoard, callback.
+  """Means of some steps' metrics: to the bar, TensorBoard and a callback.
 
-  Only process 0 shows anything.
+  every: so many steps make a mean. meter: adds what a rate in examples/s costs.
+  last: the newest value of each metric. Only process 0 shows anything.
   """
 
   def __init__(
@@ -29,13 +31,15 @@ class RunLog:
     bar: ProgressBar,
     summaries: Summaries | None,
     on_metrics: Callable[[int, Mapping[str, float]], None] | None,
-    batch_size: int,
+    steps: StepSettings,
+    every: int,
   ):
     self._bar, self._summaries = bar, summaries
-    self._on_metrics, self._batch_size = on_metrics, batch_size
+    self._on_metrics = on_metrics
+    self._steps, self._every = steps, every
     self._pending: list[Mapping[str, jax.Array]] = []
     self._since = time.monotonic()
-    self._meter: Meter | None = None
+    self.meter: Meter | None = None
     self.last: dict[str, float] = {}
 
   def __enter__(self):
@@ -49,42 +53,47 @@ class RunLog:
     if self._summaries is not None:
       self._summaries.close()
 
-  def first(
-    self, step: int, meter: Meter, samples: Sequence[tuple[str, bytes | None]]
+  def show_prompts(
+    self, step: int, samples: Sequence[tuple[str, bytes | None]]
   ) -> None:
-    """What only the first batch tells: how to measure, and sample prompts."""
-    self._meter = meter
+    """Shows prompts, each a text and its images as PNG, in TensorBoard."""
     if self._summaries is not None:
       self._summaries.show(step, samples)
 
-  def add(self, metrics: Mapping[str, jax.Array]) -> None:
+  def add(
+    self, step: int, metrics: Mapping[str, jax.Array], skipped: int
+  ) -> None:
+    """Takes the metrics of a step that the device may still compute.
+
+    skipped: the bad records that were left out so far.
+    """
     # One step may run while the next batch is read, no more: a queue of
     # batches on the device would take memory.
     if self._pending:
       jax.block_until_ready(self._pending[-1])
     self._pending.append(metrics)
-
-  def show(self, step: int) -> None:
-    """Moves the bar, after the numbers beside it are the newest."""
+    if step % self._every == 0 or step == self._steps.train_steps:
+      self._flush(step, skipped)
     if jax.process_index() == 0:
       self._bar.step(step)
 
-  def flush(self, step: int, skipped: int) -> None:
+  def _flush(self, step: int, skipped: int) -> None:
     steps = jax.device_get(self._pending)
     now = time.monotonic()
     values = {
       name: float(np.mean([metrics[name] for metrics in steps]))
       for name in steps[0]
     }
-    rate = len(steps) * self._batch_size / (now - self._since)
+    rate = len(steps) * self._steps.batch_size / (now - self._since)
     values |= {'examples_per_second': rate, 'skipped': float(skipped)}
-    if self._meter is not None:
-      values |= self._meter(rate)
+    if self.meter is not None:
+      values |= self.meter(rate)
     self._pending, self._since = [], now
     self.write(step, values)
     self._bar.note(beside_the_bar(values))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Hands on the values of a step, those of an evaluation too."""
     self.last |= values
     if self._summaries is not None:
       self._summaries.write(step, values)
@@ -92,6 +101,7 @@ class RunLog:
       self._on_metrics(step, values)
 
   def say(self, text: str) -> None:
+    """Prints a line."""
     if jax.process_index() == 0:
       self._bar.say(text)
 

@@ -1,8 +1,8 @@
 """AdamW as MMICL was trained, and the learning-rate schedules.
 
-The clip by global norm is part of the chain, and the chain only ever sees the
-trainable half of the parameters: a clip outside it would keep every frozen
-gradient alive.
+Clipping by the global norm is part of the chain, and the chain is given the
+trainable half of the parameters alone. A clip outside of it would need the
+gradients of the frozen half as well.
 """
 
 import math
@@ -22,10 +22,12 @@ def adamw(
   weight_decay: float = 5e-4,
   clip: float = 1.0,
 ) -> optax.GradientTransformation:
-  """Clip by global norm, then AdamW; the decay hits biases too, as published.
+  """Clips by the global norm, then takes AdamW's step.
 
-  `learning_rate` is a schedule even when constant, so that the shape of the
-  optimizer's state, and with it of a checkpoint, does not depend on it.
+  Weight decay acts on biases too, as in the published code. learning_rate: a
+  schedule even where it is constant, so that the optimizer's state, and with it
+  a checkpoint, has the same shape for all of them. Raises UserError for a clip
+  or a decay that has no meaning.
   """
   if clip <= 0 or weight_decay < 0:
     raise UserError(
@@ -51,11 +53,11 @@ def log_warmup(
 ) -> optax.Schedule:
   """DeepSpeed's WarmupLR: peak * ln(step + 1) / ln(warm-up steps), then peak.
 
-  `warmup` is a share of `train_steps`. The rate never decays: this is the
-  schedule of MMICL's published scripts.
+  warmup: the share of `train_steps` that warms up. The rate never decays. This
+  is the schedule of MMICL's published scripts.
   """
   _check_rate(learning_rate)
-  # Two steps at least, as DeepSpeed has it: ln(1) would divide by zero.
+  # At least two steps, as in DeepSpeed, because ln(1) would divide by zero.
   warmup_steps = max(2, _warmup_steps(train_steps, warmup))
 
   def schedule(step):

@@ -1,4 +1,4 @@
-"""The first prompts of a run, for the eye: what the model is really shown."""
+"""The first prompts of a run as a person can check them."""
 
 import io
 from collections.abc import Mapping
@@ -16,10 +16,11 @@ GAP = 4  # white pixels between two images
 def sample_prompts(
   batch: Mapping[str, Any], tokenizer: Tokenizer, count: int = 4
 ) -> list[tuple[str, bytes | None]]:
-  """(prompt and answer, its images side by side as PNG) of a batch's rows.
+  """The first `count` rows of a batch, each as a text and a PNG.
 
-  The text is what the ids say, so a wrong vocabulary shows at once; None:
-  the prompt has no image.
+  The text is the prompt and the answer, decoded from their ids, so that a wrong
+  vocabulary is seen at once. The PNG shows the images side by side; it is None
+  for a prompt without images.
   """
   found = []
   for i in range(min(count, len(batch['encoder_input_tokens']))):
@@ -30,7 +31,8 @@ def sample_prompts(
         batch['decoder_target_tokens'][i],
       )
     )
-    pixels = batch.get('encoder_images', {i: ()})[i]  # absent: cached
+    # A batch of stored features has no images.
+    pixels = batch.get('encoder_images', {i: ()})[i]
     images = [x for x in np.asarray(pixels) if x.any()]
     text = f'{collapse(prompt)}\n\n**{answer}**'
     found.append((text, _png(images) if images else None))

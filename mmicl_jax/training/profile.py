@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-FIRST, STEPS = 3, 5  # compilation and the first fetches are not of interest
+FIRST, STEPS = 3, 5  # later than compilation and the first reading of data
 
 
 class StepTrace:
-  """Traces steps FIRST to FIRST + STEPS - 1 of a run, if it is `wanted`.
+  """Traces the steps FIRST to FIRST + STEPS - 1 of a run, if `wanted`.
 
   Writes <directory>/plugins/profile/<time>/*.xplane.pb.
   """

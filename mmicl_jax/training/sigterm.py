@@ -9,10 +9,15 @@ import jax
 from jax.experimental import multihost_utils
 
 
-class Preemption(contextlib.ContextDecorator):
-  """Notices SIGTERM; all processes agree when it was.
+class Preempted(Exception):  # noqa: N818
+  """It is time to save and leave."""
 
-  As a decorator it also covers what a run does before its first step.
+
+class Preemption(contextlib.ContextDecorator):
+  """Notices SIGTERM. All processes of a run learn of it at the same step.
+
+  It decorates the function of a run, so that a signal before the first step is
+  noticed as well.
   """
 
   def __init__(self):
@@ -22,7 +27,7 @@ class Preemption(contextlib.ContextDecorator):
 
   def __enter__(self):
     self._flag.clear()
-    # Where there are several processes, JAX's own service has the signal.
+    # With several processes, JAX's own service handles the signal.
     alone = jax.process_count() == 1
     if alone and threading.current_thread() is threading.main_thread():
       self._previous = signal.signal(
@@ -35,13 +40,16 @@ class Preemption(contextlib.ContextDecorator):
       signal.signal(signal.SIGTERM, self._previous)
       self._previous = None
 
-  def requested(self) -> bool:
-    """Whether it is time to save and leave.
+  def check(self) -> None:
+    """Raises Preempted if a machine of the run is about to be taken away.
 
     With several processes all must call it equally often, and all are told in
     the same call.
     """
-    if jax.process_count() > 1:
+    if jax.process_count() == 1:
+      requested = self._flag.is_set()
+    else:
       self._calls += 1
-      return multihost_utils.reached_preemption_sync_point(self._calls)
-    return self._flag.is_set()
+      requested = multihost_utils.reached_preemption_sync_point(self._calls)
+    if requested:
+      raise Preempted

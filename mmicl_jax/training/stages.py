@@ -1,8 +1,8 @@
 """Which parameters a stage trains: split, merge, and the ledger.
 
-A parameter tree is a nested dict; a stage is a tuple of regular expressions
-over its '/'-joined paths. The trainer differentiates one half of the split and
-closes over the other, so that freezing means "not an argument of the gradient".
+A parameter tree is a nested dict. A stage is a tuple of regular expressions,
+which are searched in the paths of its leaves, joined by '/'. Only one half of
+the split is an argument of the gradient: the other half is frozen.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ Profile = str | Sequence[str]
 _T5_SELF = r'^t5/(encoder|decoder)/layers(_\d+)?/self_attention'
 _T5_CROSS = r'^t5/decoder/layers(_\d+)?/cross_attention'
 
-# Each expression must match something, else a renamed module would freeze in
-# silence.
+# Each expression must match something: else a module that was renamed would be
+# frozen and nobody would notice.
 PROFILES: dict[str, tuple[str, ...]] = {
   # Stage 1: what lies between the frozen towers.
   'pretrain': ('^qformer/', '^query_tokens$', '^projector/'),
-  # Stage 2 as the paper tells it and the published code intends it.
+  # Stage 2 as the paper describes it and the published code intends it.
   'tune': (
     '^projector/',
     f'{_T5_SELF}/(query|value)/',
     f'{_T5_CROSS}/(query|value)/',
   ),
-  # Stage 2 as the published code runs: the other requires_grad flags are set
-  # on modules instead of weights, where PyTorch ignores them.
+  # Stage 2 as the published code really runs. It sets the other requires_grad
+  # flags on modules instead of their weights, where PyTorch ignores them.
   'tune_released': ('^projector/', f'{_T5_SELF}/query/'),
   # Stage 2 as the paper's figure draws it.
   'tune_figure': (
@@ -45,14 +45,14 @@ PROFILES: dict[str, tuple[str, ...]] = {
     f'{_T5_SELF}/(query|key)/',
     f'{_T5_CROSS}/(query|key)/',
   ),
-  # Adapters in the place of stage 2's kernels; see lora.py.
+  # Low-rank adapters are trained in the place of stage 2's kernels: lora.py.
   'lora': ('^projector/', '/lora_[ab]$'),
   'all': ('',),
 }
 
 
 def patterns(profile: Profile) -> tuple[str, ...]:
-  """The expressions of a named profile; a sequence stands for itself.
+  """The expressions of a profile's name. A sequence is taken as it is.
 
   Raises UserError for an unknown name or an expression that does not compile.
   """
@@ -74,9 +74,10 @@ def patterns(profile: Profile) -> tuple[str, ...]:
 
 
 def split_params(params: Tree, profile: Profile) -> tuple[dict, dict]:
-  """Splits a parameter tree into (trainable, frozen), pruned nested dicts.
+  """Splits a parameter tree into two nested dicts: trainable and frozen.
 
-  Leaves may be arrays, shapes or flax's boxes; they are passed on untouched.
+  Neither has empty branches. Leaves may be arrays, shapes or flax's boxes, and
+  are handed on as they are.
   Raises UserError if an expression of the profile matches no parameter.
   """
   flat = trees.flatten(params)
@@ -98,7 +99,7 @@ def split_params(params: Tree, profile: Profile) -> tuple[dict, dict]:
 
 
 def merge_params(trainable: Tree, frozen: Tree) -> dict:
-  """The inverse of split."""
+  """One tree of the two halves that `split_params` gives."""
   flat = trees.flatten(frozen)
   flat |= trees.flatten(trainable)
   return trees.unflatten(flat)
@@ -117,13 +118,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
-  """Where the parameters and their memory are."""
+  """Which modules are trained, with their parameters and memory."""
 
   profile: str
   entries: tuple[Entry, ...]
 
   def total(self, trainable: bool) -> Entry:
-    """The sum of the trainable or of the frozen entries."""
+    """The sum of all trainable entries, or of all frozen ones."""
     chosen = [e for e in self.entries if e.trainable is trainable]
     return Entry(
       'total',
@@ -164,10 +165,10 @@ def ledger_of(
   profile: Profile,
   optimizer: optax.GradientTransformation | None = None,
 ) -> Ledger:
-  """Counts parameters, their bytes and their optimizer's, module by module.
+  """Counts each module's parameters, their bytes and those of the optimizer.
 
-  Works on arrays and on abstract trees alike. Optimizer bytes are those of the
-  moments; the few scalar counters are left out.
+  The leaves may be arrays or shapes. The optimizer's bytes are those of its
+  moments; its few scalar counters are left out.
   """
   halves = split_params(nn.meta.unbox(params), profile)
   entries = []
@@ -199,7 +200,7 @@ def _paths(tree: Tree) -> list[str]:
 
 
 def _module(path: str) -> str:
-  """The ledger's line of a parameter: T5 is large enough for one per part."""
+  """The module that a parameter is counted in; T5 is counted in its parts."""
   parts = path.split('/')
   return '/'.join(parts[: 2 if parts[0] == 't5' else 1])
 

@@ -1,14 +1,12 @@
-"""The state of a run: its abstract form, its initial value, its checkpoint."""
+"""A run's arrays before there are any: shapes, first values, checkpoints."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
@@ -18,13 +16,18 @@ from mmicl_jax.checkpoints.tree import opt_state_of, state_tree
 from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.training import stages
-from mmicl_jax.training.step import Apply, Params, TrainState, train_step
-from mmicl_jax.types import Batch
+from mmicl_jax.training.settings import StepSettings
+from mmicl_jax.training.step import (
+  Params,
+  TrainState,
+  apply_fn,
+  train_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunLayout:
-  """Shapes, dtypes and shardings of a run's arrays; nothing is computed.
+  """The shapes, dtypes and shardings of a run's arrays, without the arrays.
 
   state, frozen: trees of jax.ShapeDtypeStruct with shardings.
   """
@@ -45,7 +48,7 @@ class RunLayout:
     mesh: Mesh | AbstractMesh,
     frozen_dtype: str | None = None,
   ) -> 'RunLayout':
-    """frozen_dtype: of the frozen half; None keeps the model's."""
+    """Plans a run. frozen_dtype: of the frozen half; None keeps the model's."""
     trainable, frozen = stages.split_params(
       mmicl.abstract_params(config), profile
     )
@@ -53,7 +56,9 @@ class RunLayout:
       frozen = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(frozen_dtype)), frozen
       )
-    # Boxes pass through the optimizer, so moments lie where weights do.
+    # The weights are still in flax's boxes, which name their axes. The moments
+    # that the optimizer makes of them are in such boxes too, and are therefore
+    # placed as the weights are.
     state = TrainState(
       jax.ShapeDtypeStruct((), jnp.int32),
       trainable,
@@ -70,14 +75,14 @@ class RunLayout:
 
   @property
   def params(self) -> Params:
-    """All parameters, both halves."""
+    """The parameters of both halves."""
     return stages.merge_params(self.state.params, self.frozen)
 
   def ledger(self) -> stages.Ledger:
     return stages.ledger_of(self.params, self.profile, self.optimizer)
 
   def random(self, key: jax.Array) -> tuple[TrainState, Params]:
-    """Step 0 with random parameters, made where they will live."""
+    """Step 0 with random parameters, computed on the devices that hold them."""
 
     def init(key):
       params = mmicl.init_params(self.config, key)
@@ -92,9 +97,9 @@ class RunLayout:
   def with_weights(
     self, path: str, key: jax.Array
   ) -> tuple[TrainState, Params]:
-    """Step 0 with the weights of a checkpoint: step and optimizer are new.
+    """Step 0 with the weights of a checkpoint; the optimizer's state is new.
 
-    Adapters, which it has none of, are random.
+    Adapters are random, as the checkpoint has none.
     """
     wanted, adapters = lora.split_adapters(self.params)
     params = store.load_weights(path, wanted)
@@ -109,14 +114,18 @@ class RunLayout:
     return start(trainable), frozen
 
   def save_tree(self, state: TrainState, frozen: Params) -> dict:
-    """What a checkpoint holds."""
+    """The tree that a checkpoint holds."""
     params = stages.merge_params(state.params, frozen)
     return state_tree(params, state.step, state.opt_state)
 
   def resume(
     self, checkpointer: Checkpointer
   ) -> tuple[TrainState, Params, Any] | None:
-    """The newest readable checkpoint and its iterator state, if any."""
+    """The newest checkpoint that can be read: both halves, and its position.
+
+    The position is that of the data iterator, or None where none was saved.
+    The result is None where there is no checkpoint.
+    """
     like = self.save_tree(self.state, self.frozen)
     found = checkpointer.restore_latest(like)
     if found is None:
@@ -146,49 +155,29 @@ def _placed(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   )
 
 
-def apply_fn(model: MMICLConfig, mesh: Mesh) -> Apply:
-  """The model as a function of (parameters, batch, dropout key or None).
-
-  To be called under jit, with parameters and batch placed on the mesh.
-  """
-  module = mmicl.MMICL(model)
-
-  def apply(params: Params, batch: Batch, rng: jax.Array | None) -> Any:
-    rngs = {} if rng is None else {'dropout': rng}
-    # The mesh for activations: jax.set_mesh is not allowed inside jit.
-    with (
-      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-      nn.logical_axis_rules(partitioning.activation_rules()),
-    ):
-      return module.apply({'params': params}, batch, rngs=rngs)
-
-  return apply
-
-
-def compiled_step(layout: RunLayout, **options: Any):
+def compiled_step(
+  layout: RunLayout, steps: StepSettings, rng: jax.Array | None = None
+):
   """train_step under jit: (state, frozen, batch) -> (state, metrics).
 
-  The state's buffers are donated; the frozen half is only read.
+  rng: the root of dropout, which a model without any does not read. The
+  state's buffers are donated; the frozen half is only read.
   """
   batch = partitioning.batch_sharding(layout.mesh)
   state = shardings_of(layout.state)
+  step = functools.partial(
+    train_step,
+    apply=apply_fn(layout.config, layout.mesh),
+    optimizer=layout.optimizer,
+    learning_rate=steps.learning_rate,
+    rng=rng if layout.config.has_dropout else None,
+    num_microbatches=steps.num_microbatches,
+    loss_mean=steps.loss_mean,
+    batch_sharding=batch,
+  )
   return jax.jit(
-    functools.partial(train_step, batch_sharding=batch, **options),
+    step,
     in_shardings=(state, shardings_of(layout.frozen), batch),
     out_shardings=(state, partitioning.replicated(layout.mesh)),
     donate_argnums=0,
   )
-
-
-def to_device(
-  batch: Mapping[str, np.ndarray], mesh: Mesh
-) -> dict[str, jax.Array]:
-  """This process's rows as part of a batch over the whole mesh.
-
-  Which rows those are, multihost.batch_share tells.
-  """
-  sharding = partitioning.batch_sharding(mesh)
-  return {
-    name: jax.make_array_from_process_local_data(sharding, np.asarray(x))
-    for name, x in batch.items()
-  }

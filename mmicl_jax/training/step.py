@@ -1,19 +1,25 @@
 """One step of training: loss, gradients of the trainable half, update.
 
 The frozen half is an argument of the step but not of the gradient, so there
-are no gradients, accumulators or moments for it. `gradients` is the whole
-numerical content; the T5X adapter calls it too.
+are no gradients, accumulators or moments for it. `apply_fn` and `to_device`
+give a step its model and its batches.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float, Int
 
+from mmicl_jax.models import partitioning
+from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.training import stages
 from mmicl_jax.types import Batch
 
@@ -27,14 +33,53 @@ LOSS_MEANS = ('tokens', 'microbatch')
 
 @flax.struct.dataclass
 class TrainState:
-  """What a step replaces; the frozen parameters stand beside it.
+  """What a step replaces. The frozen parameters stand beside it.
 
-  Its leaves are arrays, or their shapes or shardings where only those matter.
+  The leaves are arrays. Where only shapes or shardings matter, they are those.
   """
 
   step: Any  # i32 scalar
   params: Params  # the trainable half
   opt_state: Any
+
+
+def apply_fn(model: MMICLConfig, mesh: Mesh | AbstractMesh) -> Apply:
+  """The model as a function of (parameters, batch, dropout key or None).
+
+  To be called under jit, with parameters and batch placed on the mesh.
+  """
+  module = MMICL(model)
+
+  def apply(params: Params, batch: Batch, rng: jax.Array | None) -> Any:
+    rngs = {} if rng is None else {'dropout': rng}
+    stored = 'encoder_features' in batch
+    # The mesh for activations: jax.set_mesh is not allowed inside jit.
+    with (
+      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+      nn.logical_axis_rules(partitioning.activation_rules()),
+    ):
+      return module.apply(
+        {'params': params},
+        batch,
+        rngs=rngs,
+        method='from_features' if stored else None,
+      )
+
+  return apply
+
+
+def to_device(
+  batch: Mapping[str, np.ndarray], mesh: Mesh
+) -> dict[str, jax.Array]:
+  """This process's rows as part of a batch over the whole mesh.
+
+  Which rows those are, hosts.batch_share tells.
+  """
+  sharding = partitioning.batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(x))
+    for name, x in batch.items()
+  }
 
 
 def cross_entropy(
@@ -75,11 +120,14 @@ def gradients(
 ) -> tuple[Params, Metrics]:
   """Gradients of the trainable half, and loss, accuracy and tokens.
 
-  loss_mean: 'tokens' weighs every target token of the batch alike, whatever
-  the number of microbatches; 'microbatch' is the mean of the microbatches'
-  means, as gradient accumulation in the published PyTorch code has it.
-  rng: of dropout; None for none. As under T5X, all microbatches of a step
-  draw from one key, the second half of its split.
+  loss_mean: 'tokens' gives every target token of the batch the same weight,
+    however many microbatches there are. 'microbatch' is the mean of the
+    microbatches' means, as in the published PyTorch code, which accumulates
+    gradients.
+  rng: the key of dropout, or None for a pass without it. All microbatches of
+    a step draw from the second half of its split, as they do under T5X.
+  batch_sharding: of the batch; its microbatches are then split over all
+    devices too.
   """
   total = jnp.sum(batch['decoder_loss_weights']).astype(jnp.float32)
 
@@ -96,7 +144,8 @@ def gradients(
   if num_microbatches == 1:
     grads, metrics = differentiate(trainable, batch, rng)
   else:
-    # T5X forgets the other half: what it hands on is the key that it split.
+    # T5X splits the key for each microbatch, but hands on the key that it
+    # split, so that it takes the same second half every time.
     key = None if rng is None else jax.random.split(rng)[1]
 
     def body(sums, microbatch):
@@ -116,10 +165,10 @@ def gradients(
 def _divided(
   batch: Batch, parts: int, sharding: jax.sharding.NamedSharding | None
 ) -> Batch:
-  """Consecutive rows on an axis in front; each part is split over all devices.
+  """The batch in parts of consecutive rows, stacked on an axis in front.
 
-  Taken out of the whole batch one by one, they would make XLA copy that batch,
-  its images included, to every device.
+  Each part is split over all devices. If parts were sliced out of the whole
+  batch one by one, XLA would copy that batch with its images to every device.
   """
   divided = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
   if sharding is None:
@@ -140,10 +189,11 @@ def train_step(
   rng: jax.Array | None,
   **options: Any,
 ) -> tuple[TrainState, Metrics]:
-  """One update; see `gradients` for the options.
+  """One update of the state, and its metrics. options: of `gradients`.
 
-  rng: the root of dropout; step k uses fold_in(rng, k), so that a resumed run
-  draws what an uninterrupted one does. Norms are of the trainable half.
+  rng: the root of dropout. Step k uses fold_in(rng, k), so that a resumed run
+    draws the same numbers as an uninterrupted one.
+  The norms among the metrics are those of the trainable half.
   """
   key = None if rng is None else jax.random.fold_in(rng, state.step)
   grads, metrics = gradients(apply, state.params, frozen, batch, key, **options)
@@ -155,7 +205,7 @@ def train_step(
 
 
 def norms(name: str, tree: Params) -> Metrics:
-  """The global norm, and that of each top-level module."""
+  """The norm of a whole tree, and that of each module at its top."""
   squares = {
     module: optax.tree.norm(part, squared=True).astype(jnp.float32)
     for module, part in tree.items()

@@ -7,17 +7,17 @@ FILE = """
 from __gin__ import dynamic_registration
 from mmicl_jax.training import optim
 from mmicl_jax import presets
-from mmicl_jax.training import loop
+from mmicl_jax.training import settings
 from mmicl_jax.data import loader
 STEPS = 3
 RATE = 1
 PROFILE = ('a', 'b')
-loop.train.train_steps = %STEPS
-loop.train.trainable = %PROFILE
-loop.train.optimizer = @optim.adamw
-loop.train.model = @presets.model()
-loop.train.eval_every = None
-loop.train.model_dir = 'a'
+settings.StepSettings.train_steps = %STEPS
+settings.StepSettings.optimizer = @optim.adamw
+settings.ModelSettings.trainable = %PROFILE
+settings.ModelSettings.config = @presets.model()
+settings.RunSettings.eval_every = None
+settings.RunSettings.model_dir = 'a'
 optim.adamw.weight_decay = %RATE
 loader.record_loader.data = 'a'
 loader.record_loader.shuffle = False
@@ -49,10 +49,16 @@ def test_values_of_their_types_pass(file):
       "loader.record_loader.shuffle = 'no'",
       'loader.record_loader.shuffle .* True or False$',
     ),
-    ('loop.train.eval_every = 1.5', 'give a whole number or None$'),
-    ('loop.train.model_dir = 3', r"is 3: give text \('...'\)$"),
-    ("loop.train.optimizer = 'adam'", r'reference \(@...\) to a Callable$'),
-    ("loop.train.model = 'tiny'", r'reference \(@...\) to a MMICLConfig$'),
+    ('settings.RunSettings.eval_every = 1.5', 'give a whole number or None$'),
+    ('settings.RunSettings.model_dir = 3', r"is 3: give text \('...'\)$"),
+    (
+      "settings.StepSettings.optimizer = 'adam'",
+      r'reference \(@...\) to a Callable$',
+    ),
+    (
+      "settings.ModelSettings.config = 'tiny'",
+      r'reference \(@...\) to a MMICLConfig$',
+    ),
     ('STEPS = %STEPS', 'STEPS refers to itself'),
   ],
 )

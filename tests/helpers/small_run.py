@@ -1,10 +1,18 @@
 """A run of a few steps on batches without files, and how runs compare."""
 
+import dataclasses
+
 import numpy as np
 import tiny_records
 from flax import traverse_util
 
 from mmicl_jax.training import loop, optim
+from mmicl_jax.training.settings import (
+  DataSettings,
+  ModelSettings,
+  RunSettings,
+  StepSettings,
+)
 
 CONFIG = tiny_records.model(vocab_size=24, image_token=20)
 STEPS = 6
@@ -47,11 +55,20 @@ class Data:
     self.position = state['position']
 
 
+def train_with(**values):
+  """loop.train; each value goes to the part of the settings that has it."""
+  parts = []
+  for part in (ModelSettings, DataSettings, StepSettings, RunSettings):
+    own = {field.name for field in dataclasses.fields(part)} & values.keys()
+    parts.append(part(**{name: values.pop(name) for name in own}))
+  return loop.train(*parts, **values)
+
+
 def run(directory, steps=STEPS, **changes):
   settings = {
-    'model': CONFIG,
+    'config': CONFIG,
     'trainable': 'tune',
-    'train_data': Data(),
+    'train': Data(),
     'model_dir': directory,
     'train_steps': steps,
     'batch_size': 4,
@@ -60,7 +77,7 @@ def run(directory, steps=STEPS, **changes):
     'save_every': 2,
     'log_every': 2,
   }
-  return loop.train(**settings | changes)
+  return train_with(**settings | changes)
 
 
 def flat(tree):

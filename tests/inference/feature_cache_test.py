@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import small_run
 import tiny_records
 
 from mmicl_jax import __main__ as cli
@@ -27,7 +28,6 @@ from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.prompts import Request
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.training import features, optim
-from mmicl_jax.training.loop import train
 
 
 @pytest.fixture(scope='module')
@@ -84,9 +84,9 @@ def losses(folder, directory, cache, **changes):
   )
   seen = []
   settings = {
-    'model': config,
+    'config': config,
     'trainable': 'tune',
-    'train_data': loader,
+    'train': loader,
     'model_dir': directory,
     'train_steps': 4,
     'batch_size': 2,
@@ -97,7 +97,7 @@ def losses(folder, directory, cache, **changes):
     'feature_cache': cache,
     'on_metrics': lambda _, metrics: seen.append(metrics['loss']),
   }
-  train(**settings | changes)
+  small_run.train_with(**settings | changes)
   return seen
 
 

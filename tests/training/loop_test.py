@@ -107,14 +107,14 @@ def test_sigterm_does_not_wait_for_an_evaluation(whole, tmp_path):
 
   _, result, _ = whole
   with pytest.raises(SystemExit) as exit:
-    run(tmp_path, eval_data=Long(), eval_every=3, save_every=100)
+    run(tmp_path, held_out=Long(), eval_every=3, save_every=100)
   assert exit.value.code == 0
   assert checkpointer.Checkpointer(tmp_path).steps() == [3]
   # The evaluation that was cut short is made where the run goes on.
   seen = []
   resumed = run(
     tmp_path,
-    eval_data=Data(limit=2),
+    held_out=Data(limit=2),
     eval_every=3,
     on_metrics=lambda s, m: seen.append((s, 'eval/loss' in m)),
   )
@@ -159,7 +159,7 @@ def test_another_architecture_is_refused(initial, tmp_path):
     CONFIG, t5=dataclasses.replace(CONFIG.t5, mlp_dim=16)
   )
   with pytest.raises(UserError, match=r't5/decoder/.*\(1, 8, 8\) there'):
-    run(tmp_path, model=wider, init_from=directory)
+    run(tmp_path, config=wider, init_from=directory)
 
 
 def test_frozen_towers_in_bfloat16(initial, tmp_path):
@@ -181,12 +181,12 @@ def test_evaluation_sees_all_its_data_each_time(initial, tmp_path):
     1,  # at a rate of 0
     init_from=directory,
     log_every=1,
-    eval_data=held_out,
+    held_out=held_out,
     eval_every=1,
     on_metrics=lambda _, metrics: seen.update(metrics),
   )
   assert held_out.position == 0  # ready for the next evaluation
-  apply = training_state.apply_fn(CONFIG, partitioning.make_mesh())
+  apply = train_step.apply_fn(CONFIG, partitioning.make_mesh())
   sums_of = jax.jit(functools.partial(train_step.token_sums, apply))
   sums = [sums_of(before, Data().batch(i)) for i in range(2)]
   loss = sum(x['loss'] for x in sums) / sum(x['tokens'] for x in sums)
@@ -203,7 +203,7 @@ def test_evaluation_sees_all_its_data_each_time(initial, tmp_path):
     ({'trainable': 'stage2'}, 'unknown profile'),
     ({'init_from': 'nowhere'}, 'there is no checkpoint'),
     ({'vocabulary': 'nowhere.model'}, 'nowhere.model'),
-    ({'train_data': Data(limit=0)}, 'ended before step 1'),
+    ({'train': Data(limit=0)}, 'ended before step 1'),
   ],
 )
 def test_settings_that_cannot_work(tmp_path, changes, match):

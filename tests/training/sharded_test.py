@@ -21,6 +21,8 @@ from mmicl_jax.models import configs, partitioning
 from mmicl_jax.runtime.hosts import join_hosts, share
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training import state as training_state
+from mmicl_jax.training.settings import StepSettings
+from mmicl_jax.training.step import to_device
 
 STEPS = 20
 # Four heads, so that a tensor axis of 4 splits them.
@@ -31,21 +33,13 @@ CONFIG = dataclasses.replace(
 
 
 def losses(mesh, steps=STEPS):
-  schedule = optim.constant(1e-3)
-  chain = optim.adamw(schedule)
-  layout = training_state.RunLayout.of(CONFIG, 'tune', chain, mesh)
+  settings = StepSettings(steps, 16, optim.constant(1e-3), num_microbatches=2)
+  layout = training_state.RunLayout.of(CONFIG, 'tune', settings.chain(), mesh)
   state, frozen = layout.random(jax.random.PRNGKey(0))
-  step = training_state.compiled_step(
-    layout,
-    apply=training_state.apply_fn(CONFIG, mesh),
-    optimizer=chain,
-    learning_rate=schedule,
-    rng=None,
-    num_microbatches=2,
-  )
+  step = training_state.compiled_step(layout, settings)
   data, seen = iter(small_run.Data(16, CONFIG)), []
   for _ in range(steps):
-    batch = training_state.to_device(next(data)[0], mesh)
+    batch = to_device(next(data)[0], mesh)
     given = state
     state, metrics = step(state, frozen, batch)
     # The state's memory is used again; the frozen half is kept.

@@ -1,0 +1,151 @@
+"""What a run is given, by concern. Each part checks itself when it is made."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+
+import optax
+from jax.sharding import AbstractMesh, Mesh
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
+from mmicl_jax.training import optim, stages
+from mmicl_jax.training.step import LOSS_MEANS
+from mmicl_jax.types import BatchSource
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+  """The model, which half of it is trained, and the weights it starts with.
+
+  trainable: a profile of stages.PROFILES, or regular expressions.
+  frozen_dtype: of the other half's parameters; None keeps the model's.
+  init_from: a checkpoint whose weights a new run starts with (stage 2 with
+    those of stage 1, or converted ones). A run that is resumed does not read
+    it.
+  Raises UserError for a profile or a dtype that does not exist.
+  """
+
+  config: MMICLConfig
+  trainable: stages.Profile
+  frozen_dtype: str | None = None
+  init_from: str | os.PathLike | None = None
+
+  def __post_init__(self):
+    stages.patterns(self.trainable)
+    check_choice('FROZEN_DTYPE', self.frozen_dtype or DTYPES[0], DTYPES)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+  """What is read: batches, and the vocabulary and features behind them.
+
+  held_out: the batches of an evaluation. vocabulary: copied to the run's
+  directory, and used to show its first prompts. feature_cache: the folder of
+  the features that `train` reads in the place of images.
+  """
+
+  train: BatchSource
+  held_out: BatchSource | None = None
+  vocabulary: str | os.PathLike | None = None
+  feature_cache: str | os.PathLike | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+  """What a step computes, and how many there are.
+
+  train_steps: the run ends at this step, resumed or not.
+  batch_size: rows over all processes.
+  optimizer: makes the optax chain of a schedule.
+  num_microbatches: a batch is computed in so many equal parts.
+  loss_mean: 'tokens' or 'microbatch', see step.gradients.
+  Raises UserError for numbers below 1 and unknown means.
+  """
+
+  train_steps: int
+  batch_size: int
+  learning_rate: optax.Schedule
+  optimizer: Callable[..., optax.GradientTransformation] = optim.adamw
+  num_microbatches: int = 1
+  loss_mean: str = 'tokens'
+
+  def __post_init__(self):
+    _check_counts(
+      {
+        'TRAIN_STEPS': self.train_steps,
+        'BATCH_SIZE': self.batch_size,
+        'NUM_MICROBATCHES': self.num_microbatches,
+      }
+    )
+    if self.loss_mean not in LOSS_MEANS:
+      raise UserError(
+        f'LOSS_MEAN is {self.loss_mean!r}: choose {" or ".join(LOSS_MEANS)}'
+      )
+
+  def chain(self) -> optax.GradientTransformation:
+    """The optimizer with its schedule."""
+    return self.optimizer(self.learning_rate)
+
+  def check_mesh(self, mesh: Mesh | AbstractMesh) -> None:
+    """Raises UserError unless a batch divides over microbatches and shards."""
+    shards = mesh.shape['data'] * mesh.shape['fsdp']
+    parts = self.num_microbatches * shards
+    if self.batch_size % parts:
+      raise UserError(
+        f'BATCH_SIZE {self.batch_size} does not divide into '
+        f'{self.num_microbatches} microbatches over {shards} shards (data x '
+        f'fsdp): use a multiple of {parts}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+  """Where a run lives, and how often it saves, evaluates and reports.
+
+  mesh: None is all devices of this machine, as data.
+  keep, best_by: see Checkpointer; with best_by each evaluation saves.
+  tensorboard: None writes summaries where the package is installed.
+  Raises UserError for numbers that no run can have.
+  """
+
+  model_dir: str | os.PathLike
+  mesh: Mesh | None = None
+  seed: int = 0
+  save_every: int = 1000
+  eval_every: int | None = None
+  log_every: int = 10
+  keep: int | None = 3
+  best_by: str | None = None
+  tensorboard: bool | None = False
+
+  def __post_init__(self):
+    _check_counts(
+      {
+        'SAVE_EVERY': self.save_every,
+        'LOG_EVERY': self.log_every,
+        'EVAL_EVERY': self.eval_every,
+        'KEEP': self.keep,
+      }
+    )
+    if abs(self.seed) >= 2**63:
+      raise UserError(
+        f'SEED is {self.seed}: give a number of at most 18 digits'
+      )
+
+  def evaluates(self, data: DataSettings) -> bool:
+    """Whether there is something to evaluate; best_by raises without it."""
+    found = data.held_out is not None and self.eval_every is not None
+    if self.best_by is not None and not found:
+      raise UserError(
+        f'BEST_BY={self.best_by!r} needs an evaluation: give EVAL_DATA and '
+        'EVAL_EVERY'
+      )
+    return found
+
+
+def _check_counts(counts: Mapping[str, int | None]) -> None:
+  """Raises UserError for a number below 1; None is for what is not wanted."""
+  for name, count in counts.items():
+    if count is not None and count < 1:
+      raise UserError(f'{name} is {count}: give at least 1')
