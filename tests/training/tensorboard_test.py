@@ -50,8 +50,8 @@ def test_prompts_are_texts_and_images(tmp_path):
 def test_neither_training_nor_summaries_load_tensorflow(tmp_path):
   code = (
     'import sys; from mmicl_jax.data import loader;'
-    'from mmicl_jax.training import loop;'
-    f'loop.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
+    'from mmicl_jax.training import loop, tensorboard;'
+    f'tensorboard.Summaries({str(tmp_path)!r}).write(1, {{"a": 1.0}});'
     'print([m for m in ("tensorflow", "torch", "t5x") if m in sys.modules])'
   )
   run = subprocess.run(
