@@ -5,6 +5,7 @@ are those of the Hugging Face fast tokenizer: text is cut at the added tokens
 and SentencePiece starts afresh after each, so `图.` ends in `▁` `.`.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -89,6 +90,11 @@ class Tokenizer:
     self._added = {'<pad>': 0, '</s>': 1, '<unk>': 2}
     self._added |= {token: size + i for i, token in enumerate(added)}
     self._tokens = [self._pieces.id_to_piece(i) for i in range(size)] + added
+
+  @property
+  def digest(self) -> str:
+    """Of the vocabulary: the same for files that give the same ids."""
+    return hashlib.blake2b(self._proto, digest_size=16).hexdigest()
 
   @property
   def image_id(self) -> int:

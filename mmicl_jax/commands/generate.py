@@ -2,17 +2,21 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
+from mmicl_jax.data.feature_store import key_of
 from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import BEAM_SEARCHES, Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.outputs import check_output, readable_twice
 
 _HELP = {
   'num_beams': '1 is greedy, or one sample',
@@ -32,6 +36,14 @@ _HELP = {
   'beam_search': 'of transformers 5, or of 4 as for the published numbers',
 }
 
+# Those that answers files of the former format have in their digest.
+_FORMER_OPTIONS = (
+  *('num_beams', 'max_new_tokens', 'min_new_tokens', 'length_penalty'),
+  *('early_stopping', 'num_return_sequences', 'do_sample', 'temperature'),
+  *('top_k', 'top_p', 'repetition_penalty', 'no_repeat_ngram_size', 'stop'),
+  'seed',
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
@@ -44,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--style', choices=('plain', 'chat'), default='plain')
   add('--data_dir', metavar='DIR', help='where image paths start')
   add('--skip_bad_records', action='store_true', help='note them and go on')
-  add('--overwrite', action='store_true', help='start the output anew')
+  add(
+    '--overwrite',
+    action='store_true',
+    help='start anew; the old output stays until all is answered',
+  )
   add('--batch_size', type=int, default=8, help='prompts a step (%(default)s)')
   add('--max_input_length', type=int, default=1024, help='in tokens')
   add('--dtype', choices=('float32', 'bfloat16'), help='of the arithmetic')
@@ -139,20 +155,25 @@ def _answer_one(
 def _answer_file(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> int:
-  job = AnswerFile(
-    source=Path(args.input),
-    target=Path(args.output),
-    data_dir=args.data_dir,
-    options=options,
-    shots=tuple(shots),
-    style=args.style,
-    skip_bad_records=args.skip_bad_records,
-    settings=answer_settings(args, options),
-  )
-  if args.overwrite:
-    job.target.unlink(missing_ok=True)
-  done = job.resume()  # before the model is loaded: mistakes show at once
-  summary = job.run(_load(args), done)
+  check_output(args.output, (args.input, args.shots))
+  piped = not os.path.isfile(args.input)
+  with only_writer(args.output), readable_twice(args.input) as source:
+    job = AnswerFile(
+      source=source,
+      target=Path(args.output),
+      name=args.input,
+      # What comes through a pipe has no folder: images stand in this one.
+      data_dir=args.data_dir or (os.curdir if piped else None),
+      options=options,
+      shots=tuple(shots),
+      style=args.style,
+      skip_bad_records=args.skip_bad_records,
+      overwrite=args.overwrite,
+      settings=_settings(args, options, shots),
+      former=_former_settings(args, options),
+    )
+    kept = job.check()  # before the model is loaded: mistakes show at once
+    summary = job.run(_load(args), kept)
   if args.json:
     show.print_json(summary, None)
   else:
@@ -165,14 +186,38 @@ def _answer_file(
   return 0
 
 
-def answer_settings(
-  args: argparse.Namespace, options: Options
+def _settings(
+  args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> dict[str, Any]:
-  """What the answers of a file depend on, for AnswerFile."""
-  chosen = dataclasses.asdict(options)
-  if options.beam_search == BEAM_SEARCHES[0]:
-    # Files from before there was a choice are continued.
-    del chosen['beam_search']
+  """What decides answers beside the records and the model."""
+  return {
+    'format': 2,
+    'shots': [
+      [shot.text, shot.answer, [key_of(i).decode() for i in shot.images]]
+      for shot in shots
+    ],
+    'style': args.style,
+    'qformer_text': args.qformer_text,
+    'max_input_length': args.max_input_length,
+    'data_dir': args.data_dir and os.path.realpath(args.data_dir),
+    **{
+      field.name: getattr(options, field.name)
+      for field in dataclasses.fields(options)
+      if getattr(options, field.name) != field.default
+    },
+  }
+
+
+def _former_settings(
+  args: argparse.Namespace, options: Options
+) -> dict[str, Any] | None:
+  """The same, as lines of the former format digest them."""
+  if any(
+    getattr(options, field.name) != field.default
+    for field in dataclasses.fields(options)
+    if field.name not in _FORMER_OPTIONS
+  ):
+    return None  # options that it did not have
   return {
     'checkpoint': str(Path(args.checkpoint).resolve()),
     'shots': args.shots,
@@ -181,7 +226,7 @@ def answer_settings(
     'weights': args.weights,
     'qformer_text': args.qformer_text,
     'max_input_length': args.max_input_length,
-    **chosen,
+    **{name: getattr(options, name) for name in _FORMER_OPTIONS},
   }
 
 

@@ -2,14 +2,18 @@
 
 Answers are appended as they come, a window of records at a time, so that a run
 of any length needs constant memory and an interrupted one goes on where it
-stopped. Every record has one line in the output, bad ones included.
+stopped. Every record has one line in the output, bad ones included. A line
+carries digests of what decided it: of the record, of the settings, and of the
+model. So a run never continues another one's answers.
 """
 
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +23,15 @@ import numpy as np
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.runtime.show import json_text
 
 if TYPE_CHECKING:
   from mmicl_jax.inference.predictor import Predictor
 
 WINDOW = 8  # batches that are sorted by length together
+_ANOTHER = 'choose another --output, or --overwrite it.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,118 +39,197 @@ class InputLine:
   """One line of the input: a record, or what is wrong with it."""
 
   line: int
+  digest: str
   record: records.Record | None
   problem: str = ''
 
   @property
-  def id(self) -> str | int | None:
-    return self.record.id if self.record else None
+  def head(self) -> dict[str, Any]:
+    """What the answer's line begins with."""
+    return {'line': self.line, 'id': self.record.id if self.record else None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """What of an output stands: complete lines, their bytes, whose they are.
+
+  models: the models' digests, and the first line of each.
+  """
+
+  lines: int = 0
+  num_bytes: int = 0
+  models: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class _OtherRun(UserError):
+  """An answer of this program, but of other records or settings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AnswerFile:
-  """Answers for all records of `source`, appended to `target`.
+  """Answers for all records of `source`, in `target`.
 
-  settings: whatever the answers depend on; their digest stands in every line,
-  so that a run never continues another one's answers.
+  settings: what the answers depend on beside records and model. former: the
+  same as version 0.1.0 before this format wrote them, which knew a model by its
+  path alone; lines with their digest are continued, too. name: the source's in
+  messages. overwrite: what `target` holds stays until all is answered; until
+  then the answers stand in a file beside it, where the same command goes on.
   """
 
   source: Path
   target: Path
   options: Options
   settings: dict[str, Any]
+  former: dict[str, Any] | None = None
+  name: str = ''
   data_dir: str | None = None
   shots: tuple[Turn, ...] = ()
   style: str = 'plain'
   skip_bad_records: bool = False
+  overwrite: bool = False
 
   @property
-  def digest(self) -> str:
-    text = json.dumps(self.settings, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+  def place(self) -> Path:
+    """Where answers are appended."""
+    if not self._beside:
+      return self.target
+    place = Path(os.path.realpath(self.target))
+    return place.with_name(f'{place.name}.new')
+
+  @property
+  def _beside(self) -> bool:
+    return self.overwrite and self.target.is_file()
 
   def items(self) -> Iterator[InputLine]:
     """The input, line by line. Raises UserError if it cannot be read."""
+    name = self.name or os.fspath(self.source)
+    root = self.data_dir or os.path.dirname(name)
     try:
       file = open(self.source, 'rb')
     except OSError as error:
-      raise UserError(
-        f'{self.source}: cannot read the records ({error.strerror}); name a '
-        'JSON Lines file.'
-      ) from error
-    root = os.fspath(self.data_dir or self.source.parent)
+      remedy = 'name a JSON Lines file'
+      raise explained(error, name, remedy, 'could not be read') from error
     with file:
       for number, line in enumerate(file, 1):
         if not line.strip():
           continue
-        where = f'{self.source}:{number}'
+        where, digest = f'{name}:{number}', _digest(line.strip())
         try:
           record = records.parse_record(line, where, root, need_answer=False)
         except UserError as error:
-          yield InputLine(number, None, str(error))
+          yield InputLine(number, digest, None, str(error))
         else:
-          yield InputLine(number, record)
+          yield InputLine(number, digest, record)
 
-  def resume(self) -> int:
-    """How many lines of the output stand and agree with the input.
+  def check(self) -> Kept:
+    """Looks at input and output before the model is loaded, touching neither.
 
-    A torn last line is cut off. Raises UserError if the output is of other
-    records or other settings, or its folder cannot be written.
+    Returns which lines of the output stand; a torn last one does not. Raises
+    UserError if there are no records, if the output is not of this program, or
+    of other records or settings, or cannot be written.
     """
-    next(self.items(), None)  # the input's errors first: nothing is written
-    folder = self.target.absolute().parent
+    if next(self.items(), None) is None:
+      raise UserError(f'{self.name or self.source}: no records in it.')
+    if not self.place.is_file():
+      return Kept()
     try:
-      folder.mkdir(parents=True, exist_ok=True)
-      file = open(self.target, 'a+b')
-    except OSError as error:
-      raise UserError(
-        f'{self.target}: cannot write the answers ({error.strerror}); choose '
-        'another --output.'
-      ) from error
-    items, done, end = self.items(), 0, 0
-    with file:
-      file.seek(0)
-      for number, line in enumerate(file, 1):
-        if not line.endswith(b'\n'):
-          break
-        self._check(number, line, next(items, None))
-        done, end = number, end + len(line)
-      file.truncate(end)
-    return done
+      return self._kept()
+    except _OtherRun:
+      if not self._beside:
+        raise
+      return Kept()
 
-  def _check(self, number: int, line: bytes, item: InputLine | None) -> None:
-    where = f'{self.target}:{number}'
-    remedy = 'choose another --output, or --overwrite it.'
+  def run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
+    """Answers what is left after what `check` returned; returns counts.
+
+    Nothing that exists is changed before the first answers are there. Raises
+    UserError at a bad record, when all before it are answered, unless
+    skip_bad_records is set; if no record can be answered; and for an output
+    that another model began.
+    """
+    other = [
+      n for digest, n in kept.models.items() if digest != predictor.digest
+    ]
+    if other and not self._beside:
+      raise UserError(
+        f'{self.place}:{other[0]}: answered by another model (other weights, '
+        f'vocabulary or arithmetic); {_ANOTHER}'
+      )
+    try:
+      summary = self._run(predictor, Kept() if other else kept)
+    except UserError as error:
+      if self._beside and self.place.is_file():
+        raise UserError(
+          f'{error} {self.target} is as it was; the answers so far are in '
+          f'{self.place}, where the same command goes on.'
+        ) from error
+      raise
+    if self._beside:
+      place = os.path.realpath(self.target)
+      shutil.copymode(place, self.place)
+      os.replace(self.place, place)
+    return summary
+
+  def _kept(self) -> Kept:
+    lines, num_bytes, models = 0, 0, {}
+    items = self.items()
+    with open(self.place, 'rb') as file:
+      for number, line in enumerate(file, 1):
+        item = next(items, None)
+        if not line.endswith(b'\n'):
+          self._check_torn(number, line, item)
+          break
+        if (model := self._check(number, line, item)) is not None:
+          models.setdefault(model, number)
+        lines, num_bytes = number, num_bytes + len(line)
+    return Kept(lines, num_bytes, models)
+
+  def _check(
+    self, number: int, line: bytes, item: InputLine | None
+  ) -> str | None:
+    """The digest of the model that a line carries; None in former ones."""
+    where = f'{self.place}:{number}'
     try:
       value = json.loads(line)
-      found = value['line'], value.get('id'), value['settings']
-    except (ValueError, KeyError, TypeError) as error:
-      raise UserError(
-        f'{where}: not an answer of this program; {remedy}'
-      ) from (error)
-    if item is None or found[:2] != (item.line, item.id):
-      raise UserError(
+      head = {'line': value['line'], 'id': value.get('id')}
+      settings, record = value['settings'], value.get('record')
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise _not_ours(where) from error
+    if item is None or head != item.head:
+      raise _OtherRun(
         f'{where}: not the answer to the record at that place in '
-        f'{self.source}; {remedy}'
+        f'{self.name or self.source}; {_ANOTHER}'
       )
-    if found[2] != self.digest:
-      raise UserError(
-        f'{where}: written with other settings or another checkpoint; {remedy}'
+    if record is None and self.former and settings == _digest(self.former):
+      return None
+    if record is not None and record != item.digest:
+      raise _OtherRun(
+        f'{where}: not the answer to the record at that place in '
+        f'{self.name or self.source}, which was another one then; {_ANOTHER}'
       )
+    if settings != _digest(self.settings):
+      raise _OtherRun(f'{where}: written with other settings; {_ANOTHER}')
+    return value.get('model')
 
-  def run(self, predictor: 'Predictor', done: int = 0) -> dict[str, int]:
-    """Answers what is left after `done` lines; returns counts.
+  def _check_torn(
+    self, number: int, line: bytes, item: InputLine | None
+  ) -> None:
+    """A last line without an end was cut off only if it began as ours do."""
+    begin = b'{"line": '
+    if item is not None and (number > 1 or line.startswith(begin)):
+      head = json_text(item.head)[:-1].encode()
+      if line.startswith(head) or head.startswith(line):
+        return
+    raise _not_ours(f'{self.place}:{number}')
 
-    Raises UserError at a bad record, when all before it are answered, unless
-    skip_bad_records is set.
-    """
+  def _run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
     total = sum(1 for _ in self.items())
-    summary = {'kept': done, 'answered': 0, 'bad': 0}
+    summary = {'kept': kept.lines, 'answered': 0, 'bad': 0}
+    end, done = kept.num_bytes, kept.lines
     windows = self._windows(done, WINDOW * predictor.engine.batch_size)
     with (
       concurrent.futures.ThreadPoolExecutor(4) as readers,
       concurrent.futures.ThreadPoolExecutor(1) as ahead,
-      open(self.target, 'a', encoding='utf-8') as file,
       ProgressBar('answers', total, done) as bar,
     ):
 
@@ -157,27 +242,23 @@ class AnswerFile:
       coming = ahead.submit(prepare)
       while prepared := coming.result():
         coming = ahead.submit(prepare)
-        for line in self._answer(predictor, prepared, summary):
-          file.write(line + '\n')
-        file.flush()
+        lines = list(self._answer(predictor, prepared, summary))
+        end = _append(self.place, end, lines)
         bar.step(done + summary['answered'] + summary['bad'])
         if summary['bad'] and not self.skip_bad_records:
           break
     if summary['bad'] and not self.skip_bad_records:
-      problem = next(p for _, p in prepared if isinstance(p, str))
-      raise UserError(problem)
+      raise UserError(next(p for _, p in prepared if isinstance(p, str)))
+    if summary['bad'] == total:
+      raise UserError(
+        f'none of the {total} records of {self.name or self.source} could be '
+        f'answered; {self.place} says why.'
+      )
     return summary
 
   def _windows(self, done: int, size: int) -> Iterator[Sequence[InputLine]]:
-    window: list[InputLine] = []
-    for i, item in enumerate(self.items()):
-      if i < done:
-        continue
-      window.append(item)
-      if len(window) == size:
-        yield window
-        window = []
-    if window:
+    items = itertools.islice(self.items(), done, None)
+    while window := list(itertools.islice(items, size)):
       yield window
 
   def _prompt(self, predictor: 'Predictor', item: InputLine) -> Any:
@@ -214,7 +295,7 @@ class AnswerFile:
     found = predictor.answers(prompts, self.options, rows)
     answers = dict(zip(good, found, strict=True))
     for i, (item, prompt) in enumerate(prepared):
-      value: dict[str, Any] = {'line': item.line, 'id': item.id}
+      value = item.head
       if i in answers:
         summary['answered'] += 1
         best = answers[i]
@@ -226,5 +307,35 @@ class AnswerFile:
       else:
         summary['bad'] += 1
         value['error'] = prompt
-      value['settings'] = self.digest
-      yield json.dumps(value, ensure_ascii=False)
+      value['record'] = item.digest
+      value['settings'] = _digest(self.settings)
+      value['model'] = predictor.digest
+      yield json_text(value)
+
+
+def _append(place: Path, end: int, lines: Sequence[str]) -> int:
+  """Writes lines behind the first `end` bytes of a file; its new length."""
+  if not lines:
+    return end
+  data = ''.join(f'{line}\n' for line in lines).encode()
+  try:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, 'ab') as file:
+      if place.is_file():  # /dev/stdout may be none
+        file.truncate(end)
+      file.write(data)
+  except OSError as error:
+    remedy = 'make room or choose another --output'
+    raise explained(error, place, remedy) from error
+  return end + len(data)
+
+
+def _digest(value: Any) -> str:
+  """Eight hexadecimal digits for bytes or a JSON value."""
+  if not isinstance(value, bytes):
+    value = json.dumps(value, sort_keys=True, default=str).encode()
+  return hashlib.blake2b(value, digest_size=4).hexdigest()
+
+
+def _not_ours(where: str) -> UserError:
+  return UserError(f'{where}: not an answer of this program; {_ANOTHER}')

@@ -7,13 +7,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mmicl_jax.checkpoints import model_dir, steps, store
+from mmicl_jax.checkpoints import model_dir, steps, store, verify
+from mmicl_jax.checkpoints.fingerprint import saved_digest
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.predictor import Predictor
-from mmicl_jax.models import partitioning
+from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.pieces.bert import BertTokenizer
@@ -50,7 +52,10 @@ def load(
   # Weights to be quantised may not fit on the device before: host memory.
   host = jax.default_device(jax.local_devices(backend='cpu')[0])
   with host if weights else contextlib.nullcontext():
-    config, params, vocabulary = read(path, None if weights else mesh, dtype)
+    config, params, vocabulary, digest = read(
+      path, None if weights else mesh, dtype
+    )
+  _check_finite(path, params)
   tokenizer = tokenizer or vocabulary
   if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
     tokenizer = Tokenizer(tokenizer)
@@ -69,6 +74,7 @@ def load(
     max_input_length=max_input_length,
     qformer_tokenizer=bert,
     source=str(path),
+    weights=digest,
   )
 
 
@@ -102,8 +108,9 @@ def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
 
 def _load_ours(
   path: Path, mesh: Mesh | None, dtype: str | None
-) -> tuple[MMICLConfig, Any, Path | None]:
-  directory = Path(steps.locate(path)[0])
+) -> tuple[MMICLConfig, Any, Path | None, str | None]:
+  found, step = steps.locate(path)
+  checkpoint, directory = steps.step_path(found, step), Path(found)
   config = _running(model_dir.read_config(directory), dtype)
   boxed = abstract_params(config)
   if mesh is not None:
@@ -117,20 +124,43 @@ def _load_ours(
     nn.unbox(boxed),
     places,
   )
-  params = store.load_weights(path, like)
+  params = store.load_weights(checkpoint, like)
   vocabulary = directory / model_dir.VOCABULARY
-  return config, params, vocabulary if vocabulary.is_file() else None
+  sums = verify.read_sums(checkpoint)
+  return (
+    config,
+    params,
+    vocabulary if vocabulary.is_file() else None,
+    None if sums is None else saved_digest(sums),
+  )
 
 
 def _load_pretrained(
   path: Path, mesh: Mesh | None, dtype: str | None
-) -> tuple[MMICLConfig, Any, Path | None]:
+) -> tuple[MMICLConfig, Any, Path | None, str | None]:
   from mmicl_jax.convert.loading import load_pretrained
 
   config, params, info = load_pretrained(
     path, dtype=_dtype(dtype), mesh=mesh, scan_layers=False
   )
-  return _running(config, dtype), params, info['vocabulary']
+  return _running(config, dtype), params, info['vocabulary'], None
+
+
+def _check_finite(path: Path, params: Any) -> None:
+  """Raises UserError for weights from which only nonsense can come."""
+  flat = trees.flatten(params)
+  sound = jax.device_get(_are_finite(flat))
+  if wrong := [name for name in flat if not sound[name]]:
+    raise UserError(
+      f'{path}: its weights are not finite numbers ({wrong[0]} holds NaN or '
+      'infinity), as training leaves them that went wrong: name an earlier '
+      'checkpoint_<step>.'
+    )
+
+
+@jax.jit
+def _are_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  return {name: jnp.isfinite(x).all() for name, x in arrays.items()}
 
 
 def _dtype(dtype: str | None) -> str | None:

@@ -4,6 +4,8 @@ Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
 """
 
 import dataclasses
+import functools
+import hashlib
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
+from mmicl_jax.checkpoints.fingerprint import weights_digest
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.feature_store import key_of
 from mmicl_jax.data.features import feature_spec, fit_prompt, instruction_ids
@@ -23,6 +26,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine, PromptAnswers
 from mmicl_jax.inference.prompts import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.models.quantized import is_quantized
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
 
@@ -51,7 +55,8 @@ class Predictor:
   max_input_length: tokens of a prompt, images included; longer prompts lose
   demonstrations, then text, with a warning. qformer_tokenizer: an InstructBLIP
   Q-Former then reads the prompt's text beside each image; without one it reads
-  the images alone, as in all published scripts.
+  the images alone, as in all published scripts. source: its name in messages.
+  weights: a digest of them, where one was saved.
   """
 
   def __init__(
@@ -62,11 +67,13 @@ class Predictor:
     max_input_length: int = 1024,
     qformer_tokenizer: BertTokenizer | None = None,
     source: str = 'the model',
+    weights: str | None = None,
   ):
     self.engine = engine
     self.config: MMICLConfig = engine.config
     self._tokenizer = tokenizer
     self._source = source
+    self._weights = weights
     self._qformer_tokenizer = qformer_tokenizer
     # An Example may have more images than there are names.
     self._spec = feature_spec(self.config, max_input_length, 1, sys.maxsize)
@@ -77,6 +84,21 @@ class Predictor:
         f'and the model at {self.config.image_token}; put the spiece.model '
         'there that the model was trained with.'
       )
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """Of what its answers depend on beside the prompt and the options."""
+    # Of a checkpoint without sums (T5X's, PyTorch's): the weights as held.
+    weights = self._weights or weights_digest(self.engine.params)
+    words = self._qformer_tokenizer
+    parts = (
+      weights,
+      self.config.execution.dtype,
+      'int8' if is_quantized(self.engine.params) else '',
+      self.tokenizer.digest,
+      '' if words is None else words.digest,
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=4).hexdigest()
 
   @property
   def tokenizer(self) -> Tokenizer:

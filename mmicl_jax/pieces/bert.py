@@ -1,5 +1,6 @@
 """BERT's word pieces, which InstructBLIP's Q-Former reads."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -54,6 +55,12 @@ class BertTokenizer:
     bert.add_special_tokens([*special, '[DEC]', IMAGE, *PROXIES, *extra])
     self._bert = bert
     self.vocab_size = bert.get_vocab_size()
+
+  @property
+  def digest(self) -> str:
+    """Of the vocabulary."""
+    text = self._bert.to_str()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
   def encode(self, text: str, max_length: int | None = None) -> list[int]:
     """`[CLS]`, the text's ids, `[SEP]`.

@@ -19,22 +19,28 @@ from mmicl_jax.errors import UserError
 _BOX = '    \n    \n {rule}{rule} \n    \n    \n    \n    \n    \n'
 
 
-def print_json(value: Any, indent: int | None = 1) -> None:
-  """Prints JSON that every reader takes, whatever the terminal can show.
+def json_text(
+  value: Any, indent: int | None = None, ascii_only: bool = False
+) -> str:
+  """JSON that every reader takes.
 
   Raises UserError for NaN and infinities, which JSON does not have.
   """
-  utf8 = (sys.stdout.encoding or '').lower().replace('-', '') == 'utf8'
   try:
-    text = json.dumps(
-      value, ensure_ascii=not utf8, indent=indent, allow_nan=False
+    return json.dumps(
+      value, ensure_ascii=ascii_only, indent=indent, allow_nan=False
     )
   except ValueError as error:
     raise UserError(
       'a result is not a number (NaN or infinite), which JSON cannot hold: '
       'look at it without --json, and check the weights'
     ) from error
-  print(text)
+
+
+def print_json(value: Any, indent: int | None = 1) -> None:
+  """Prints JSON, whatever the terminal can show; errors as in `json_text`."""
+  utf8 = (sys.stdout.encoding or '').lower().replace('-', '') == 'utf8'
+  print(json_text(value, indent, ascii_only=not utf8))
 
 
 def wilson(

@@ -2,28 +2,36 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import threading
 import types
-from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_dir
 from PIL import Image
 
 from mmicl_jax.__main__ import main
+from mmicl_jax.checkpoints import store
 from mmicl_jax.commands import generate
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
+from mmicl_jax.inference import answer_file
 from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.inference.predictor import Answer
+from mmicl_jax.models.mmicl import init_params
+from mmicl_jax.runtime import outputs
 
 
 class Echo:
   """Answers with the prompt's text; counts what it was asked."""
 
   engine = types.SimpleNamespace(batch_size=2)
+  digest = 'echo'
 
   def __init__(self):
     self.asked = []
@@ -70,16 +78,15 @@ def test_answers_from_before_there_was_a_choice_of_search_go_on(more, before):
   generate.add_arguments(parser)
   given = ['--checkpoint', '/runs/demo', '--num_beams', '4', *more]
   args = parser.parse_args(given)
-  settings = generate.answer_settings(args, generate._options(args))
-  job = make_job(Path(), settings=settings)
+  former = generate._former_settings(args, generate._options(args))
   # The digest that the same command had then.
-  assert (job.digest == 'c5e42e6d') == before
+  assert (answer_file._digest(former) == 'c5e42e6d') == before
 
 
 def test_answers_in_the_order_of_the_records(tmp_path):
   write(tmp_path / 'in.jsonl', line3='')  # blank lines are no records
   job = make_job(tmp_path)
-  summary = job.run(Echo(), job.resume())
+  summary = job.run(Echo(), job.check())
   assert summary == {'kept': 0, 'answered': 39, 'bad': 0}
   found = read(job.target)
   assert [v['line'] for v in found] == [1, 2, *range(4, 41)]
@@ -90,30 +97,30 @@ def test_answers_in_the_order_of_the_records(tmp_path):
 def test_an_interrupted_run_continues(tmp_path, cut):
   write(tmp_path / 'in.jsonl')
   job = make_job(tmp_path)
-  job.run(Echo(), job.resume())
+  job.run(Echo(), job.check())
   whole = job.target.read_bytes()
   job.target.write_bytes(whole[: len(whole) - cut])
   echo = Echo()
-  done = job.resume()
-  job.run(echo, done)
+  kept = job.check()
+  job.run(echo, kept)
   assert job.target.read_bytes() == whole
-  assert echo.asked == list(range(done + 1, 41))
+  assert echo.asked == list(range(kept.lines + 1, 41))
   assert (len(echo.asked) > 0) == (cut > 0)
 
 
 def test_answers_of_another_run_are_not_continued(tmp_path):
   write(tmp_path / 'in.jsonl')
   job = make_job(tmp_path)
-  job.run(Echo(), job.resume())
+  job.run(Echo(), job.check())
   with pytest.raises(UserError, match=r'out.jsonl:1: written with other'):
-    make_job(tmp_path, settings={'seed': 1}).resume()
+    make_job(tmp_path, settings={'seed': 1}).check()
   record = {'id': 'other', 'input_text': 'x', 'input_image': []}
   write(tmp_path / 'in.jsonl', line5=json.dumps(record))
   with pytest.raises(UserError, match=r'out.jsonl:5: not the answer'):
-    job.resume()
+    job.check()
   job.target.write_text('hello\n')
   with pytest.raises(UserError, match=r'out.jsonl:1: not an answer'):
-    job.resume()
+    job.check()
   assert job.target.read_text() == 'hello\n'
 
 
@@ -126,15 +133,101 @@ BAD = {
 }
 
 
+def test_answers_of_another_model_are_not_continued(tmp_path):
+  """As after training has saved a newer checkpoint in the same MODEL_DIR."""
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path)
+  job.run(Echo(), job.check())
+  whole = job.target.read_bytes()
+  job.target.write_bytes(whole[:-700])
+  newer = Echo()
+  newer.digest = 'newer'
+  with pytest.raises(UserError, match='out.jsonl:1: answered by another model'):
+    job.run(newer, job.check())
+  assert job.target.read_bytes() == whole[:-700] and newer.asked == []
+
+
+def test_answers_to_an_edited_record_are_not_continued(tmp_path):
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path)
+  job.run(Echo(), job.check())
+  edited = {'id': 'q4', 'input_text': 'another', 'input_image': []}
+  write(tmp_path / 'in.jsonl', line5=json.dumps(edited))
+  with pytest.raises(UserError, match='out.jsonl:5: .*which was another one'):
+    job.check()
+
+
+@pytest.mark.parametrize('text', ['one line', '{"id": "a"}', '{', 'a\nb'])
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path, text):
+  """Also without a final newline: it is no answer that was cut off."""
+  write(tmp_path / 'in.jsonl')
+  for overwrite in (False, True):
+    job = make_job(tmp_path, overwrite=overwrite)
+    job.target.write_text('')
+    job.place.write_text(text)
+    with pytest.raises(UserError, match='not an answer of this program'):
+      job.check()
+    assert job.place.read_text() == text
+
+
+def test_overwriting_keeps_the_old_until_the_new_is_complete(tmp_path):
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path)
+  job.target.write_text('precious\n')
+  job.target.chmod(0o600)
+  job = make_job(tmp_path, overwrite=True)
+  write(tmp_path / 'in.jsonl', line20=BAD['no JSON'])
+  with pytest.raises(UserError, match='out.jsonl.new, where the same command'):
+    job.run(Echo(), job.check())
+  assert job.target.read_text() == 'precious\n'
+  assert len(read(job.place)) == 19
+  write(tmp_path / 'in.jsonl')
+  echo = Echo()
+  job.run(echo, job.check())
+  assert echo.asked[0] == 20  # it went on
+  assert len(read(job.target)) == 40 and not job.place.exists()
+  assert job.target.stat().st_mode & 0o777 == 0o600
+  # What another run left beside is begun anew.
+  other = make_job(tmp_path, overwrite=True, settings={'seed': 1})
+  other.place.write_bytes(job.target.read_bytes())
+  assert other.run(Echo(), other.check())['answered'] == 40
+
+
+def test_answers_of_the_former_format_are_continued(tmp_path):
+  """Lines that 7426302 wrote, with the digest of its settings."""
+  write(tmp_path / 'in.jsonl')
+  former = {'checkpoint': '/models/a', 'shots': None, 'stop': (), 'seed': 0}
+  line = '{"line": %d, "id": "q%d", "text": "a", "score": -1.0, %s}'
+  settings = '"settings": "e9eea52a"'
+  lines = [line % (i + 1, i, settings) for i in range(2)]
+  job = make_job(tmp_path, former=former)
+  job.target.write_text('\n'.join(lines) + '\n{"line": 3')
+  assert job.run(Echo(), job.check()) == {'kept': 2, 'answered': 38, 'bad': 0}
+  assert job.target.read_text().splitlines()[:2] == lines
+  assert job.check().lines == 40
+  with pytest.raises(UserError, match='written with other settings'):
+    make_job(tmp_path, former=former | {'seed': 1}).check()
+
+
+def test_nothing_answered_is_no_success(tmp_path):
+  (tmp_path / 'in.jsonl').write_text('\n')
+  with pytest.raises(UserError, match='no records in it'):
+    make_job(tmp_path).check()
+  (tmp_path / 'in.jsonl').write_text('{\n{\n')
+  job = make_job(tmp_path, skip_bad_records=True)
+  with pytest.raises(UserError, match='none of the 2 records'):
+    job.run(Echo(), job.check())
+
+
 @pytest.mark.parametrize('problem', BAD)
 def test_a_bad_record_stops_or_is_noted(tmp_path, problem):
   write(tmp_path / 'in.jsonl', line20=BAD[problem])
   job = make_job(tmp_path)
   with pytest.raises(UserError, match=r'in.jsonl:20: '):
-    job.run(Echo(), job.resume())
+    job.run(Echo(), job.check())
   assert [v['line'] for v in read(job.target)] == list(range(1, 20))
   job = make_job(tmp_path, skip_bad_records=True)
-  summary = job.run(Echo(), job.resume())
+  summary = job.run(Echo(), job.check())
   assert summary == {'kept': 19, 'answered': 20, 'bad': 1}
   found = read(job.target)
   assert [v['line'] for v in found] == list(range(1, 41))
@@ -157,7 +250,7 @@ def test_the_input_is_not_read_into_memory(tmp_path):
 
   echo.prompt, echo.answers = count, check
   job = make_job(tmp_path)
-  assert job.run(echo, job.resume())['answered'] == 200
+  assert job.run(echo, job.check())['answered'] == 200
 
 
 def test_command_line(tmp_path, capsys):
@@ -182,6 +275,68 @@ def test_command_line(tmp_path, capsys):
   capsys.readouterr()
   assert main([*common, *question, *image, '--stream']) == 0
   assert capsys.readouterr().out == answer['text'] + '\n'
+
+
+def test_files_that_matter_are_left_alone(tmp_path, capsys):
+  config = tiny_dir.make(tmp_path)
+  source, target = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  write(source, 2)
+  records = source.read_bytes()
+  (tmp_path / 'link').symlink_to(source)
+  common = ['generate', '--checkpoint', str(tmp_path), '--max_new_tokens', '2']
+
+  def fails(*arguments):
+    assert main([*common, *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+  for output in (source, tmp_path / 'link'):
+    said = fails('--input', source, '--output', output)
+    assert 'is read by this command' in said
+  assert source.read_bytes() == records
+  assert main([*common, '--input', str(source), '--output', str(target)]) == 0
+  capsys.readouterr()
+  answers = target.read_bytes()
+  # A newer checkpoint has other answers.
+  params = init_params(config, jax.random.key(1))
+  store.save_weights(tmp_path, params, step=8)
+  said = fails('--input', source, '--output', target)
+  assert 'answered by another model' in said
+  assert target.read_bytes() == answers
+  # One that diverged has none.
+  kernel = params['projector']['kernel'].at[0, 0].set(jnp.nan)
+  params['projector'] = params['projector'] | {'kernel': kernel}
+  store.save_weights(tmp_path, params, step=9)
+  said = fails('--input', source, '--output', target, '--overwrite')
+  assert 'projector/kernel holds NaN' in said and target.read_bytes() == answers
+
+
+def test_a_second_process_is_told(tmp_path, capsys):
+  write(tmp_path / 'in.jsonl')
+  files = ['--input', str(tmp_path / 'in.jsonl')]
+  files += ['--output', str(tmp_path / 'out.jsonl')]
+  script = 'import sys, time\nfrom mmicl_jax.runtime import lock\n'
+  script += 'with lock.only_writer(sys.argv[1]):\n  print(flush=True)\n'
+  script += '  time.sleep(60)'
+  command = [sys.executable, '-c', script, files[-1]]
+  with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+    other.stdout.readline()
+    assert main(['generate', '--checkpoint', '/nowhere', *files]) == 2
+    other.kill()
+  assert 'being written by another process' in capsys.readouterr().err
+
+
+def test_records_come_through_a_pipe(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  records = write(tmp_path / 'in.jsonl', 5).read_text()
+  writer = threading.Thread(
+    target=(tmp_path / 'pipe').write_text, args=(records,)
+  )
+  writer.start()
+  with outputs.readable_twice(tmp_path / 'pipe') as source:
+    job = make_job(tmp_path, source=source, name='/dev/stdin')
+    assert job.run(Echo(), job.check())['answered'] == 5
+  writer.join()
+  assert not source.exists()
 
 
 def test_compiled_programs_are_kept(tmp_path):
@@ -213,7 +368,7 @@ def test_compiled_programs_are_kept(tmp_path):
     (['--prompt', 'a', '--stream', '--json'], 'leave out --json'),
     (['--input', 'a', '--output', 'b', '--stream'], '--stream belongs'),
     (['--prompt', 'a', '--image', 'x.png', '--seed', '1'], 'nowhere'),
-    (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl: cannot'),
+    (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl could not'),
     (['--prompt', 'a {image}'], '1 {image} slots but 0 images'),
     (['--prompt', 'a', '--temperature', '0'], 'temperature'),
   ],

@@ -1,0 +1,97 @@
+"""The rule for outputs: nothing that exists is lost by mistake.
+
+An output is never an input, also not by another name. What exists is touched
+when the inputs were read and the first result is there, not before; and only if
+it is empty or of the kind that the command itself writes. `files.writing` and
+`files.new_directory` do the rest: they replace what is there in one step, or
+refuse.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mmicl_jax.errors import UserError, explained
+from mmicl_jax.runtime import remote
+
+_LONGEST_MARK = 64  # bytes in which a file shows what it is
+
+
+def check_output(
+  output: str | os.PathLike,
+  inputs: Iterable[str | os.PathLike | None] = (),
+  mark: bytes | None = None,
+) -> None:
+  """Looks at where a file is to be written, before any work is done.
+
+  inputs: what the command reads; None is skipped. mark: how the files begin
+  that the command writes, in lower case; a file that exists must begin so, or
+  be empty. Raises UserError if the output is an input, a folder, another kind
+  of file, or in a place where this user may not write.
+  """
+  if remote.is_remote(output):
+    return
+  place = Path(output)
+  for source in inputs:
+    if source is not None and _same(place, Path(source)):
+      raise UserError(
+        f'{output} is read by this command: name another file for the output'
+      )
+  if place.is_dir():
+    raise UserError(f'{output} is a folder: name a file for the output')
+  nearest = place if place.exists() else _folder(place)
+  if not os.access(nearest, os.W_OK):
+    raise UserError(
+      f'{output} cannot be written there (no permission for {nearest}): choose '
+      'another place'
+    )
+  if mark is not None and place.is_file():
+    with open(place, 'rb') as file:
+      begin = file.read(_LONGEST_MARK)
+    if begin.strip() and not begin.lstrip().lower().startswith(mark):
+      raise UserError(
+        f'{output} exists and was not written by this command: name another '
+        'file, or move it away'
+      )
+
+
+@contextlib.contextmanager
+def readable_twice(path: str | os.PathLike) -> Iterator[Path]:
+  """A file that can be read more than once: the path itself, or a copy.
+
+  What comes through a pipe is collected in a temporary file. Raises UserError
+  if the path cannot be read.
+  """
+  try:
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode):
+      yield Path(path)
+      return
+    if stat.S_ISDIR(mode):
+      raise IsADirectoryError(None, 'it is a folder')
+    with tempfile.NamedTemporaryFile(prefix='mmicl-') as copy:
+      with open(path, 'rb') as pipe:
+        shutil.copyfileobj(pipe, copy)
+      copy.flush()
+      yield Path(copy.name)
+  except OSError as error:
+    if error.filename not in (None, os.fspath(path)):
+      raise  # of another file, in the block
+    remedy = 'name a file that can be read'
+    raise explained(error, path, remedy, 'could not be read') from error
+
+
+def _same(output: Path, source: Path) -> bool:
+  try:
+    return os.path.samefile(output, source)
+  except OSError:  # one of them does not exist
+    return False
+
+
+def _folder(place: Path) -> Path:
+  """The nearest folder above that exists."""
+  return next(p for p in place.absolute().parents if p.exists())
