@@ -296,12 +296,9 @@ class Predictor:
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:
   """The text of each id inside an answer; '' for special tokens."""
-  # Decoding drops a blank at the very start, so a letter goes before.
-  start = tokenizer.encode('a')
-  skip = len(tokenizer.decode(start))
-  return [
-    tokenizer.decode([*start, i])[skip:] for i in range(tokenizer.vocab_size)
-  ]
+  # Decoding drops a blank at the very start: the second of two has it still.
+  twice = (tokenizer.decode([i, i]) for i in range(tokenizer.vocab_size))
+  return [text[len(text) // 2 :] for text in twice]
 
 
 def _candidate_lists(

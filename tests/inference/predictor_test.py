@@ -12,6 +12,8 @@ import mmicl_jax as mmicl
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.inference import prompts as reading
+from mmicl_jax.inference.predictor import token_texts
+from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
 IMAGES = [np.full((20, 30, 3), 40 * i, np.uint8) for i in range(4)]
 TURN = mmicl.Turn('is image {0} a dog? {image}', IMAGES[:1])
@@ -127,6 +129,31 @@ def test_stop_strings_end_the_answer(model):
   )
   assert answer.tokens == free.tokens[: first + 1]
   assert answer.text.endswith(stop)
+
+
+def test_a_blank_that_is_not_shown_is_no_stop(model):
+  """The first piece's blank: its text has none."""
+  options = {'max_new_tokens': 9, 'min_new_tokens': 9}
+  questions = [
+    f'what is {word}?' for word in 'this that it one two red'.split()
+  ]
+  free = model.generate(questions, **options)
+  pieces = token_texts(model.tokenizer)
+  assert any(pieces[each.tokens[0]].startswith(' ') for each in free)
+  stopped = model.generate(questions, stop=[' '], **options)
+  for whole, answer in zip(free, stopped, strict=True):
+    texts = [model.tokenizer.decode(whole.tokens[: i + 1]) for i in range(9)]
+    first = next((i for i, text in enumerate(texts) if ' ' in text), 8)
+    assert answer.tokens == whole.tokens[: first + 1]
+
+
+def test_pieces_have_their_blanks_in_a_vocabulary_without_the_letter_a(
+  tmp_path,
+):
+  train_sentencepiece(['one two ten six'] * 9, tmp_path / 'spiece.model', 30)
+  words = Tokenizer(tmp_path / 'spiece.model')
+  texts = token_texts(words)
+  assert ''.join(texts[i] for i in words.encode('two six')) == ' two six'
 
 
 def test_stream(model):
