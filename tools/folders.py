@@ -1,12 +1,16 @@
 """Which folder of mmicl_jax imports which: the graph, its circles and chains.
 
-  python tools/folders.py        prints each folder's imports, what runs upward,
-                                 and the longest chain; exits with 1 on a fault
+  python tools/folders.py          prints each folder's imports, what runs
+                                   upward, and the longest chain; exits with 1
+                                   on a fault
+  python tools/folders.py --table  prints the folders and what each is for, as
+                                   docs/architecture.md has them
 
 ORDER is the table: who stands above may import who stands below. A file at the
 top of the package is a node of its own.
 """
 
+import ast
 import functools
 import sys
 from collections.abc import Mapping
@@ -76,7 +80,21 @@ def longest() -> list[str]:
   return list(max(map(below, sorted(folders)), key=len))
 
 
+def table() -> list[str]:
+  """The folders in Markdown, top to bottom, and how their docstrings begin."""
+  lines = ['| folder | what it is for |', '| --- | --- |']
+  for name in ORDER:
+    init = build_deps.ROOT / build_deps.PACKAGE / name / '__init__.py'
+    if init.is_file():
+      doc = ast.get_docstring(ast.parse(init.read_text(encoding='utf-8'))) or ''
+      lines.append(f'| {name}/ | {doc.splitlines()[0]} |')
+  return lines
+
+
 def main() -> int:
+  if '--table' in sys.argv:
+    print('\n'.join(table()))
+    return 0
   for name, imports in graph().items():
     print(f'{name} -> {", ".join(sorted(imports, key=ORDER.index))}')
   faults = upward()
