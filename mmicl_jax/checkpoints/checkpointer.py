@@ -1,6 +1,7 @@
 """The checkpoints of a training run: saved, kept, verified, restored."""
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -11,29 +12,29 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mmicl_jax.checkpoints import checksums
+from mmicl_jax.checkpoints.faults import Damage, patiently, reason
 from mmicl_jax.checkpoints.position import (
   IteratorStateHandler,
-  IteratorStateRestore,
   IteratorStateSave,
 )
-from mmicl_jax.checkpoints.steps import PREFIX, step_path
+from mmicl_jax.checkpoints.steps import PREFIX, step_path, steps_in
 from mmicl_jax.checkpoints.store import (
   manager,
   not_written,
-  reason,
-  restore_args,
+  read_arrays,
+  saved_tree,
+  verified,
 )
 from mmicl_jax.checkpoints.tree import Tree
 from mmicl_jax.checkpoints.verify import (
   SUMS,
   check_same,
-  check_sums,
   has_item,
   read_sums,
 )
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import hosts as multihost
-from mmicl_jax.runtime.remote import absolute_path
+from mmicl_jax.runtime.remote import absolute_path, is_remote
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,24 @@ class Checkpointer:
       )
     for path in self.directory.glob(f'{PREFIX}_*tmp*'):
       log.warning('%s is of a save that was interrupted: ignored', path)
-    self._manager = manager(self.directory, **_kept(keep, best_by))
+    try:
+      self._manager = patiently(
+        self.directory, lambda: self._open(**_kept(keep, best_by))
+      )
+    except Damage as error:
+      raise UserError(
+        f'the model directory {self.directory} cannot be listed ({error}): '
+        'look at its files, or choose another MODEL_DIR'
+      ) from error
+
+  def _open(self, **kept: Any) -> ocp.CheckpointManager:
+    """Orbax's manager, which passes over a folder where a disk fails."""
+    opened = manager(self.directory, **kept)
+    missing = set(steps_in(self.directory)) - set(opened.all_steps())
+    # A bucket has folders of saves that never became complete, a disk has not.
+    if missing and not is_remote(self.directory):
+      raise OSError(errno.EIO, 'not all checkpoints were listed')
+    return opened
 
   def steps(self) -> list[int]:
     """The steps of all complete checkpoints, in order."""
@@ -120,40 +138,55 @@ class Checkpointer:
     """Reads (state tree, iterator state or None) into the form of `like`.
 
     like: a `state_tree` of jax.ShapeDtypeStruct; arrays are read straight
-    into the shardings and dtypes it names. Raises UserError if the checkpoint
-    is of another architecture or another trainable set, ValueError if its
-    arrays are not what was saved.
+    into the shardings and dtypes it names. The iterator state is None where
+    T5X or another number of processes saved. Raises on all hosts if it does on
+    one: UserError if the checkpoint is of another architecture or another
+    trainable set, or cannot be read at present; Damage if it is not what was
+    saved.
     """
     path = step_path(self.directory, step)
-    saved = self._manager.item_metadata(step)['state'].tree
-    check_same(path, saved, like)
-    # By the handlers themselves: the manager would wait for hosts that fail.
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
-    state = handler.restore(path / 'state', args=restore_args(like))
-    position = None
-    if has_item(path, 'dataset') and IteratorStateHandler.exists(
-      path / 'dataset'
-    ):
-      position = IteratorStateHandler().restore(
-        path / 'dataset', IteratorStateRestore()
+
+    def read() -> tuple[Tree, Tree, Mapping[str, int] | None, Any]:
+      saved = saved_tree(path)
+      check_same(path, saved, like)
+      sums, position = read_sums(path), None
+      if has_item(path, 'dataset') and IteratorStateHandler.exists(
+        path / 'dataset', ours=sums is not None
+      ):
+        position = IteratorStateHandler().restore(path / 'dataset')
+      return read_arrays(path, like), saved, sums, position
+
+    found, end, damage = None, None, None
+    try:
+      found = patiently(path, read)
+    except Damage as error:
+      damage = error
+    except Exception as error:
+      end = error
+    if not multihost.all_agree(end is None):
+      raise end or UserError(
+        f'another process could not read {path}: see what it says'
       )
-    return state, position
+    if not multihost.all_agree(damage is None):
+      raise damage or Damage('another host cannot read it')
+    assert found is not None
+    state, saved, sums, position = found
+    verified(path, state, sums, saved)
+    return dict(state), position
 
   def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
     """(step, state tree, iterator state) of the newest readable checkpoint.
 
-    A checkpoint that a host cannot read is moved aside under a name that says
-    so, and the one before is taken. None if there is no checkpoint; raises
-    UserError, and moves nothing, if there are some, but none is readable.
+    A checkpoint that is damaged is moved aside under a name that says so, and
+    the one before is taken. None if there is no checkpoint. Raises UserError,
+    and moves nothing, if one cannot be read at present, or all are damaged.
     """
     steps = self._common_steps()
-    torn: dict[int, Exception] = {}
+    torn: dict[int, Damage] = {}
     for step in reversed(steps):
       try:
-        found = self._read(step, like)
-      except UserError:
-        raise
-      except Exception as damage:  # whatever a damaged file provokes
+        found = self.restore(step, like)
+      except Damage as damage:
         torn[step] = damage
         continue
       for other, error in torn.items():
@@ -190,27 +223,10 @@ class Checkpointer:
       )
     for step in sorted(some - common):
       if step > max(common):
-        self._set_aside(step, OSError('some hosts do not see it'))
+        self._set_aside(step, Damage('some hosts do not see it'))
     return sorted(common)
 
-  def _read(self, step: int, like: Tree) -> tuple[dict, Any]:
-    """`restore`, verified; raises on all hosts if it does on one."""
-    found, sums, error = None, None, None
-    try:
-      found = self.restore(step, like)
-      sums = read_sums(step_path(self.directory, step))
-    except UserError:
-      raise
-    except Exception as damage:
-      error = damage
-    if not multihost.all_agree(error is None):
-      raise error or OSError('another host cannot read it')
-    assert found is not None
-    saved = self._manager.item_metadata(step)['state'].tree
-    check_sums(found[0], sums, saved)
-    return found
-
-  def _set_aside(self, step: int, error: Exception) -> None:
+  def _set_aside(self, step: int, error: Damage) -> None:
     path = step_path(self.directory, step)
     aside, again = path.parent / f'torn_{path.name}', 1
     while aside.exists():  # of a former time, or of a faster host

@@ -10,6 +10,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mmicl_jax.checkpoints.faults import Damage
+
 
 class IteratorStateHandler(ocp.CheckpointHandler):
   """Reads and writes process_<i>-of-<n>.json; the state is JSON values.
@@ -23,28 +25,29 @@ class IteratorStateHandler(ocp.CheckpointHandler):
     (directory / _name()).write_text(text)
     (directory / f'{_name()}.blake2b').write_text(_hash(text))
 
-  def restore(
-    self, directory: epath.Path, args: 'IteratorStateRestore | None' = None
-  ) -> Any:
-    """Raises ValueError if the file is not what was saved."""
+  def restore(self, directory: epath.Path, args: Any = None) -> Any:
+    """Raises Damage if the file is not what was saved."""
     text = (directory / _name()).read_text()
-    saved = directory / f'{_name()}.blake2b'
-    if saved.exists() and saved.read_text() != _hash(text):
-      raise ValueError(f'{_name()} has other bytes than when it was saved')
+    try:
+      saved = (directory / f'{_name()}.blake2b').read_text()
+    except FileNotFoundError:  # of a run before there were hashes
+      saved = _hash(text)
+    if saved != _hash(text):
+      raise Damage(f'{_name()} has other bytes than when it was saved')
     return json.loads(text)
 
   @staticmethod
-  def exists(directory: epath.Path) -> bool:
-    """Whether this process left a state there; not if others were as many.
+  def exists(directory: epath.Path, ours: bool = True) -> bool:
+    """Whether a run of as many processes as this one left its state there.
 
-    Raises FileNotFoundError if it must have, for no other number of processes
-    did.
+    ours: whether our trainer saved the checkpoint; T5X leaves files of its own
+    in that folder. Raises FileNotFoundError if our trainer's file is gone.
     """
-    if (directory / _name()).exists():
+    names = [path.name for path in directory.iterdir()]
+    if _name() in names:
       return True
-    names = ' '.join(path.name for path in directory.iterdir())
-    counts = set(re.findall(r'process_\d+-of-(\d+)\.json', names))
-    if not counts - {str(jax.process_count())}:
+    counts = set(re.findall(r'process_\d+-of-(\d+)\.json', ' '.join(names)))
+    if ours and not counts - {str(jax.process_count())}:
       raise FileNotFoundError(f'{_name()} is gone')
     return False
 
@@ -55,6 +58,7 @@ class IteratorStateSave(ocp.args.CheckpointArgs):
   item: Any
 
 
+# Orbax takes no handler to save with that has nothing to restore with.
 @ocp.args.register_with_handler(IteratorStateHandler, for_restore=True)
 @dataclasses.dataclass
 class IteratorStateRestore(ocp.args.CheckpointArgs):

@@ -5,6 +5,7 @@ import re
 
 from etils import epath
 
+from mmicl_jax.checkpoints.faults import patiently
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.remote import absolute_path
 
@@ -17,7 +18,7 @@ def step_path(directory: epath.Path, step: int) -> epath.Path:
 
 def latest_step(model_dir: str | os.PathLike) -> int | None:
   """The step of a MODEL_DIR's newest checkpoint; None if it has none."""
-  return max(_steps(epath.Path(absolute_path(model_dir))), default=None)
+  return max(steps_in(epath.Path(absolute_path(model_dir))), default=None)
 
 
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
@@ -31,7 +32,7 @@ def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
     if not directory.exists():
       raise UserError(f'there is no checkpoint at {directory}')
     return directory.parent, int(match[1])
-  steps = _steps(directory)
+  steps = steps_in(directory)
   if not steps:
     raise UserError(
       f'there is no {PREFIX}_<step> in {directory}: name a directory that '
@@ -40,9 +41,18 @@ def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
   return directory, max(steps)
 
 
-def _steps(directory: epath.Path) -> list[int]:
+def steps_in(directory: epath.Path) -> list[int]:
+  """The steps of a MODEL_DIR's checkpoints, in no order."""
   return [
     int(match[1])
-    for path in (directory.iterdir() if directory.is_dir() else ())
-    if (match := re.fullmatch(rf'{PREFIX}_(\d+)', path.name))
+    for name in patiently(directory, lambda: _names(directory))
+    if (match := re.fullmatch(rf'{PREFIX}_(\d+)', name))
   ]
+
+
+def _names(directory: epath.Path) -> list[str]:
+  # Not asked by is_dir: a disk that fails would look like an empty folder.
+  try:
+    return [path.name for path in directory.iterdir()]
+  except (FileNotFoundError, NotADirectoryError):
+    return []

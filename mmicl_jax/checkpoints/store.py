@@ -8,7 +8,7 @@ model_dir.py.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mmicl_jax.checkpoints.faults import (
+  Damage,
+  Fault,
+  fault_of,
+  no_memory,
+  patiently,
+  reason,
+)
 from mmicl_jax.checkpoints.position import IteratorStateHandler
 from mmicl_jax.checkpoints.steps import PREFIX, latest_step, locate, step_path
 from mmicl_jax.checkpoints.tree import Tree, state_tree
@@ -56,28 +64,28 @@ def load_weights(
   another architecture or damaged.
   """
   directory, step = locate(path)
-  with manager(directory, read_only=True) as opened:
-    try:
-      saved = opened.item_metadata(step)['state'].tree
-      theirs = {
-        name: x
-        for name, x in saved['target'].items()
-        if modules is None or name in modules
-      }
-      as_saved = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
-      )
-      target = {'target': as_saved if like is None else dict(like)}
-      check_same(step_path(directory, step), {'target': theirs}, target)
-      args = ocp.args.Composite(state=restore_args(target))
-      found = opened.restore(step, args=args)['state']
-      sums = read_sums(step_path(directory, step))
-      check_sums({'target': found['target']}, sums, saved)
-      return found['target']
-    except UserError:
-      raise
-    except Exception as error:
-      raise _damaged(step_path(directory, step), error) from error
+  place = step_path(directory, step)
+
+  def read() -> tuple[Tree, Tree, Mapping[str, int] | None]:
+    saved = saved_tree(place)
+    theirs = {
+      name: x
+      for name, x in saved['target'].items()
+      if modules is None or name in modules
+    }
+    as_saved = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theirs
+    )
+    target = {'target': as_saved if like is None else dict(like)}
+    check_same(place, {'target': theirs}, target)
+    return read_arrays(place, target), saved, read_sums(place)
+
+  try:
+    found, saved, sums = patiently(place, read)
+    verified(place, {'target': found['target']}, sums, saved)
+  except Damage as error:
+    raise _damaged(place, error) from error
+  return found['target']
 
 
 def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
@@ -96,28 +104,60 @@ def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
 def check_tree(path: str | os.PathLike, like: Tree) -> None:
   """Raises UserError if a checkpoint_<step> has another tree or is damaged."""
   directory, step = locate(path)
-  with manager(directory, read_only=True) as opened:
-    try:
-      saved = opened.item_metadata(step)['state'].tree
-    except Exception as error:
-      raise _damaged(step_path(directory, step), error) from error
+  place = step_path(directory, step)
+  try:
+    saved = patiently(place, lambda: saved_tree(place))
+  except Damage as error:
+    raise _damaged(place, error) from error
   if 'state' not in like:
     saved = {'target': saved['target']}
-  check_same(step_path(directory, step), saved, like)
+  check_same(place, saved, like)
 
 
-def manager(
-  directory: epath.Path, read_only: bool = False, **options: Any
-) -> ocp.CheckpointManager:
-  """Orbax's manager of a MODEL_DIR; options: of what it keeps."""
+def saved_tree(path: epath.Path) -> Tree:
+  """The metadata (shape, dtype) of all arrays of a checkpoint_<step>.
+
+  Raises Damage if the file that describes them is not what was written, and
+  errors of files as they are.
+  """
+  handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+  try:
+    tree: Tree = handler.metadata(path / 'state').tree
+    tree['target']
+  except Exception as error:
+    if fault_of(error) is Fault.UNKNOWN:  # whatever odd contents provoke
+      raise Damage(f'its state is not described ({reason(error)})') from error
+    raise
+  return tree
+
+
+def read_arrays(path: epath.Path, like: Tree) -> Tree:
+  """The arrays `like` names, from a checkpoint_<step>, where it says.
+
+  By the handler itself: a manager would wait for hosts that fail.
+  """
+  handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+  return handler.restore(path / 'state', args=restore_args(like))
+
+
+def verified(
+  path: epath.Path, tree: Tree, sums: Mapping[str, int] | None, saved: Tree
+) -> None:
+  """`check_sums`, which needs memory; UserError if there is too little."""
+  try:
+    check_sums(tree, sums, saved)
+  except Exception as error:
+    if fault_of(error) is Fault.MEMORY:
+      raise no_memory(path, error) from error
+    raise
+
+
+def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
+  """Orbax's manager of a MODEL_DIR to write to; options: of what it keeps."""
   return ocp.CheckpointManager(
     directory,
     options=ocp.CheckpointManagerOptions(
-      step_prefix=PREFIX,
-      # A reader must not sweep away what a training run is writing.
-      cleanup_tmp_directories=not read_only,
-      read_only=read_only,
-      **options,
+      step_prefix=PREFIX, cleanup_tmp_directories=True, **options
     ),
     item_handlers={
       'state': ocp.PyTreeCheckpointHandler(use_ocdbt=True),
@@ -150,11 +190,6 @@ def _damaged(path: epath.Path, error: Exception) -> UserError:
     f'the checkpoint {path} is damaged or incomplete ({reason(error)}); name '
     'another checkpoint_<step>'
   )
-
-
-def reason(error: Exception) -> str:
-  """An error's first line, however long or empty its text is."""
-  return str(error).splitlines()[0][:200] if str(error) else repr(error)
 
 
 def not_written(directory, step, error) -> UserError:

@@ -7,10 +7,12 @@ afterwards, the sums of its arrays' bits with those that were saved beside them
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
 from mmicl_jax.checkpoints import checksums
+from mmicl_jax.checkpoints.faults import Damage
 from mmicl_jax.checkpoints.tree import Tree
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
@@ -47,42 +49,60 @@ def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
 
 
 def check_sums(tree: Tree, sums: Mapping[str, int] | None, saved: Tree) -> None:
-  """Raises ValueError if an array of a restored tree is not what was saved.
+  """Raises Damage if an array of a restored tree is not what was saved.
 
   sums: of `read_sums`; without them nothing is compared. saved: the metadata
   of all arrays of the checkpoint.
   """
   dtypes = {name: x.dtype for name, x in trees.flatten(saved).items()}
   if names := checksums.changed(tree, sums or {}, dtypes):
-    raise ValueError(f'{names[0]} has other bits than when it was saved')
+    raise Damage(f'{names[0]} has other bits than when it was saved')
 
 
 def read_sums(path: epath.Path) -> dict[str, int] | None:
-  """The checksums that were saved; None in a checkpoint that T5X saved."""
+  """The checksums that were saved; None in a checkpoint that T5X saved.
+
+  Raises Damage or an OSError if there must be some that cannot be read.
+  """
   if not has_item(path, SUMS):
     return None
-  return {
-    name: int(x)
-    for name, x in json.loads((path / SUMS / 'metadata').read_text()).items()
-  }
+  values = json.loads((path / SUMS / 'metadata').read_text())
+  try:
+    return {name: int(x) for name, x in values.items()}
+  except (ValueError, TypeError, AttributeError) as error:
+    raise Damage(f'its sums are no numbers ({error})') from error
 
 
 def has_item(path: epath.Path, name: str) -> bool:
   """Whether a checkpoint has the folder `name` beside `state`.
 
-  Raises FileNotFoundError if it was saved with one that is gone.
+  Raises FileNotFoundError if it was saved with one that is gone, and other
+  OSErrors as they are.
   """
-  if (path / name).exists():
+  if _exists(path / name):
     return True
-  try:
-    text = (path / '_CHECKPOINT_METADATA').read_text()
-    items = json.loads(text)['item_handlers']
-    lost = name in items and SUMS in items  # T5X's has no sums
-  except (OSError, ValueError, KeyError, TypeError):
-    lost = False
-  if lost:
+  items = _items(path)
+  if name in items and SUMS in items:  # T5X's has no sums
     raise FileNotFoundError(f'its {name} is gone')
   return False
+
+
+def _exists(path: epath.Path) -> bool:
+  # Not `path.exists()`: a disk that fails would look like an absent file.
+  try:
+    path.stat()
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  return True
+
+
+def _items(path: epath.Path) -> Any:
+  """The names of the folders that a checkpoint was saved with, if it tells."""
+  try:
+    text = (path / '_CHECKPOINT_METADATA').read_text()
+    return json.loads(text)['item_handlers'] or ()
+  except (FileNotFoundError, ValueError, KeyError, TypeError):
+    return ()
 
 
 def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:

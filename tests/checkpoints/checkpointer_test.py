@@ -79,7 +79,8 @@ def test_a_checkpoint_that_another_host_cannot_read_is_skipped(
   tmp_path, other_host
 ):
   save_run(tmp_path, 5, 10)
-  refusals = iter([[0], [1]])  # of checkpoint_10, then of checkpoint_5
+  # It sees no passing fault, but damage in checkpoint_10, none in 5.
+  refusals = iter([[1], [0], [1], [1]])
   other_host(lambda own: own if len(own) > 1 else next(refusals))
   c = checkpointer.Checkpointer(tmp_path)
   step, *_ = c.restore_latest(shapes(run_tree(0)))
@@ -88,7 +89,7 @@ def test_a_checkpoint_that_another_host_cannot_read_is_skipped(
 
 def test_what_a_faster_host_moved_aside_stays(tmp_path, monkeypatch):
   save_run(tmp_path, 5, 10)
-  verdicts = iter([False, True])
+  verdicts = iter([True, False, True, True])
 
   def all_agree(yes):
     if agreed := next(verdicts):
