@@ -17,6 +17,11 @@ PAD, EOS, START = 0, 1, 0  # T5's: the decoder starts with the pad token
 Images = UInt8[jax.Array, 'B N H W 3'] | Float[jax.Array, 'B N H W 3']
 
 
+def without_padding(row: Any) -> Int[np.ndarray, 'T']:
+  """The ids of one row up to its last token."""
+  return np.trim_zeros(np.asarray(row), 'b')  # PAD is 0
+
+
 class Batch(TypedDict):
   """Arrays of one step; floating images count as normalised already."""
 

@@ -131,11 +131,7 @@ def _compile(
   """The report, and the results' shapes and places; None if it does not fit."""
 
   def placed(*arguments):
-    # The mesh for activations: jax.set_mesh is not allowed inside jit.
-    with (
-      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-      nn.logical_axis_rules(partitioning.activation_rules()),
-    ):
+    with partitioning.use_mesh(mesh, in_jit=True):
       return phase.function(*arguments)
 
   before = shardings_report(

@@ -64,6 +64,16 @@ def load_image(
       return _decode(bare, size, name)
 
 
+def to_png(
+  pixels: UInt8[np.ndarray, 'H W 3'] | UInt8[np.ndarray, 'H W'],
+  compress_level: int = 6,
+) -> bytes:
+  """A PNG file of pixels; compress_level: 1 is fast, 9 is small."""
+  file = BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG', compress_level=compress_level)
+  return file.getvalue()
+
+
 def content(source: ImageSource) -> bytes:
   """What identifies an image: its file's bytes, or its shape and pixels.
 

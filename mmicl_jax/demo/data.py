@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
+from mmicl_jax.data.images import to_png
 from mmicl_jax.demo import pictures, words
 from mmicl_jax.demo.pictures import Picture
 from mmicl_jax.demo.tasks import TASKS, Item
@@ -98,6 +98,5 @@ def save_picture(picture: Picture, folder: str) -> str:
   relative = f'images/{picture.name}.png'
   path = os.path.join(folder, relative)
   if not os.path.exists(path):
-    with files.writing(path, 'wb') as file:
-      Image.fromarray(picture.pixels).save(file, format='PNG')
+    files.write_bytes(path, to_png(picture.pixels))
   return relative

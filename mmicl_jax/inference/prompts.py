@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cachetools
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +26,7 @@ from mmicl_jax.data.feature_store import FeatureStore, key_of
 from mmicl_jax.decoding.loop import Memory, prefill
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.mmicl import MMICL
-from mmicl_jax.types import PAD, Images
+from mmicl_jax.types import PAD, Images, without_padding
 
 PER_SHARD = 1024  # images at most that wait to be written
 
@@ -74,7 +73,7 @@ def requests_of(
   instruction = batch.get('qformer_input_tokens')
   prompts = []
   for i, row in enumerate(tokens):
-    row = np.trim_zeros(row.astype(np.int32), 'b')
+    row = without_padding(row).astype(np.int32)
     count = -(-int((row == image_token).sum()) // num_queries)
     own = () if images is None else tuple(np.asarray(images[i])[:count])
     words = None if instruction is None else np.asarray(instruction[i])
@@ -222,8 +221,7 @@ class PromptReader:
     if self._mesh is None:
       yield
     else:
-      rules = partitioning.activation_rules()
-      with jax.set_mesh(self._mesh), nn.logical_axis_rules(rules):
+      with partitioning.use_mesh(self._mesh):
         yield
 
   def _remember(self, key: bytes, features: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ Models name what an axis means, never a device. A mesh has three axes: `data`
 and vocabulary). An axis that its mesh axes do not divide stays whole.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -151,6 +152,16 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def activation_rules() -> list[tuple[str, Any]]:
-  """The table in the form of flax's `nn.logical_axis_rules` context."""
-  return [(name, axes or None) for name, axes in RULES]
+@contextlib.contextmanager
+def use_mesh(mesh: Mesh, *, in_jit: bool = False) -> Iterator[None]:
+  """The mesh and the rules of its axes, for the activations of the block.
+
+  in_jit: the block is traced by jit, where jax.set_mesh is refused.
+  """
+  if in_jit:
+    context: Any = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+  else:
+    context = jax.set_mesh(mesh)
+  rules = [(name, axes or None) for name, axes in RULES]
+  with context, nn.logical_axis_rules(rules):
+    yield

@@ -26,13 +26,14 @@ from mmicl_jax.data.features import (
   feature_spec,
   featurize,
 )
-from mmicl_jax.data.images import load_image
+from mmicl_jax.data.images import load_image, to_png
 from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Joined, open_sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.types import without_padding
 
 NAME = 'mic_records'
 
@@ -287,7 +288,7 @@ def read_examples(
   def one(split: bytes, index: Any) -> tuple[Any, ...]:
     example, own = as_example(splits[split.decode()][int(index)], int(index))
     name = example.name or own
-    images = [_png(load_image(x, image_size)) for x in example.images]
+    images = [to_png(load_image(x, image_size), 1) for x in example.images]
     turns = [[t.text, len(t.images), t.answer] for t in example.turns]
     return (
       name.encode(),
@@ -333,12 +334,12 @@ def to_features(
     example = _example(name, inputs, targets, turns, images)
     row = featurize(example, tokenizer, spec, qformer_tokenizer=bert)
     found = [
-      _trimmed(row['encoder_input_tokens']),
+      without_padding(row['encoder_input_tokens']),
       row['decoder_target_tokens'][: row['decoder_loss_weights'].sum()],
       row['encoder_images'][: len(images)],
     ]
     if bert is not None:
-      found.append(_trimmed(row['qformer_input_tokens']))
+      found.append(without_padding(row['qformer_input_tokens']))
     return found
 
   texts = ('id', 'inputs_pretokenized', 'targets_pretokenized')
@@ -378,14 +379,3 @@ def _example(name, inputs, targets, turns, images) -> Example:
     style,
     name.decode(),
   )
-
-
-def _trimmed(row: np.ndarray) -> np.ndarray:
-  """Without the padding behind the last token."""
-  return row[: np.flatnonzero(row)[-1] + 1] if row.any() else row[:0]
-
-
-def _png(pixels: np.ndarray) -> bytes:
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG', compress_level=1)
-  return file.getvalue()

@@ -1,14 +1,14 @@
 """The first prompts of a run as a person can check them."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmicl_jax.context.text import collapse
+from mmicl_jax.data.images import to_png
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.types import without_padding
 
 GAP = 4  # white pixels between two images
 
@@ -25,7 +25,7 @@ def sample_prompts(
   found = []
   for i in range(min(count, len(batch['encoder_input_tokens']))):
     prompt, answer = (
-      tokenizer.decode(_until_padding(ids), skip_special_tokens=False)
+      tokenizer.decode(without_padding(ids), skip_special_tokens=False)
       for ids in (
         batch['encoder_input_tokens'][i],
         batch['decoder_target_tokens'][i],
@@ -39,13 +39,7 @@ def sample_prompts(
   return found
 
 
-def _until_padding(ids: Any) -> np.ndarray:
-  return np.trim_zeros(np.asarray(ids), 'b')
-
-
 def _png(images: list[np.ndarray]) -> bytes:
   gap = np.full((images[0].shape[0], GAP, 3), 255, np.uint8)
   row = [part for image in images for part in (image, gap)][:-1]
-  file = io.BytesIO()
-  Image.fromarray(np.concatenate(row, axis=1)).save(file, 'PNG')
-  return file.getvalue()
+  return to_png(np.concatenate(row, axis=1))

@@ -319,3 +319,12 @@ def test_arrays_of_other_types_are_refused():
     load_image(np.zeros((4, 4, 3)), SIZE)
   with pytest.raises(UserError, match=r'\[4, 4, 2\]'):
     load_image(np.zeros((4, 4, 2), np.uint8), SIZE)
+
+
+def test_a_png_holds_the_pixels_at_every_level():
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+  pixels[1:] = pixels[0]
+  for level in (1, 6):
+    file = io.BytesIO(images.to_png(pixels, level))
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), pixels)
+  assert len(images.to_png(pixels, 0)) > len(images.to_png(pixels))

@@ -1,6 +1,5 @@
 """However a model is executed, its numbers are the same."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,10 +93,7 @@ def sharded(sizes, config, params, batch):
   places = partitioning.shardings(abstract_params(config), mesh)
   spread = jax.device_put(params, places)
   rows = jax.device_put(batch, partitioning.batch_sharding(mesh))
-  with (
-    jax.set_mesh(mesh),
-    nn.logical_axis_rules(partitioning.activation_rules()),
-  ):
+  with partitioning.use_mesh(mesh):
     step = loss(config).lower(spread, rows).compile()
   # The work itself is divided: its parts are added up, not done 8 times.
   assert 'all-reduce' in step.as_text()
