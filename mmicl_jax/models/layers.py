@@ -17,8 +17,6 @@ from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution, LoRA
 
-fan_in = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
-
 
 class KeyValues(NamedTuple):
   """Keys and values of one attention, heads before length: B H S K."""

@@ -21,6 +21,10 @@ from mmicl_jax.models.layers import (
   stack,
 )
 
+Tokens = Float[Array, 'B QT D']  # the queries, then the words
+Patches = Float[Array, 'B P E']
+Mask = Bool[Array, 'B 1 1 QT'] | None
+
 
 class QFormerLayer(nn.Module):
   """Self-attention, feed-forward and, in some layers, a look at the image."""
@@ -30,12 +34,7 @@ class QFormerLayer(nn.Module):
   has_cross_attention: bool
 
   @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, 'B QT D'],
-    image: Float[Array, 'B P E'],
-    mask: Bool[Array, 'B 1 1 QT'] | None,
-  ) -> Float[Array, 'B QT D']:
+  def __call__(self, x: Tokens, image: Patches, mask: Mask) -> Tokens:
     c = self.config
 
     def attention(name: str) -> Attention:
@@ -86,11 +85,8 @@ class QFormerGroup(nn.Module):
 
   @nn.compact
   def __call__(
-    self,
-    x: Float[Array, 'B QT D'],
-    image: Float[Array, 'B P E'],
-    mask: Bool[Array, 'B 1 1 QT'] | None,
-  ) -> tuple[Float[Array, 'B QT D'], None]:
+    self, x: Tokens, image: Patches, mask: Mask
+  ) -> tuple[Tokens, None]:
     for i in range(self.num_layers):
       layer = QFormerLayer(
         self.config, self.execution, i == 0, name=f'layer_{i}'

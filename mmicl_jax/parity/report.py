@@ -34,72 +34,6 @@ class ParityRow:
   ok: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class ParityReport:
-  """All rows, the facts about the run, and the notes of the conversion."""
-
-  rows: tuple[ParityRow, ...]
-  facts: dict[str, Any]
-  notes: tuple[str, ...]
-
-  @property
-  def ok(self) -> bool:
-    return all(row.ok for row in self.rows)
-
-  @property
-  def verdict(self) -> str:
-    bad = [row.place for row in self.rows if not row.ok]
-    if not bad:
-      return f'the models agree in all {len(self.rows)} places'
-    return (
-      f'the models differ in {len(bad)} of {len(self.rows)} places; the first '
-      f'is: {bad[0]}'
-    )
-
-  def text(self) -> str:
-    lines = [f'{name}: {value}' for name, value in self.facts.items()]
-    lines += [f'note: {note}' for note in self.notes]
-    return '\n'.join([*lines, '', table(self._cells()), '', self.verdict])
-
-  def write_json(self, path: str | os.PathLike) -> None:
-    files.write_json(path, self.to_dict())
-
-  def to_dict(self) -> dict[str, Any]:
-    return {
-      'ok': self.ok,
-      'verdict': self.verdict,
-      'facts': self.facts,
-      'notes': list(self.notes),
-      # JSON has no NaN and no infinity.
-      'rows': [
-        {
-          k: None if isinstance(v, float) and not np.isfinite(v) else v
-          for k, v in dataclasses.asdict(row).items()
-        }
-        for row in self.rows
-      ],
-    }
-
-  def write_html(self, path: str | os.PathLike) -> None:
-    """A page without scripts; rows over tolerance are marked."""
-    files.write_text(
-      path,
-      page.render('parity/page.html.j2', report=self, cells=self._cells()),
-    )
-
-  def _cells(self) -> list[dict[str, Any]]:
-    return [
-      {
-        'place': row.place,
-        'largest difference': row.absolute,
-        'relative': row.relative,
-        'tolerance': row.tolerance,
-        '': 'ok' if row.ok else 'OVER',
-      }
-      for row in self.rows
-    ]
-
-
 def compare(
   ours: Trace,
   theirs: Trace,
@@ -176,3 +110,69 @@ def _tokens_row(place: str, ours: Trace, theirs: Trace) -> ParityRow:
     ]
   count = sum(other)
   return ParityRow(place, float(count), count / len(other), 0.0, count == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+  """All rows, the facts about the run, and the notes of the conversion."""
+
+  rows: tuple[ParityRow, ...]
+  facts: dict[str, Any]
+  notes: tuple[str, ...]
+
+  @property
+  def ok(self) -> bool:
+    return all(row.ok for row in self.rows)
+
+  @property
+  def verdict(self) -> str:
+    bad = [row.place for row in self.rows if not row.ok]
+    if not bad:
+      return f'the models agree in all {len(self.rows)} places'
+    return (
+      f'the models differ in {len(bad)} of {len(self.rows)} places; the first '
+      f'is: {bad[0]}'
+    )
+
+  def text(self) -> str:
+    lines = [f'{name}: {value}' for name, value in self.facts.items()]
+    lines += [f'note: {note}' for note in self.notes]
+    return '\n'.join([*lines, '', table(self._cells()), '', self.verdict])
+
+  def write_json(self, path: str | os.PathLike) -> None:
+    files.write_json(path, self.to_dict())
+
+  def to_dict(self) -> dict[str, Any]:
+    return {
+      'ok': self.ok,
+      'verdict': self.verdict,
+      'facts': self.facts,
+      'notes': list(self.notes),
+      # JSON has no NaN and no infinity.
+      'rows': [
+        {
+          k: None if isinstance(v, float) and not np.isfinite(v) else v
+          for k, v in dataclasses.asdict(row).items()
+        }
+        for row in self.rows
+      ],
+    }
+
+  def write_html(self, path: str | os.PathLike) -> None:
+    """A page without scripts; rows over tolerance are marked."""
+    files.write_text(
+      path,
+      page.render('parity/page.html.j2', report=self, cells=self._cells()),
+    )
+
+  def _cells(self) -> list[dict[str, Any]]:
+    return [
+      {
+        'place': row.place,
+        'largest difference': row.absolute,
+        'relative': row.relative,
+        'tolerance': row.tolerance,
+        '': 'ok' if row.ok else 'OVER',
+      }
+      for row in self.rows
+    ]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import t5_pair
+from stacked import stack_layers
 
 from mmicl_jax.data import feature_store
 from mmicl_jax.decoding.options import Options
@@ -16,7 +17,7 @@ from mmicl_jax.inference import prompts as reading
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.prompts import Request, bucket, requests_of
 from mmicl_jax.models import partitioning
-from mmicl_jax.models.stacking import stack_layers, unstack_layers
+from mmicl_jax.models.stacking import unstack_layers
 
 Q = t5_pair.CONFIG.qformer.num_queries
 SIZE = t5_pair.CONFIG.vit.image_size

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import t5_pair
+from stacked import stack_layers
 
 from mmicl_jax.decoding import loop as decoding
 from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.models import configs
 from mmicl_jax.models.mmicl import MMICL
-from mmicl_jax.models.stacking import stack_layers
 from mmicl_jax.t5x.decoding import decode_fn
 
 LENGTH = 6
