@@ -153,12 +153,14 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
 
 
 @contextlib.contextmanager
-def use_mesh(mesh: Mesh, *, in_jit: bool = False) -> Iterator[None]:
+def use_mesh(
+  mesh: Mesh | AbstractMesh, *, in_jit: bool = False
+) -> Iterator[None]:
   """The mesh and the rules of its axes, for the activations of the block.
 
   in_jit: the block is traced by jit, where jax.set_mesh is refused.
   """
-  if in_jit:
+  if in_jit or isinstance(mesh, AbstractMesh):
     context: Any = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
   else:
     context = jax.set_mesh(mesh)

@@ -8,7 +8,6 @@ give a step its model and its batches.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -53,11 +52,7 @@ def apply_fn(model: MMICLConfig, mesh: Mesh | AbstractMesh) -> Apply:
   def apply(params: Params, batch: Batch, rng: jax.Array | None) -> Any:
     rngs = {} if rng is None else {'dropout': rng}
     stored = 'encoder_features' in batch
-    # The mesh for activations: jax.set_mesh is not allowed inside jit.
-    with (
-      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-      nn.logical_axis_rules(partitioning.activation_rules()),
-    ):
+    with partitioning.use_mesh(mesh, in_jit=True):
       return module.apply(
         {'params': params},
         batch,
