@@ -40,8 +40,9 @@ class BatchSource(Protocol):
   """This process's share of each batch, and where in the data it stands.
 
   iter() starts at the state and yields (batch, anything); the state, of JSON
-  values, is the place behind the last batch. An attribute `skipped` may count
-  the bad records that were left out. data.loader.Loader is one.
+  values, is the place behind the last batch. Attributes may say what was lost:
+  `skipped`, `truncated`, `cut_answers` and `first_truncated` of the loader of
+  records, data.loader.Loader, which is a source of batches.
   """
 
   def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], Any]]: ...

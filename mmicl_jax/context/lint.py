@@ -12,6 +12,7 @@ from mmicl_jax.context.text import (
   IMAGE_SPAN,
   MAX_IMAGES,
   MENTION,
+  answer_problem,
   match_images,
   short,
   too_many,
@@ -94,9 +95,8 @@ def _mentions(inputs: str, targets: str) -> list[str]:
 def _answer(targets: str) -> list[str]:
   if not targets.strip():
     return ['The answer is empty.']
-  if IMAGE in targets:
-    return [f'The answer {short(targets)} holds {IMAGE}: answers are text.']
-  return []
+  problem = answer_problem(targets)
+  return [problem] if problem else []
 
 
 def _listed(numbers: list[int]) -> str:

@@ -78,6 +78,13 @@ def match_images(inputs: str, num_images: int) -> tuple[tuple[int, ...], str]:
   return copies, problem
 
 
+def answer_problem(answer: str) -> str:
+  """One sentence if an answer holds the place of an image, '' if not."""
+  if IMAGE not in answer:
+    return ''
+  return f'The answer {short(answer)} holds {IMAGE}: answers are text.'
+
+
 def too_many(count: int) -> str:
   return (
     f'{count} images in one prompt, but only {MAX_IMAGES} have names '

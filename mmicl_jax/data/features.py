@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from mmicl_jax.context.text import IMAGE, collapse, spans
+from mmicl_jax.context.text import IMAGE, answer_problem, collapse, spans
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.images import load_image
@@ -56,6 +56,11 @@ def feature_spec(
       f'INPUTS_LENGTH ({inputs_length}) and TARGETS_LENGTH ({targets_length}) '
       f'must be at least 1, MAX_IMAGES ({max_images}) at least 0'
     )
+  if targets_length == 1:
+    raise UserError(
+      'TARGETS_LENGTH 1 has room for the end token alone, and no token of any '
+      'answer would be left: raise it'
+    )
   return FeatureSpec(
     inputs_length,
     targets_length,
@@ -96,11 +101,15 @@ class Truncation:
 
   def __str__(self) -> str:
     lost = (
-      (self.demonstrations, 'demonstrations'),
-      (self.words, 'words of the prompt'),
-      (self.target_tokens, 'tokens of the answer'),
+      (self.demonstrations, 'demonstration', ''),
+      (self.words, 'word', ' of the prompt'),
+      (self.target_tokens, 'token', ' of the answer'),
     )
-    parts = ', '.join(f'{count} {what}' for count, what in lost if count)
+    parts = ', '.join(
+      f'{count} {what}{"s" * (count != 1)}{of}'
+      for count, what, of in lost
+      if count
+    )
     return f'{self.name}: left out {parts} to fit the lengths'
 
 
@@ -124,16 +133,16 @@ def featurize(
   if spec.qformer_length is set, qformer_input_tokens i32[S]. With
   `features_of`, encoder_features [N,Q,E] take the place of encoder_images.
 
-  Raises UserError, naming the example, if images and 图 do not match, an image
-  cannot be read, or images and declarations alone exceed the lengths.
+  Raises UserError, naming the example, if the answer holds 图, an image cannot
+  be read, or images and declarations alone exceed the lengths.
   """
   fitted, ids, lost = fit_prompt(example, tokenizer, spec)
+  if problem := answer_problem(fitted.targets):
+    raise UserError(f'{lost.name}: {problem}')
   targets = [*tokenizer.encode(fitted.targets), tokenizer.eos_id]
   cut = max(len(targets) - spec.targets_length, 0)
   if cut:
     targets = [*targets[: spec.targets_length - 1], tokenizer.eos_id]
-  if truncation := dataclasses.replace(lost, target_tokens=cut):
-    on_truncation(truncation)
 
   target_tokens = _padded(targets, spec.targets_length)
   features = {
@@ -154,6 +163,8 @@ def featurize(
       ids, tokenizer, qformer_tokenizer, spec.qformer_length
     )
     features['qformer_input_tokens'] = _padded(words, spec.qformer_length)
+  if truncation := dataclasses.replace(lost, target_tokens=cut):
+    on_truncation(truncation)  # not for an example that is refused
   return features
 
 

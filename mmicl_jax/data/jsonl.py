@@ -26,10 +26,11 @@ _OTHERS = {
 }
 
 
-def open_lines(path: str | os.PathLike) -> IO[bytes]:
+def open_lines(path: str | os.PathLike, *, once: bool = False) -> IO[bytes]:
   """Opens a JSON Lines file, whose bytes its lines are.
 
-  Raises UserError if it cannot be read, or is compressed or of another kind.
+  once: nobody will open it again, so that it may be a pipe. Raises UserError if
+  it cannot be read, is compressed or of another kind, or is a pipe.
   """
   try:
     file = open(path, 'rb')
@@ -41,6 +42,12 @@ def open_lines(path: str | os.PathLike) -> IO[bytes]:
     if head.startswith(beginning):
       file.close()
       raise UserError(f'{os.fspath(path)} is {what}')
+  if not once and not file.seekable():
+    file.close()
+    raise UserError(
+      f'{os.fspath(path)} is a pipe, which can be read only once: write the '
+      'records to a file first'
+    )
   return file
 
 

@@ -6,16 +6,12 @@ processes (for one global batch) nor of workers, and the place in the stream is
 one number: the state of the iterator.
 
 From top to bottom: `record_loader` reads files, `make_loader` any sources; the
-Loader steps through the stream; `_Rows` makes the rows of a step.
+Loader steps through the stream; batches.py makes the rows of a step.
 """
 
-import dataclasses
 import json
 import math
-import multiprocessing
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,20 +19,20 @@ import grain
 import numpy as np
 from jax.sharding import Mesh
 
-from mmicl_jax.context.turns import Example
+from mmicl_jax.data.batches import (
+  BatchInfo,
+  BatchMaker,
+  end_with_parent,
+  mark_flags_parsed,
+)
 from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import (
   Features,
   FeatureSpec,
-  Truncation,
   check_vocabulary,
-  collate,
-  empty,
   feature_spec,
-  featurize,
 )
 from mmicl_jax.data.order import RecordOrder, mixed_order
-from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
@@ -44,7 +40,7 @@ from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import hosts
 from mmicl_jax.tokenizer import Tokenizer
 
-_ENOUGH_TO_JUDGE = 100
+_A_FEW, _MANY = 8, 100  # records to judge by
 
 
 def record_loader(
@@ -187,7 +183,7 @@ def make_loader(
     'num_epochs': num_epochs,
     'global batch size': global_batch,
   }
-  rows = _Rows(
+  make = BatchMaker(
     sources,
     stream,
     size,
@@ -199,39 +195,32 @@ def make_loader(
     features_of,
   )
   num_steps = None if size is None else math.ceil(size / global_batch)
-  return Loader(rows, num_steps, fingerprint, workers, skip_bad_records)
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchInfo:
-  """What the model need not know. A padding or skipped row has the id ''."""
-
-  ids: tuple[str, ...]
-  skipped: tuple[str, ...] = ()
-  truncated: tuple[Truncation, ...] = ()
-  next_step: int = 0
+  return Loader(make, num_steps, fingerprint, workers, skip_bad_records)
 
 
 class Loader:
   """Iterates over (batch, info); made by `make_loader`.
 
   Each call of iter() starts where the state is; one iterator at a time. After
-  each batch `skipped` and `truncated` are the numbers of records left out and
-  of examples shortened so far, and `get_state()` is the place behind that
-  batch.
+  each batch `get_state()` is the place behind that batch, and these say what
+  this process has lost since the run began: `skipped`, the number of records
+  left out; `truncated`, of examples shortened; `cut_answers`, of those among
+  them whose answers lost tokens. `first_truncated` tells of the first example
+  that was shortened since this process began, '' if none was.
   """
 
   def __init__(
     self,
-    rows: '_Rows',
+    make: BatchMaker,
     num_steps: int | None,
     fingerprint: dict[str, Any],
     workers: int,
     skip_bad_records: bool,
   ):
     self.num_steps = num_steps
-    self.step = self.skipped = self.truncated = 0
-    self._rows = rows
+    self.step = self.skipped = self.truncated = self.cut_answers = 0
+    self.first_truncated = ''
+    self._make = make
     self._fingerprint = fingerprint
     self._workers = workers
     self._skip_bad_records = skip_bad_records
@@ -244,12 +233,12 @@ class Loader:
     # No threads: without workers the device computes while the next batch is
     # made, for JAX does not wait; with workers those are ahead already.
     in_line = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    batches = steps.map(self._rows).to_iter_dataset(in_line)
+    batches = steps.map(self._make).to_iter_dataset(in_line)
     if self._workers:
-      _parse_flags()
+      mark_flags_parsed()
       batches = batches.mp_prefetch(
         grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=1),
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=end_with_parent,
       )
     iterator = iter(batches)
     try:
@@ -262,7 +251,11 @@ class Loader:
 
   def get_state(self) -> dict[str, Any]:
     """The place in the stream and the counts, as plain JSON values."""
-    counts = {'skipped': self.skipped, 'truncated': self.truncated}
+    counts = {
+      'skipped': self.skipped,
+      'truncated': self.truncated,
+      'cut_answers': self.cut_answers,
+    }
     return {'step': self.step, **counts, 'stream': self._fingerprint}
 
   def set_state(self, state: dict[str, Any]) -> None:
@@ -290,6 +283,8 @@ class Loader:
       )
     self.step = state['step']
     self.skipped, self.truncated = state['skipped'], state['truncated']
+    # Absent in checkpoints of former versions.
+    self.cut_answers = state.get('cut_answers', 0)
 
   def seek(self, step: int) -> None:
     """Goes behind the first `step` batches, for a run begun by T5X."""
@@ -301,83 +296,24 @@ class Loader:
     self.step = info.next_step
     self.skipped += len(info.skipped)
     self.truncated += len(info.truncated)
-    seen = self.step * len(info.ids)
-    if seen >= _ENOUGH_TO_JUDGE and self.skipped > seen / 2:
+    self.cut_answers += sum(t.target_tokens > 0 for t in info.truncated)
+    if info.truncated and not self.first_truncated:
+      self.first_truncated = str(info.truncated[0])
+    self._judge(info)
+
+  def _judge(self, info: BatchInfo) -> None:
+    """Raises UserError where too little is left to train on.
+
+    That is where no record was sound so far, among a few, or where most were
+    bad, among many; few and many are at most one pass over the data.
+    """
+    rows, seen = len(info.ids), self.step * len(info.ids)
+    one_pass = self._make.num_records * rows / self._make.global_batch
+    none = self.skipped == seen >= min(_A_FEW, one_pass)
+    most = seen / 2 < self.skipped and seen >= min(_MANY, one_pass)
+    if none or most:
+      last = f' (the last: {info.skipped[-1]})' if info.skipped else ''
       raise UserError(
-        f'{self.skipped} of {seen} records are bad, the last: '
-        f'{(info.skipped or ("",))[-1]} Check the data before skipping so many.'
+        f'{self.skipped} of {seen} records are bad{last}: check the data '
+        'before skipping so many'
       )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-  """Step -> the rows of one process at that step, and what went wrong.
-
-  Runs in worker processes, so errors travel as text to where they are counted.
-  """
-
-  sources: Sequence[Source]
-  stream: Any  # place -> (source, record)
-  size: int | None
-  spec: FeatureSpec
-  tokenizer: Tokenizer
-  qformer_tokenizer: BertTokenizer | None
-  global_batch: int
-  offsets: range
-  features_of: FeatureStore | None = None
-
-  def __call__(self, step: int) -> tuple[Features, BatchInfo]:
-    step = int(step)
-    rows, ids, skipped, truncated = [], [], [], []
-    for offset in self.offsets:
-      position = step * self.global_batch + offset
-      row, name = empty(self.spec, self.features_of), ''
-      if self.size is None or position < self.size:
-        source, index = self.stream[position]
-        try:
-          example, name = self._example(source, index)
-          row = featurize(
-            example,
-            self.tokenizer,
-            self.spec,
-            qformer_tokenizer=self.qformer_tokenizer,
-            on_truncation=truncated.append,
-            features_of=self.features_of,
-          )
-        except UserError as error:
-          skipped.append(str(error))
-          name = ''
-      rows.append(row)
-      ids.append(name)
-    info = BatchInfo(tuple(ids), tuple(skipped), tuple(truncated), step + 1)
-    return collate(rows), info
-
-  def _example(self, source: int, index: int) -> tuple[Example, str]:
-    """The example and its id, which also names examples without a name."""
-    part = self.sources[source]
-    example, own = as_example(part.data[index], index)
-    name = f'{part.name}:{own}'
-    if not example.name:
-      example = dataclasses.replace(example, name=name)
-    return example, name
-
-
-def _end_with_parent(index: int, count: int) -> None:
-  """A worker whose parent was killed would wait for it for ever."""
-  del index, count
-  parent = multiprocessing.parent_process()
-
-  def watch() -> None:
-    if parent is not None:
-      parent.join()
-      os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
-
-
-def _parse_flags() -> None:
-  """Grain's workers read absl flags, which only absl's main() would parse."""
-  from absl import flags
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()

@@ -115,7 +115,7 @@ def read_records(
   that is no valid record; `on_error` gets the latter and the line is skipped.
   """
   root = _root(path, data_dir)
-  with jsonl.open_lines(path) as file:
+  with jsonl.open_lines(path, once=True) as file:
     for number, _, line in jsonl.numbered_lines(file):
       where = f'{os.fspath(path)}:{number}'
       try:
@@ -159,11 +159,6 @@ class JsonlIndex(Sequence):
     self._need_answer = need_answer
     self._starts, self._lines = array.array('Q'), array.array('Q')
     with jsonl.open_lines(self.path) as file:
-      if not file.seekable():
-        raise UserError(
-          f'{self.path} is a pipe, which can be read only once: write the '
-          'records to a file first'
-        )
       for number, start, _ in jsonl.numbered_lines(file):
         self._starts.append(start)
         self._lines.append(number)

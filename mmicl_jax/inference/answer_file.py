@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmicl_jax.context.turns import Turn
-from mmicl_jax.data import records
+from mmicl_jax.data import jsonl, records
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime.progress import ProgressBar
@@ -104,15 +104,8 @@ class AnswerFile:
     """The input, line by line. Raises UserError if it cannot be read."""
     name = self.name or os.fspath(self.source)
     root = self.data_dir or os.path.dirname(name)
-    try:
-      file = open(self.source, 'rb')
-    except OSError as error:
-      remedy = 'name a JSON Lines file'
-      raise explained(error, name, remedy, 'could not be read') from error
-    with file:
-      for number, line in enumerate(file, 1):
-        if not line.strip():
-          continue
+    with jsonl.open_lines(self.source) as file:
+      for number, _, line in jsonl.numbered_lines(file):
         where, digest = f'{name}:{number}', _digest(line.strip())
         try:
           record = records.parse_record(line, where, root, need_answer=False)

@@ -76,7 +76,7 @@ class Predictor:
     self._weights = weights
     self._qformer_tokenizer = qformer_tokenizer
     # An Example may have more images than there are names.
-    self._spec = feature_spec(self.config, max_input_length, 1, sys.maxsize)
+    self._spec = feature_spec(self.config, max_input_length, 2, sys.maxsize)
     self._texts: list[str] | None = None
     if tokenizer and tokenizer.image_id != self.config.image_token:
       raise UserError(

@@ -6,12 +6,15 @@ import pytest
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.features import (
   FeatureSpec,
+  Truncation,
   collate,
   empty,
+  feature_spec,
   featurize,
   pad_images,
 )
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
@@ -203,6 +206,54 @@ def test_long_answers_keep_their_end_token(tokenizer):
   ids = tokenizer.encode(answer)
   assert row['decoder_target_tokens'].tolist() == [*ids[:7], 1]
   assert row['decoder_loss_weights'].all()
+
+
+@pytest.mark.parametrize('targets_length', [2, 3, 5, 8, 20])
+def test_every_number_of_what_was_left_out_is_right(tokenizer, targets_length):
+  """Counted anew: what the row holds against what the example says."""
+  answer = 'a long story about a cat'
+  story = ' '.join(f'word {i}' for i in range(9))
+  example = assemble(
+    Turn(f'{story} which colour?', [picture(9)], answer), shots(3), name='x'
+  )
+  tokens = len(tokenizer.encode(answer))
+  for length in (16, 25, 40, 60, 90, 200):
+    lost = []
+    row = featurize(
+      example,
+      tokenizer,
+      spec(inputs_length=length, targets_length=targets_length),
+      on_truncation=lost.append,
+    )
+    text = text_of(row, tokenizer)
+    demonstrations = 4 - text.count('<image')
+    # Of the query: `image 0 is <image0>图.`, then its 20 words.
+    left = text.rpartition('图')[2].lstrip(' .').split()
+    kept = int(row['decoder_loss_weights'].sum()) - 1  # but for the end
+    expected = Truncation(
+      'x', demonstrations, 20 - len(left), max(tokens - kept, 0)
+    )
+    assert lost == ([expected] if expected else [])
+
+
+def test_what_was_left_out_as_a_sentence():
+  text = str(Truncation('f:1', 1, 2, 1))
+  assert text == (
+    'f:1: left out 1 demonstration, 2 words of the prompt, 1 token of the '
+    'answer to fit the lengths'
+  )
+  assert str(Truncation('f:1', 0, 1, 41)) == (
+    'f:1: left out 1 word of the prompt, 41 tokens of the answer to fit the '
+    'lengths'
+  )
+  assert not Truncation('f:1') and Truncation('f:1', words=1)
+
+
+def test_lengths_that_leave_no_answer_are_refused():
+  config = configs.TINY
+  for length, words in ((1, 'room for the end token alone'), (0, 'at least 1')):
+    with pytest.raises(UserError, match=words):
+      feature_spec(config, 9, length, 1)
 
 
 def test_qformer_reads_the_prompt_as_words(tokenizer, tmp_path):

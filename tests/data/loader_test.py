@@ -329,24 +329,84 @@ def test_a_bad_record_is_skipped_and_counted_if_asked(
   assert 'train.jsonl:3' in batches[1][1].skipped[0]
 
 
-def test_mostly_bad_data_is_an_error_even_when_skipping(tokenizer, tmp_path):
-  path = write_records(tmp_path, 4, broken=dict.fromkeys((0, 1, 2), '?'))
-  loader = make(tokenizer, JsonlIndex(path), skip_bad_records=True)
-  with pytest.raises(UserError, match='of 100 records are bad'):
-    take(loader, 60)
-  assert loader.step == 50
-
-
-def test_truncated_examples_are_counted(tokenizer):
-  long = assemble(
-    Turn('which one?', [np.zeros((4, 4, 3), np.uint8)], '1'),
-    [Turn('which one?', [np.zeros((4, 4, 3), np.uint8)], '2')] * 3,
+@pytest.mark.parametrize(
+  'count, bad, batch_size, seen',
+  [
+    (30, range(30), 10, 10),  # the first batch
+    (30, range(30), 1, 8),
+    (3, range(3), 1, 3),
+    (4, range(1, 4), 2, 4),  # one pass
+    (12, range(1, 12, 2), 4, None),
+    (300, range(1, 300, 2), 4, None),
+    (300, [i for i in range(300) if i % 3], 4, 100),
+  ],
+)
+def test_mostly_bad_data_is_an_error_even_when_skipping(
+  tokenizer, tmp_path, count, bad, batch_size, seen
+):
+  path = write_records(tmp_path, count, broken=dict.fromkeys(bad, '?'))
+  loader = make(
+    tokenizer,
+    JsonlIndex(path),
+    batch_size=batch_size,
+    skip_bad_records=True,
+    shuffle=False,
   )
-  loader = make(tokenizer, [long, *examples(1)], num_epochs=1)
+  if seen is None:
+    take(loader, 2 * count // batch_size)
+    assert loader.skipped == 2 * len(bad)
+    return
+  with pytest.raises(UserError, match=f'of {seen} records are bad .the last: '):
+    take(loader, 2 * count)
+  assert loader.step * batch_size == seen
+
+
+def test_the_state_of_former_versions_is_read(tokenizer):
+  loader = make(tokenizer, examples(4))
+  state = loader.get_state()
+  assert state['cut_answers'] == 0
+  former = {'step': 3, 'skipped': 1, 'truncated': 2, 'stream': state['stream']}
+  loader.set_state(former)
+  assert (loader.step, loader.skipped, loader.truncated) == (3, 1, 2)
+  assert loader.cut_answers == 0
+
+
+def test_what_was_shortened_is_counted(tokenizer, tmp_path):
+  image = np.zeros((4, 4, 3), np.uint8)
+  long = assemble(
+    Turn('which one?', [image], '1'), [Turn('which one?', [image], '2')] * 3
+  )
+  answer = Example('which one?', '1234567890', name='a')
+  data = [*examples(1), long, answer, answer]
+  loader = make(tokenizer, data, batch_size=4, num_epochs=1, shuffle=False)
+  assert (loader.truncated, loader.first_truncated) == (0, '')
   ((_, info),) = list(loader)
-  assert loader.truncated == 1
-  assert info.truncated[0].demonstrations > 0
-  assert info.truncated[0].name == 'set:0'
+  assert [t.name for t in info.truncated] == ['set:1', 'a', 'a']
+  dropped = info.truncated[0]
+  assert dropped.demonstrations > 0 and dropped.target_tokens == 0
+  assert (loader.truncated, loader.cut_answers) == (3, 2)
+  assert loader.first_truncated == str(dropped)
+  state = json.loads(json.dumps(loader.get_state()))
+  again = make(tokenizer, data, batch_size=4, num_epochs=1, shuffle=False)
+  again.set_state(state)
+  assert (again.truncated, again.cut_answers) == (3, 2)
+
+
+def test_a_bad_record_is_not_counted_as_shortened(tokenizer):
+  bad = Example('<image0>图', '1234567890', ['none.png'], name='a')
+  loader = make(
+    tokenizer, [bad, *examples(1)], num_epochs=1, skip_bad_records=True
+  )
+  list(loader)
+  assert (loader.skipped, loader.truncated) == (1, 0)
+
+
+def test_an_answer_with_the_place_of_an_image_is_refused(tokenizer, tmp_path):
+  line = '{"input_text": "a", "input_image": [], "output_text": "a 图"}'
+  path = write_records(tmp_path, 3, broken={1: line})
+  loader = make(tokenizer, JsonlIndex(path), shuffle=False)
+  with pytest.raises(UserError, match=f'^{path}:2: The answer .* holds 图'):
+    take(loader, 1)
 
 
 def test_wrong_arguments(tokenizer):
