@@ -245,13 +245,14 @@ def _shots(args: argparse.Namespace) -> list[Turn]:
 
 
 def _load(args: argparse.Namespace) -> Any:
-  if args.batch_size < 1:
-    raise UserError(f'--batch_size is {args.batch_size}: give at least 1.')
   # These load JAX: after the arguments are checked.
+  from mmicl_jax.inference.engine import check_size
   from mmicl_jax.inference.load import load
   from mmicl_jax.models import partitioning
   from mmicl_jax.runtime import jit_cache
 
+  check_size('--batch_size', args.batch_size)
+  check_size('--max_input_length', args.max_input_length)
   if args.compilation_cache:
     jit_cache.keep_compiled(args.compilation_cache)
   return load(

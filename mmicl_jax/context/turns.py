@@ -11,7 +11,7 @@ import dataclasses
 import os
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import (
@@ -38,6 +38,7 @@ __all__ = [
   'collapse',
   'declarations',
   'escape',
+  'listed',
   'sample_shots',
   'scene',
   'spans',
@@ -74,7 +75,7 @@ class Turn:
   answer: str = ''
 
   def __post_init__(self):
-    object.__setattr__(self, 'images', _as_tuple(self.images))
+    object.__setattr__(self, 'images', listed(self.images))
     for field in ('text', 'answer'):
       self._check(field, getattr(self, field))
     slots = _count_slots(self.text)
@@ -128,7 +129,7 @@ class Example:
   )
 
   def __post_init__(self):
-    object.__setattr__(self, 'images', _as_tuple(self.images))
+    object.__setattr__(self, 'images', listed(self.images))
     copies, problem = match_images(self.inputs, len(self.images))
     if problem:
       raise UserError(f'{self.name}: {problem}' if self.name else problem)
@@ -149,7 +150,7 @@ class Example:
 
 def assemble(
   query: Turn,
-  shots: Sequence[Turn] = (),
+  shots: Turn | Sequence[Turn] = (),
   *,
   style: str = 'plain',
   name: str = '',
@@ -163,7 +164,12 @@ def assemble(
   """
   if style not in STYLES:
     raise UserError(f'Unknown style {style!r}: use one of {", ".join(STYLES)}.')
+  shots = listed(shots)
   turns = (*shots, query)
+  for i, turn in enumerate(turns):
+    if not isinstance(turn, Turn):
+      what = f'demonstration {i}' if i < len(shots) else 'the query'
+      raise UserError(f'{what} is a {type(turn).__name__}: give a Turn.')
   images = tuple(image for turn in turns for image in turn.images)
   if len(images) > MAX_IMAGES:
     raise UserError(too_many(len(images)))
@@ -221,6 +227,7 @@ def scene(
 
   With `names`, one per crop, a sentence says what each one shows.
   """
+  parts, names = listed(parts), listed(names)
   if names and len(names) != len(parts):
     raise UserError(f'{len(names)} names for {len(parts)} parts of a scene.')
   relations = ''.join(
@@ -233,6 +240,7 @@ def scene(
 
 def video(text: str, frames: Sequence[Any]) -> Turn:
   """Interconnected images: the frames of one video in the order of time."""
+  frames = listed(frames)
   relation = ''
   if len(frames) > 1:
     last = len(frames) - 1
@@ -282,12 +290,16 @@ def _count_slots(text: str) -> int:
   return sum(match[2] == 'image' for match in _SLOT.finditer(text))
 
 
-def _as_tuple(images: Any) -> tuple[Any, ...]:
-  """A single path, PIL image or [H, W, C] array is one image, not a list."""
-  single = isinstance(images, (str, bytes, os.PathLike))
-  if single or not isinstance(images, Iterable):
-    return (images,)
-  return (images,) if 2 <= getattr(images, 'ndim', 0) <= 3 else tuple(images)
+def listed(items: Any) -> tuple[Any, ...]:
+  """A list as a tuple; one thing where a list is meant is a list of one.
+
+  One thing: a text, bytes, a path, a mapping, a PIL image, an array [H, W] or
+  [H, W, C], a Turn, an Example, and whatever else cannot be walked.
+  """
+  single = isinstance(items, (str, bytes, os.PathLike, Mapping))
+  if single or not isinstance(items, Iterable):
+    return (items,)
+  return (items,) if 2 <= getattr(items, 'ndim', 0) <= 3 else tuple(items)
 
 
 def _same(a: Any, b: Any) -> bool:

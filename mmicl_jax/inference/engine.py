@@ -35,6 +35,7 @@ from mmicl_jax.models.mmicl import MMICL, abstract_params
 from mmicl_jax.models.quantized import quantize, quantized_places
 from mmicl_jax.models.stacking import unstack_layers
 
+MOST = 1 << 16  # prompts in a batch, tokens in a prompt
 MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
 
 
@@ -70,6 +71,7 @@ class Engine:
     cache_dir: str | os.PathLike[str] | None = None,
     weights: str | None = None,
   ):
+    check_size('batch_size', batch_size)
     # A loop over single layers: no weights are sliced in the steps.
     self.config = with_execution(config, scan_layers=False, remat='none')
     self.model = MMICL(self.config)
@@ -287,6 +289,12 @@ class Engine:
         for j, candidate in enumerate(own[first : first + group]):
           scores[i].append(found[i, j, : len(candidate)])
     return scores
+
+
+def check_size(name: str, value: int) -> None:
+  """Raises UserError for what cannot be a number of prompts or of tokens."""
+  if not isinstance(value, int) or not 1 <= value <= MOST:
+    raise UserError(f'{name} is {value!r}: give a number from 1 to {MOST}.')
 
 
 def _store(

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32
 
 from mmicl_jax.checkpoints.fingerprint import weights_digest
-from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.context.turns import Example, Turn, assemble, listed
 from mmicl_jax.data.feature_store import key_of
 from mmicl_jax.data.features import feature_spec, fit_prompt, instruction_ids
 from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.engine import Engine, PromptAnswers
+from mmicl_jax.inference.engine import Engine, PromptAnswers, check_size
 from mmicl_jax.inference.prompts import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.quantized import is_quantized
@@ -69,6 +69,7 @@ class Predictor:
     source: str = 'the model',
     weights: str | None = None,
   ):
+    check_size('max_input_length', max_input_length)
     self.engine = engine
     self.config: MMICLConfig = engine.config
     self._tokenizer = tokenizer
@@ -112,18 +113,18 @@ class Predictor:
 
   def generate(
     self,
-    queries: Sequence[Query],
-    shots: Sequence[Turn] = (),
+    queries: Query | Sequence[Query],
+    shots: Turn | Sequence[Turn] = (),
     *,
     style: str = 'plain',
     **options: Any,
   ) -> list[Answer]:
-    """The answers, in the order of the queries.
+    """The answers, in the order of the queries; one query is a list of one.
 
     shots: demonstrations put in front of every Turn or text. options: fields
     of `options.Options`, among them num_beams, max_new_tokens, do_sample.
     """
-    prompts = [self.prompt(q, shots, style=style) for q in queries]
+    prompts = [self.prompt(q, shots, style=style) for q in listed(queries)]
     return self.answers(prompts, Options(**options))
 
   def answers(
@@ -143,7 +144,7 @@ class Predictor:
   def stream(
     self,
     query: Query,
-    shots: Sequence[Turn] = (),
+    shots: Turn | Sequence[Turn] = (),
     *,
     style: str = 'plain',
     **options: Any,
@@ -160,9 +161,9 @@ class Predictor:
 
   def score(
     self,
-    queries: Sequence[Query],
-    candidates: Sequence[str] | Sequence[Sequence[str]],
-    shots: Sequence[Turn] = (),
+    queries: Query | Sequence[Query],
+    candidates: str | Sequence[str] | Sequence[Sequence[str]],
+    shots: Turn | Sequence[Turn] = (),
     *,
     style: str = 'plain',
     reduce: str = 'sum',
@@ -185,13 +186,14 @@ class Predictor:
 
   def token_scores(
     self,
-    queries: Sequence[Query],
-    candidates: Sequence[str] | Sequence[Sequence[str]],
-    shots: Sequence[Turn] = (),
+    queries: Query | Sequence[Query],
+    candidates: str | Sequence[str] | Sequence[Sequence[str]],
+    shots: Turn | Sequence[Turn] = (),
     *,
     style: str = 'plain',
   ) -> list[list[Float[np.ndarray, 'U']]]:
     """Log-probability of every token of every candidate, the end's last."""
+    queries = listed(queries)
     lists = _candidate_lists(candidates, len(queries))
     prompts = [self.prompt(q, shots, style=style) for q in queries]
     end = self.tokenizer.eos_id
@@ -211,7 +213,8 @@ class Predictor:
   ) -> tuple[Int[np.ndarray, 'B K U'], Float[np.ndarray, 'B K']]:
     """Answers to the encoder's part of a Batch, the best first, and scores.
 
-    K is num_return_sequences, by default num_beams; stop strings need text.
+    K is num_return_sequences, by default num_beams, and U max_new_tokens; stop
+    strings need a vocabulary.
     """
     options.setdefault('num_return_sequences', options.get('num_beams', 1))
     chosen = Options(**options)
@@ -222,19 +225,33 @@ class Predictor:
       chosen,
       self._stops(chosen),
     )
-    return np.stack([r.tokens for r in results]), np.stack(
-      [r.scores for r in results]
+    tokens = np.zeros(
+      (len(results), chosen.num_return_sequences, chosen.max_new_tokens),
+      np.int32,
     )
+    scores = np.zeros(tokens.shape[:2], np.float32)
+    for i, result in enumerate(results):
+      tokens[i], scores[i] = result.tokens, result.scores
+    return tokens, scores
 
   def prompt(
-    self, query: Query, shots: Sequence[Turn] = (), *, style: str = 'plain'
+    self,
+    query: Query,
+    shots: Turn | Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
   ) -> Request:
     """A query as arrays. Raises UserError for images that cannot be read."""
     if isinstance(query, str):
       query = Turn(query)
     if isinstance(query, Turn):
       query = assemble(query, shots, style=style)
-    elif shots:
+    elif not isinstance(query, Example):
+      raise UserError(
+        f'a query is a {type(query).__name__}: give a text, a Turn or an '
+        'Example.'
+      )
+    elif listed(shots):
       raise UserError(
         'demonstrations cannot be put in front of an Example: give a Turn.'
       )
@@ -264,9 +281,12 @@ class Predictor:
     longest: tokens of a prompt; by default as many as a prompt may have.
     """
     chosen = Options(**options)
+    if longest is None:
+      longest = self._spec.inputs_length
+    check_size('longest', longest)
     return self.engine.warm_up(
       chosen,
-      longest or self._spec.inputs_length,
+      longest,
       self._stops(chosen),
       self.config.qformer.max_positions if self._qformer_tokenizer else 0,
     )
@@ -302,18 +322,21 @@ def token_texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def _candidate_lists(
-  candidates: Sequence[str] | Sequence[Sequence[str]], count: int
+  candidates: str | Sequence[str] | Sequence[Sequence[str]], count: int
 ) -> list[list[str]]:
   """One list of candidates for each of `count` queries."""
-  if isinstance(candidates, str) or not len(candidates):
-    raise UserError("candidates is a list of texts, such as ['yes', 'no'].")
-  if all(isinstance(c, str) for c in candidates):
-    return [[str(c) for c in candidates]] * count
-  if len(candidates) != count:
+  given = listed(candidates)
+  if all(isinstance(c, str) for c in given):
+    if not given:
+      raise UserError("candidates is a list of texts, such as ['yes', 'no'].")
+    return [list(given)] * count
+  if len(given) != count:
     raise UserError(
-      f'{len(candidates)} lists of candidates for {count} queries: give one '
-      'list for all, or one for each.'
+      f'{len(given)} lists of candidates for {count} queries: give one list '
+      'for all, or one for each.'
     )
-  if empty := [i for i, own in enumerate(candidates) if not len(own)]:
-    raise UserError(f'query {empty[0]} has no candidates: give at least one.')
-  return [list(own) for own in candidates]
+  lists = [list(listed(own)) for own in given]
+  for i, own in enumerate(lists):
+    if not own:
+      raise UserError(f'query {i} has no candidates: give at least one.')
+  return lists

@@ -302,10 +302,15 @@ def _take(read: Memory, rows: Int[jax.Array, 'R']) -> Memory:
   )
 
 
+def _read(module: MMICL, tokens, features):
+  visual = None if features is None else module.projector(features)
+  return module.read(tokens, visual)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(model: MMICL, params, tokens, features):
-  batch = {'encoder_input_tokens': tokens, 'encoder_features': features}
-  encoded: Any = model.apply({'params': params}, batch, method='encode')
+  variables = {'params': params}
+  encoded: Any = model.apply(variables, tokens, features, method=_read)
   return prefill(model, params, encoded, tokens != PAD)
 
 

@@ -10,7 +10,14 @@ from PIL import Image
 
 from mmicl_jax.context import text as context_text
 from mmicl_jax.context import turns as context
-from mmicl_jax.context.turns import IMAGE, Example, Turn, assemble, spans
+from mmicl_jax.context.turns import (
+  IMAGE,
+  Example,
+  Turn,
+  assemble,
+  listed,
+  spans,
+)
 from mmicl_jax.errors import UserError
 
 CHINCHILLA = Turn('image {0} is a chinchilla. image {1} is', ['a.png', 'b.png'])
@@ -261,3 +268,14 @@ def test_ring_0_imports_python_only():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert out.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('one', ['text', b'bytes', {'a': 1}, Turn('text'), 3])
+def test_one_thing_is_a_list_of_one(one):
+  assert listed(one) == (one,)
+  assert listed([one, one]) == listed((one, one)) == (one, one)
+
+
+def test_one_demonstration_is_a_list_of_one():
+  shot, query = Turn('a', answer='b'), Turn('c')
+  assert assemble(query, shot) == assemble(query, [shot])

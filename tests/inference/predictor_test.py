@@ -93,12 +93,48 @@ def test_each_query_may_have_its_own_candidates(model):
 
 @pytest.mark.parametrize(
   ('candidates', 'words'),
-  [('yes', 'list of texts'), ([], 'list of texts'), ([['a'], ['b']], '2 lists')]
+  [([], 'list of texts'), ([['a'], ['b']], '2 lists')]
   + [([[]], 'no candidates')],
 )
 def test_wrong_candidates(model, candidates, words):
   with pytest.raises(mmicl.UserError, match=words):
     model.score([TURN], candidates)
+
+
+def test_one_thing_is_a_list_of_one(model):
+  """A text is not its letters, wherever a list is meant."""
+  short = {'max_new_tokens': 2}
+  want = model.generate(['what is it?'], **short)
+  assert [a.tokens for a in model.generate('what is it?', **short)] == [
+    a.tokens for a in want
+  ]
+  one = model.generate(TURN, SHOT, **short)
+  assert one[0].tokens == model.generate([TURN], [SHOT], **short)[0].tokens
+  example = mmicl.assemble(TURN, SHOT)
+  assert model.generate(example, **short)[0].tokens == one[0].tokens
+  scores = model.score('what is it?', 'yes')
+  np.testing.assert_array_equal(scores, model.score(['what is it?'], ['yes']))
+  two = model.score(['what is it?', TURN], [['yes'], 'no'])
+  assert two.shape == (2, 1)
+
+
+def test_a_batch_of_nothing(model):
+  batch = {
+    'encoder_input_tokens': np.zeros((0, 16), np.int32),
+    'encoder_images': np.zeros((0, 1, 28, 28, 3), np.uint8),
+  }
+  tokens, scores = model.decode(batch, num_beams=3, max_new_tokens=5)
+  assert tokens.shape == (0, 3, 5) and scores.shape == (0, 3)
+  assert model.generate([]) == []
+
+
+@pytest.mark.parametrize('size', [0, -1, 2**70])
+def test_sizes_that_mean_nothing(directory, model, size):
+  for name in ('batch_size', 'max_input_length'):
+    with pytest.raises(mmicl.UserError, match=f'{name} is .*from 1 to'):
+      mmicl.load(directory, **{name: size})
+  with pytest.raises(mmicl.UserError, match='longest is'):
+    model.warm_up(longest=size)
 
 
 def test_arrays_without_a_vocabulary(directory, model, tmp_path):
