@@ -29,6 +29,12 @@ def t5_from_hf(text: Mapping[str, Any]) -> tuple[T5Config, list[str]]:
       f'config.json: dense_act_fn is {activation!r}; T5 can run with '
       f'{", ".join(ACTIVATIONS)}'
     )
+  start = text.get('decoder_start_token_id')
+  if start not in (None, START):
+    raise UserError(
+      f'config.json: text_config.decoder_start_token_id is {start!r}; only '
+      f'{START} can be converted: every answer starts with it here'
+    )
   layers = text.get('num_layers', 6)
   decoder_layers = text.get('num_decoder_layers')
   config = T5Config(

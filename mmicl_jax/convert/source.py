@@ -149,6 +149,17 @@ def check_tensors(
 ) -> None:
   """Raises UserError unless slots and tensors match one to one, in shape."""
   wanted = {slot.torch: slot for slot in slots}
+  if adapters := sorted(n for n in tensors if '.lora_' in n):
+    raise UserError(
+      f'{where} holds {adapters[0]}{_more(adapters)}, adapters of PEFT that '
+      'are not merged: call merge_and_unload, save it, and name that folder'
+    )
+  eight_bit = ('.SCB', '.weight_format', '.absmax', '.quant_map')
+  if scales := sorted(n for n in tensors if n.endswith(eight_bit)):
+    raise UserError(
+      f'{where} holds {scales[0]}{_more(scales)}, of a model that bitsandbytes '
+      'has quantised: take a checkpoint that is not quantised'
+    )
   if absent := sorted(wanted.keys() - tensors.keys()):
     raise UserError(
       f'{where} lacks {absent[0]}{_more(absent)}: the download is incomplete, '

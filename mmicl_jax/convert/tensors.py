@@ -29,6 +29,11 @@ DTYPES: dict[str, np.dtype] = {
   'U8': np.dtype(np.uint8),
   'BOOL': np.dtype(np.bool_),
 }
+ADAPTERS = (
+  'adapter_config.json',
+  'adapter_model.safetensors',
+  'adapter_model.bin',
+)
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 
 
@@ -50,6 +55,12 @@ def open_directory(directory: str | os.PathLike) -> dict[str, Tensor]:
   index says.
   """
   directory = Path(directory)
+  for name in ADAPTERS:
+    if (directory / name).is_file():
+      raise UserError(
+        f'{directory} has adapters of PEFT ({name}), which are not read: merge '
+        'them into the model (merge_and_unload), save it, and name that folder'
+      )
   for name in SINGLE:
     index = directory / f'{name}.index.json'
     if index.is_file():

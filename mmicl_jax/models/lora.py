@@ -38,19 +38,30 @@ def folded(
 ]:
   """The same model with its adapters folded in: (config, shapes, reader).
 
-  shapes and the reader go by path. Parameters are read one by one, as a whole
-  model may not fit in memory.
+  shapes and the reader go by path. Kernels that had adapters become float32:
+  what was trained is smaller than the steps of bfloat16, in which frozen
+  kernels are kept. Parameters are read one by one, as a whole model may not fit
+  in memory.
   """
   lora = config.execution.lora
   if lora is None:
     return config, dict(shapes), read
-  kept = {path: x for path, x in shapes.items() if not _LEAF.search(path)}
+
+  def adapted(path: str) -> bool:
+    module = path.removesuffix('kernel')
+    return path.endswith('/kernel') and f'{module}lora_a' in shapes
+
+  kept = {
+    path: jax.ShapeDtypeStruct(x.shape, np.float32) if adapted(path) else x
+    for path, x in shapes.items()
+    if not _LEAF.search(path)
+  }
 
   def one(path: str) -> np.ndarray:
     kernel = np.asarray(read(path))
-    module = path.removesuffix('kernel')
-    if not path.endswith('/kernel') or f'{module}lora_a' not in shapes:
+    if not adapted(path):
       return kernel
+    module = path.removesuffix('kernel')
     a, b = (
       np.asarray(read(module + name), np.float32)
       for name in ('lora_a', 'lora_b')
@@ -60,7 +71,6 @@ def folded(
       low = np.stack([np.tensordot(x, y, 1) for x, y in zip(a, b, strict=True)])
     else:
       low = np.tensordot(a, b, 1)
-    whole = kernel.astype(np.float32) + low * (lora.alpha / lora.rank)
-    return whole.astype(kernel.dtype)
+    return kernel.astype(np.float32) + low * (lora.alpha / lora.rank)
 
   return configs.with_execution(config, lora=None), kept, one

@@ -137,7 +137,32 @@ def bad_index(source):
   (source / 'model.safetensors.index.json').write_text('{"weight_map": 3}')
 
 
+def other_start(source):
+  config_of(source, lambda v: v['text_config'].update(decoder_start_token_id=2))
+
+
+def adapter_beside(source):
+  (source / 'adapter_config.json').write_text('{}')
+
+
+def add_tensor(source, name):
+  tensors = {n: t.read() for n, t in open_directory(source).items()}
+  write_one(source, tensors | {name: np.ones(8, np.float32)})
+
+
+def unmerged(source):
+  add_tensor(source, 'language_model.shared.lora_A.default.weight')
+
+
+def bitsandbytes(source):
+  add_tensor(source, 'language_projection.SCB')
+
+
 DAMAGES = {
+  other_start: 'decoder_start_token_id is 2',
+  adapter_beside: 'adapter_config.json.*merge_and_unload',
+  unmerged: 'are not merged: call merge_and_unload',
+  bitsandbytes: 'bitsandbytes has quantised',
   truncate: 'truncated',
   truncate_header: 'truncated',
   lose_tensor: 'language_projection.bias',

@@ -102,6 +102,23 @@ def test_folded_is_the_same_model(trained, scanned):
   assert np.abs(without - logits(plain, folded)).max() > 1e-4
 
 
+def test_what_was_trained_is_not_rounded_to_a_frozen_kernels_dtype():
+  params = init(ADAPTED, jax.random.key(0))
+  params = jax.tree.map(lambda x: x + 0.01, params)
+  frozen, adapters = lora.split_adapters(params)
+  coarse = flat(jax.tree.map(lambda x: x.astype(jnp.bfloat16), frozen))
+  both = traverse_util.unflatten_dict(coarse | flat(adapters), sep='/')
+  folded = flat(fold(ADAPTED, both)[1])
+  exact = flat(fold(ADAPTED, jax.tree.map(lambda x: x.astype('f'), both))[1])
+  changed = {p.rsplit('/', 1)[0] for p in flat(adapters)}
+  for path, x in exact.items():
+    if path.removesuffix('/kernel') in changed:
+      assert folded[path].dtype == np.float32
+      np.testing.assert_array_equal(folded[path], x, err_msg=path)
+    else:
+      assert folded[path].dtype == jnp.bfloat16
+
+
 def test_the_export_has_the_adapters_folded_in(trained, tmp_path):
   directory, params = trained
   assert model_dir.read_config(directory) == ADAPTED
