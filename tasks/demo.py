@@ -17,6 +17,7 @@ from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.demo import data
 from mmicl_jax.demo.tasks import TASKS
 from mmicl_jax.t5x import seqio_data
+from mmicl_jax.tokenizer import Tokenizer
 
 # SeqIO's split -> the demo's, and how many of its items.
 SPLITS = {'train': ('train', 10_000), 'validation': ('heldout', 200)}
@@ -49,24 +50,25 @@ class Items(Sequence):
 
 
 @functools.cache
-def vocabulary_file() -> str:
-  """The demo's SentencePiece file, trained once a process."""
-  path = os.path.join(tempfile.mkdtemp(prefix='mmicl_demo_'), 'spiece.model')
-  with open(path, 'wb') as file:
-    file.write(data.demo_vocabulary())
-  return path
+def demo_tokenizer() -> Tokenizer:
+  """The demo's vocabulary, trained when a task is first read in a process."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, 'spiece.model')
+    with open(path, 'wb') as file:
+      file.write(data.demo_vocabulary())
+    return Tokenizer(path)
 
 
-def register() -> list[str]:
+def register_demo() -> list[str]:
   """Registers all tasks; returns their names."""
   names = []
   for task in TASKS:
     splits = {s: Items(task, *split) for s, split in SPLITS.items()}
     name = f'{MIXTURE}_{task}'
-    seqio_data.add(name, splits, vocabulary_file(), SPEC)
+    seqio_data.add(name, splits, demo_tokenizer, SPEC)
     names.append(name)
   seqio.MixtureRegistry.add(MIXTURE, names, default_rate=1)
   return names
 
 
-register()
+register_demo()

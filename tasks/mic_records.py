@@ -20,16 +20,20 @@ VARIABLE = 'MMICL_TASK'
 RUN = 'tasks/mic_records.gin'
 
 
-def register() -> str:
-  """Registers the task and returns its name."""
+def register_records() -> str:
+  """Registers the task and returns its name.
+
+  A run under gin that imports this module keeps its own configuration.
+  """
   files = [name for name in os.environ.get(VARIABLE, '').split(',') if name]
   if not files:
     raise UserError(
       f'set {VARIABLE} to the gin files of a model and of your data, with a '
       'comma between them'
     )
-  gin_files.parse_gin([RUN, *files])  # what is the user's wins
-  return gin_files.call_configured(seqio_data.mic_records)
+  with gin_files.apart():
+    gin_files.parse_gin([RUN, *files])  # what is the user's wins
+    return gin_files.call_configured(seqio_data.mic_records)
 
 
-register()
+register_records()

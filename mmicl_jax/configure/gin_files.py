@@ -1,5 +1,6 @@
 """Reading gin files: where they are sought, and what is wrong with them."""
 
+import contextlib
 import difflib
 import functools
 import importlib.util  # gin reads importlib.util without importing it
@@ -7,7 +8,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,37 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
     raise explained(error) from error
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+  """A gin configuration of its own; the one before is back at the end.
+
+  For code that parses gin files where a run under gin may be under way.
+  """
+  saved = [
+    (table, table.copy())
+    for table in (
+      gin_config._CONFIG,
+      gin_config._OPERATIVE_CONFIG,
+      gin_config._SINGLETONS,
+      gin_config._IMPORTS,
+    )
+  ]
+  lists: list[tuple[list[Any], list[Any]]] = [
+    (places, places.copy())
+    for places in (gin_config._FILE_READERS, gin_config._LOCATION_PREFIXES)
+  ]
+  locked = gin_config._CONFIG_IS_LOCKED
+  try:
+    yield
+  finally:
+    for table, before in saved:
+      table.clear()
+      table.update(before)
+    for places, before in lists:
+      places[:] = before
+    gin_config._set_config_is_locked(locked)
+
+
 def check_files(files: Sequence[str]) -> None:
   """Raises UserError for two models, two stages or two meshes."""
   seen: dict[str, str] = {}
@@ -92,22 +124,40 @@ def check_required() -> None:
   """Raises UserError for names that must still be given."""
   missing = [name for name, value in macros().items() if _required(value)]
   if missing:
-    raise UserError(
-      f'{", ".join(missing)} must be given: add --gin.{missing[0]}=VALUE '
-      '(text in quotes of its own: --gin.NAME="\'text\'")'
-    )
+    raise UserError(_must_be_given(missing))
+
+
+def _must_be_given(names: Sequence[str]) -> str:
+  return (
+    f'{", ".join(names)} must be given: add --gin.{names[0]}=VALUE '
+    '(text in quotes of its own: --gin.NAME="\'text\'")'
+  )
 
 
 def explained(error: Exception) -> UserError:
-  """gin's own error as a sentence."""
-  name = re.search(r"for '(\w+)/gin\.macro'", str(error))
-  if name is None:
-    text = str(error).splitlines()[0]
-    return UserError(text + _near(text))
-  return UserError(
-    f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
-    f'is absent, or add --gin.{name[1]}=VALUE'
-  )
+  """gin's own error as a sentence, with the file and line that it names."""
+  text, _, _ = str(error).partition('\n  In call to configurable')
+  text = ' '.join(text.split())
+  if name := re.search(r"for '(\w+)/gin\.macro'", text):
+    return UserError(
+      f'{name[1]} has no value: a gin file of the model, the stage or the mesh '
+      f'is absent, or add --gin.{name[1]}=VALUE'
+    )
+  if name := re.match(r'(\w+)/gin\.macro\.value set to', text):
+    return UserError(_must_be_given([name[1]]))
+  absent = re.match(r'Unable to open file: (.*)\. Searched .*?\]\.(.*)', text)
+  if absent:
+    return UserError(
+      f'the gin file {absent[1]} was not found: correct its path, or start '
+      f'where the path begins.{absent[2]}'
+    )
+  return UserError(text + _hint(error, text))
+
+
+def _hint(error: Exception, text: str) -> str:
+  if isinstance(error, SyntaxError):
+    return ' (text needs quotes of its own: NAME="\'text\'")'
+  return _near(text)
 
 
 def _near(text: str) -> str:
@@ -174,15 +224,7 @@ def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
   logging.disable(logging.ERROR)
   try:
     parser(argument)
-  except OSError as error:
-    raise UserError(
-      f'{what} was not found, neither here nor in gin_configs'
-    ) from error
   except Exception as error:  # gin passes on what importing and parsing raise
-    text = ' '.join(str(error).split())
-    hint = _near(text)
-    if isinstance(error, SyntaxError):
-      hint = ' (text needs quotes of its own: NAME="\'text\'")'
-    raise UserError(f'{what} cannot be used: {text}{hint}') from error
+    raise UserError(f'{what} cannot be used: {explained(error)}') from error
   finally:
     logging.disable(disabled)

@@ -15,7 +15,7 @@ from gin import config as gin_config
 
 from mmicl_jax.errors import UserError
 
-_PACKAGE = f'{__package__.partition(".")[0]}.'
+_PACKAGE = f'{__name__.partition(".")[0]}.'
 _WORDS: dict[Any, str] = {
   int: 'a whole number',
   float: 'a finite number',

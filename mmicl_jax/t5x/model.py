@@ -77,17 +77,17 @@ class T5XModel:
 
   @property
   def FEATURE_CONVERTER_CLS(self) -> type:  # noqa: N802
-    from mmicl_jax.t5x import seqio_data
+    from mmicl_jax.t5x import converters
 
     if self._text:
-      return seqio_data.InstructionFeatureConverter
-    return seqio_data.FeatureConverter
+      return converters.InstructionFeatureConverter
+    return converters.FeatureConverter
 
   @functools.cached_property
   def input_vocabulary(self) -> Any:
-    from mmicl_jax.t5x import seqio_data
+    from mmicl_jax.t5x import vocabulary
 
-    return seqio_data.Vocabulary(self._vocabulary)
+    return vocabulary.Vocabulary(self._vocabulary)
 
   @property
   def output_vocabulary(self) -> Any:

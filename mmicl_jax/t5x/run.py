@@ -1,64 +1,34 @@
-"""What T5X's commands are given by gin_configs/t5x: data, mesh, checkpoints.
+"""What T5X's commands are given by gin_configs/t5x: data and checkpoints.
 
-Everything here runs when gin builds the arguments of T5X's `train`, before
-anything is compiled, so mistakes end in one sentence as under `mmicl train`.
+gin calls these functions to build the arguments of T5X's `train`, `evaluate` or
+`infer`. So whatever cannot work is refused here, before T5X compiles anything
+or writes a file.
 """
 
 import importlib
 import os
-import sys
-import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import seqio
-from absl import app, flags
-from gin import config as gin_config
-from jax.sharding import Mesh
 from t5x import checkpoints as t5x_checkpoints
 from t5x import gin_utils as t5x_gin
 from t5x import utils
 
 from mmicl_jax.checkpoints import model_dir, steps, store
-from mmicl_jax.configure import gin_files
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
 from mmicl_jax.runtime.files import write_text
-from mmicl_jax.runtime.remote import absolute_path
 from mmicl_jax.t5x.model import T5XModel
-from mmicl_jax.training.settings import StepSettings
+from mmicl_jax.training.settings import (
+  ModelSettings,
+  RunSettings,
+  StepSettings,
+)
 from mmicl_jax.training.state import RunLayout
-
-
-class _OneSentence(app.ExceptionHandler):
-  """Mistakes end T5X's commands as they end `mmicl`: a sentence and 2."""
-
-  def wants(self, exc: BaseException) -> bool:
-    return isinstance(exc, UserError) or _from_gin(exc)
-
-  def handle(self, exc: BaseException) -> None:
-    if not isinstance(exc, UserError):
-      try:
-        check_gin()
-      except UserError as error:
-        exc = error
-      else:
-        exc = gin_files.explained(exc) if isinstance(exc, ValueError) else exc
-    text = str(exc).split('\n  In call to configurable')[0]
-    print(f'mmicl: {" ".join(text.split())}', file=sys.stderr, flush=True)
-    os._exit(2)  # absl would print the traceback and return 1
-
-
-def _from_gin(error: BaseException) -> bool:
-  """Whether gin itself raised it, reading or evaluating a file."""
-  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-  file = frames[-1].f_code.co_filename if frames else ''
-  return os.path.dirname(file) == os.path.dirname(gin_config.__file__)
-
-
-app.install_exception_handler(_OneSentence())
 
 
 class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
@@ -78,59 +48,30 @@ class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
     return state.replace_params(params)
 
 
-def absolute(path: str) -> str:
-  """T5X writes to no other path; a URL is one already."""
-  return absolute_path(path)
-
-
-def num_partitions(mesh: Mesh) -> int:
-  """The size of T5X's model axis: that of our `tensor` axis."""
-  return mesh.shape['tensor']
-
-
-def axis_rules(mesh: Mesh) -> list[tuple[str, str | None]]:
-  """partitioning.RULES for T5X's axes: `data` is our data and fsdp in one."""
-  sharded = mesh.shape['fsdp'] > 1
-  names = {'data': 'data', 'fsdp': 'data', 'tensor': 'model'}
-  rules: list[tuple[str, str | None]] = [('batch', 'data')]
-  for name, axes in partitioning.RULES:
-    target = names[axes[0]] if axes else None
-    if axes == ('fsdp',) and not sharded:
-      target = None
-    rules.append((name, target))
-  return rules
-
-
 def checkpoint_config(
   model: T5XModel,
-  model_dir: str,
-  mesh: Mesh,
-  batch_size: int,
-  train_steps: int,
-  save_every: int = 1000,
-  keep: int | None = 3,
-  init_from: str | None = None,
+  initial: ModelSettings,
+  step: StepSettings,
+  run: RunSettings,
+  eval_data: str | Sequence[str] | None = None,
 ) -> utils.CheckpointConfig:
-  """Saves each `save_every` steps; a new run starts with init_from's weights.
+  """When a run saves, and what it starts with if there is nothing to resume.
 
   Raises UserError if the checkpoint to go on from is of another architecture,
-  trainable set or optimizer, if a batch does not divide, or if a name was given
-  that nothing reads.
+  trainable set or optimizer, or beyond the last step, if a batch does not
+  divide, or if saving and evaluating would not fall together.
   """
-  check_gin()
-  StepSettings(
-    train_steps,
-    batch_size,
-    model.learning_rate,
-    num_microbatches=model.num_microbatches,
-    loss_mean=model.loss_mean,
-  ).check_mesh(mesh)
+  mesh = run.mesh or partitioning.make_mesh()
+  step.check_mesh(mesh)
+  if eval_data is not None and run.eval_every is not None:
+    _check_periods(run.save_every, run.eval_every)
   layout = RunLayout.of(model.config, model.profile, model.chain, mesh)
   like = layout.save_tree(layout.state, layout.frozen)
   restore = None
-  if not store.resumable(model_dir, like) and init_from is not None:
-    directory, step = steps.locate(init_from)
-    path = steps.step_path(directory, step)
+  if store.resumable(run.model_dir, like):
+    _check_last_step(run.model_dir, step.train_steps)
+  elif initial.init_from is not None:
+    path = steps.step_path(*steps.locate(initial.init_from))
     # Adapters, which it has none of, are random.
     store.check_tree(path, {'target': lora.split_adapters(layout.params)[0]})
     restore = utils.RestoreCheckpointConfig(
@@ -142,8 +83,8 @@ def checkpoint_config(
     )
   save = utils.SaveCheckpointConfig(
     dtype=None,  # as they are: the frozen half may be bfloat16
-    period=save_every,
-    keep=keep,
+    period=run.save_every,
+    keep=run.keep,
     checkpoint_manager_cls=(
       restore.checkpoint_manager_cls
       if restore is not None
@@ -153,19 +94,35 @@ def checkpoint_config(
   return utils.CheckpointConfig(save=save, restore=restore)
 
 
+def _check_periods(save_every: int, eval_every: int) -> None:
+  if max(save_every, eval_every) % min(save_every, eval_every):
+    raise UserError(
+      f'T5X saves and evaluates at the ends of the same stretches of steps, so '
+      f'SAVE_EVERY ({save_every}) and EVAL_EVERY ({eval_every}) cannot both '
+      'hold: make one a multiple of the other'
+    )
+
+
+def _check_last_step(directory: str | os.PathLike, train_steps: int) -> None:
+  done = steps.latest_step(directory) or 0
+  if done > train_steps:
+    raise UserError(
+      f'{directory} has {steps.PREFIX}_{done}, and TRAIN_STEPS is '
+      f'{train_steps}: give at least {done}, or another MODEL_DIR'
+    )
+
+
 def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
   """The parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint.
 
   Raises UserError if there is none or if it is not this model's.
   """
-  check_gin()
-  directory, step = steps.locate(path)
+  place = steps.step_path(*steps.locate(path))
   store.check_tree(
-    steps.step_path(directory, step),
-    {'target': nn.unbox(mmicl.abstract_params(model.config))},
+    place, {'target': nn.unbox(mmicl.abstract_params(model.config))}
   )
   return utils.RestoreCheckpointConfig(
-    path=os.fspath(steps.step_path(directory, step)),
+    path=os.fspath(place),
     mode='specific',
     strict=False,
   )
@@ -183,7 +140,13 @@ def task(
   where it should be cached, no cache.
   """
   if module is not None:
-    importlib.import_module(module)
+    try:
+      importlib.import_module(module)
+    except ModuleNotFoundError as error:
+      raise UserError(
+        f'TASK_MODULE {module!r} cannot be imported ({error}): correct it, or '
+        'add the folder it lies in to PYTHONPATH'
+      ) from error
   try:
     found = seqio.get_mixture_or_task(name)
   except ValueError as error:
@@ -257,13 +220,3 @@ def _describe(directory: str, model: T5XModel, vocabulary: str) -> None:
   model_dir.copy_vocabulary(directory, vocabulary)
   path = os.path.join(directory, model_dir.LEDGER)
   write_text(path, model.ledger().to_json() + '\n')
-
-
-def check_gin() -> None:
-  """Raises UserError for gin's files and names as `mmicl train` does.
-
-  T5X itself takes two stages, and --gin.TRAIN_STEPSS=9, in silence.
-  """
-  gin_files.check_files(flags.FLAGS.gin_file or ())
-  gin_files.check_names()
-  gin_files.check_required()

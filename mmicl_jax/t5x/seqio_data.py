@@ -1,149 +1,30 @@
 """MIC records as SeqIO tasks: the features of the Grain loader, for T5X.
 
-    FunctionDataSource (split, index) -> `read`: texts and small PNG images
-      -> cache, if wanted -> `to_features`: what data.features.featurize gives
-      -> FeatureConverter: a Batch
-
-`add` declares a task over any examples; `mic_records` declares one over record
-files and is what gin files call.
+A task numbers its examples; `preprocessors` reads them and makes features, and
+`converters` makes a batch of those. `add` declares a task over any examples;
+`mic_records` declares one over record files and is what gin files call.
 """
 
 import functools
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
-from PIL import Image
 
-from mmicl_jax.context.turns import Example, Turn
 from mmicl_jax.data.features import (
   FeatureSpec,
   check_vocabulary,
   feature_spec,
-  featurize,
 )
-from mmicl_jax.data.images import load_image, to_png
-from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Joined, open_sources
-from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.t5x.preprocessors import read_examples, to_features
+from mmicl_jax.t5x.vocabulary import Vocabulary
 from mmicl_jax.tokenizer import Tokenizer
-from mmicl_jax.types import without_padding
 
 NAME = 'mic_records'
-
-
-class Vocabulary(seqio.Vocabulary):
-  """A Tokenizer as SeqIO's code calls it; equal if its pieces are."""
-
-  def __init__(self, path: str):
-    super().__init__()
-    self.tokenizer = Tokenizer(path)
-
-  @property
-  def bos_id(self) -> int:
-    return self.tokenizer.pad_id  # T5 starts to decode with it
-
-  @property
-  def eos_id(self) -> int:
-    return self.tokenizer.eos_id
-
-  @property
-  def unk_id(self) -> int:
-    return self.tokenizer.unk_id
-
-  @property
-  def _base_vocab_size(self) -> int:
-    return self.tokenizer.vocab_size
-
-  def _encode(self, s: str) -> Sequence[int]:
-    return self.tokenizer.encode(s)
-
-  def _decode(self, ids) -> str:
-    return self.tokenizer.decode(ids)
-
-  def _encode_tf(self, s):
-    def encode(text: Any) -> np.ndarray:
-      # bytes in a dataset, an array of one object where TensorFlow is eager
-      one = np.asarray(text, object).item()
-      return np.array(self.tokenizer.encode(one.decode()), np.int32)
-
-    ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
-    return tf.ensure_shape(ids, [None])
-
-  def _decode_tf(self, ids):
-    def decode(ids: np.ndarray) -> np.ndarray:
-      rows = ids.reshape(-1, ids.shape[-1])
-      texts = [self.tokenizer.decode(row).encode() for row in rows]
-      return np.array(texts, object).reshape(ids.shape[:-1])
-
-    texts = tf.numpy_function(decode, [ids], tf.string, stateful=False)
-    return tf.ensure_shape(texts, ids.shape[:-1])
-
-  def __eq__(self, other: Any) -> bool:
-    return (
-      isinstance(other, Vocabulary)
-      and self.tokenizer.__getstate__() == other.tokenizer.__getstate__()
-    )
-
-  def __hash__(self) -> int:
-    return hash(self.tokenizer.__getstate__())
-
-
-class FeatureConverter(seqio.EncDecFeatureConverter):
-  """Task features -> Batch; images stay bytes [N, H, W, 3] a row.
-
-  They have no packed form, so `pack` must be False.
-  """
-
-  TASK_FEATURES = {
-    **seqio.EncDecFeatureConverter.TASK_FEATURES,
-    'images': seqio.FeatureConverter.FeatureSpec(dtype=tf.uint8, rank=4),
-  }
-  MODEL_FEATURES = {
-    **seqio.EncDecFeatureConverter.MODEL_FEATURES,
-    'encoder_images': seqio.FeatureConverter.FeatureSpec(
-      dtype=tf.uint8, rank=4
-    ),
-  }
-  RENAMED = {'images': 'encoder_images'}
-
-  def __init__(self, pack: bool = False, **options: Any):
-    if pack:
-      raise UserError(
-        'examples with images cannot be packed: set DatasetConfig.pack = False'
-      )
-    super().__init__(pack=False, **options)
-
-  def _convert_example(self, features):
-    extra = {new: features[old] for old, new in self.RENAMED.items()}
-    return {**super()._convert_example(features), **extra}
-
-  def get_model_feature_lengths(self, task_feature_lengths):
-    extra = {n: task_feature_lengths[o] for o, n in self.RENAMED.items()}
-    return {**super().get_model_feature_lengths(task_feature_lengths), **extra}
-
-
-class InstructionFeatureConverter(FeatureConverter):
-  """The same with the text that InstructBLIP's Q-Former reads."""
-
-  TASK_FEATURES = {
-    **FeatureConverter.TASK_FEATURES,
-    'qformer_inputs': seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-  }
-  MODEL_FEATURES = {
-    **FeatureConverter.MODEL_FEATURES,
-    'qformer_input_tokens': seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-  }
-  RENAMED = {
-    **FeatureConverter.RENAMED,
-    'qformer_inputs': 'qformer_input_tokens',
-  }
 
 
 def exact_match(
@@ -160,7 +41,7 @@ def exact_match(
 def add(
   name: str,
   splits: Mapping[str, Sequence[Any]],
-  vocabulary: str,
+  vocabulary: str | Callable[[], Tokenizer],
   spec: FeatureSpec,
   *,
   qformer_vocabulary: str | None = None,
@@ -168,9 +49,10 @@ def add(
 ) -> seqio.Task:
   """Declares a task over sequences of Examples or Records, one a split.
 
-  spec: the lengths that hold where SeqIO is given none. A task of that name is
-  replaced. The dataset keeps `inputs_pretokenized` and `targets_pretokenized`,
-  which T5X prints, as texts; it never has pixels under such a name.
+  vocabulary: see Vocabulary. spec: the lengths that hold where SeqIO is given
+  none. A task of that name is replaced. The dataset keeps `inputs_pretokenized`
+  and `targets_pretokenized`, which T5X prints, as texts; it never has pixels
+  under such a name.
   """
   words = Vocabulary(vocabulary)
   bert = BertTokenizer(qformer_vocabulary) if qformer_vocabulary else None
@@ -198,9 +80,7 @@ def add(
         read_examples, splits=splits, image_size=spec.image_size
       ),
       seqio.CacheDatasetPlaceholder(),
-      functools.partial(
-        to_features, tokenizer=words.tokenizer, spec=spec, bert=bert
-      ),
+      functools.partial(to_features, vocabulary=words, spec=spec, bert=bert),
     ],
     output_features=features,
     metric_fns=list(metric_fns),
@@ -275,107 +155,3 @@ def _indices(
   if shuffle_files:
     dataset = dataset.shuffle(sizes[split], seed=seed)
   return dataset.map(lambda index: {'split': split, 'index': index})
-
-
-def read_examples(
-  dataset: tf.data.Dataset,
-  *,
-  splits: Mapping[str, Sequence[Any]],
-  image_size: int,
-) -> tf.data.Dataset:
-  """(split, index) -> texts, and images as PNG of the model's size."""
-
-  def one(split: bytes, index: Any) -> tuple[Any, ...]:
-    example, own = as_example(splits[split.decode()][int(index)], int(index))
-    name = example.name or own
-    images = [to_png(load_image(x, image_size), 1) for x in example.images]
-    turns = [[t.text, len(t.images), t.answer] for t in example.turns]
-    return (
-      name.encode(),
-      example.inputs.encode(),
-      example.targets.encode(),
-      json.dumps([example.style, turns]).encode(),
-      np.array(images, object),
-    )
-
-  def run(features):
-    found = tf.numpy_function(
-      one, [features['split'], features['index']], [tf.string] * 5, False
-    )
-    names = ('id', 'inputs_pretokenized', 'targets_pretokenized', 'turns')
-    texts = [tf.ensure_shape(x, []) for x in found[:4]]
-    images = tf.ensure_shape(found[4], [None])
-    return {**dict(zip(names, texts, strict=True)), 'image_files': images}
-
-  return dataset.map(run, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def to_features(
-  dataset: tf.data.Dataset,
-  sequence_length: Mapping[str, int] | None,
-  *,
-  tokenizer: Tokenizer,
-  spec: FeatureSpec,
-  bert: BertTokenizer | None,
-) -> tf.data.Dataset:
-  """What `read` gave -> ids with the end token, pixels; not padded."""
-  limits = dict(sequence_length or {})
-  spec = FeatureSpec(
-    limits.get('inputs') or spec.inputs_length,
-    limits.get('targets') or spec.targets_length,
-    limits.get('images') or spec.max_images,
-    spec.image_size,
-    spec.num_queries,
-    limits.get('qformer_inputs') or spec.qformer_length,
-  )
-
-  def one(name, inputs, targets, turns, files) -> list[np.ndarray]:
-    images = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
-    example = _example(name, inputs, targets, turns, images)
-    row = featurize(example, tokenizer, spec, qformer_tokenizer=bert)
-    found = [
-      without_padding(row['encoder_input_tokens']),
-      row['decoder_target_tokens'][: row['decoder_loss_weights'].sum()],
-      row['encoder_images'][: len(images)],
-    ]
-    if bert is not None:
-      found.append(without_padding(row['qformer_input_tokens']))
-    return found
-
-  texts = ('id', 'inputs_pretokenized', 'targets_pretokenized')
-  size = spec.image_size
-  shapes = {
-    'inputs': [None],
-    'targets': [None],
-    'images': [None, size, size, 3],
-  }
-  types = [tf.int32, tf.int32, tf.uint8]
-  if bert is not None:
-    shapes['qformer_inputs'], types = [None], [*types, tf.int32]
-
-  def run(features):
-    given = [features[key] for key in (*texts, 'turns', 'image_files')]
-    found = tf.numpy_function(one, given, types, False)
-    arrays = {
-      key: tf.ensure_shape(x, shape)
-      for (key, shape), x in zip(shapes.items(), found, strict=True)
-    }
-    return {**arrays, **{key: features[key] for key in texts}}
-
-  return dataset.map(run, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _example(name, inputs, targets, turns, images) -> Example:
-  style, rows = json.loads(turns)
-  rest, parts = list(images), []
-  for text, count, answer in rows:
-    parts.append(Turn(text, tuple(rest[:count]), answer))
-    rest = rest[count:]
-  return Example(
-    inputs.decode(),
-    targets.decode(),
-    tuple(images),
-    tuple(parts),
-    style,
-    name.decode(),
-  )

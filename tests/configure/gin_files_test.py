@@ -54,7 +54,7 @@ def test_wrong_bindings(file, bindings, match):
   [
     ('from mmicl_jax import nothing', "'mmicl_jax'|nothing.*line 1"),
     ('NAME = tiny', 'cannot be used'),
-    ("include 'nowhere.gin'", 'not found'),
+    ("include 'nowhere.gin'", 'file nowhere.gin was not found.*a.gin", line 1'),
   ],
 )
 def test_wrong_files(tmp_path, text, match):
@@ -105,3 +105,15 @@ def test_a_name_in_a_file_that_nothing_reads(file, tmp_path):
 def test_two_files_of_one_concern(files):
   with pytest.raises(UserError, match='drop the other'):
     gin_files.parse_gin(files)
+
+
+def test_a_configuration_apart(file):
+  gin_files.parse_gin([file], ["PRESET='tiny'"])
+  before, readers = gin.config_str(), [*gin.config._FILE_READERS]
+  with pytest.raises(UserError), gin_files.apart():
+    gin_files.parse_gin([file], ["PRESET='base'"])
+    assert gin_files.macros()['PRESET'] == 'base'
+    gin.config._FILE_READERS.clear()
+    gin_files.parse_gin(['nowhere.gin'])
+  assert gin.config_str() == before and gin.config_is_locked()
+  assert gin.config._FILE_READERS == readers

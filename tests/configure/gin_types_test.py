@@ -1,6 +1,7 @@
 import pytest
 
 from mmicl_jax.configure import gin_files
+from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 
 FILE = """
@@ -9,6 +10,7 @@ from mmicl_jax.training import optim
 from mmicl_jax import presets
 from mmicl_jax.training import settings
 from mmicl_jax.data import loader
+from mmicl_jax.decoding import options
 STEPS = 3
 RATE = 1
 PROFILE = ('a', 'b')
@@ -21,6 +23,7 @@ settings.RunSettings.model_dir = 'a'
 optim.adamw.weight_decay = %RATE
 loader.record_loader.data = 'a'
 loader.record_loader.shuffle = False
+options.Options.num_beams = %STEPS
 """
 
 
@@ -33,6 +36,11 @@ def file(tmp_path):
 
 def test_values_of_their_types_pass(file):
   gin_files.parse_gin([file], ["PROFILE = 'all'", 'optim.adamw.clip = 2'])
+
+
+def test_a_frozen_dataclass_is_configured_as_itself(file):
+  gin_files.parse_gin([file])
+  assert gin_files.call_configured(Options) == Options(num_beams=3)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,11 @@ def test_values_of_their_types_pass(file):
       r'reference \(@...\) to a MMICLConfig$',
     ),
     ('STEPS = %STEPS', 'STEPS refers to itself'),
+    (
+      'options.Options.num_beams = 2.5',
+      'Options.num_beams is 2.5: give a whole',
+    ),
+    ('options.Options.nun_beams = 2', 'did you mean num_beams'),
   ],
 )
 def test_others_are_named(file, binding, match):

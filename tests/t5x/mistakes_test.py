@@ -61,6 +61,15 @@ def contents(directory):
   [
     ([], {'TRAIN_STEPSS': 3}, 'did you mean TRAIN_STEPS'),
     ([], {'presets.model.vocab_sise': 3}, 'did you mean vocab_size'),
+    ([], {'TRAIN_STEPS': 'ten'}, "TRAIN_STEPS is 'ten': give a whole number"),
+    (['stages/nowhere'], {}, 'gin_configs/stages/nowhere.gin was not found'),
+    (
+      [],
+      {'EVAL_DATA': '{data}/eval.jsonl', 'SAVE_EVERY': 5, 'EVAL_EVERY': 4},
+      'make one a multiple of the other',
+    ),
+    ([], {'FROZEN_DTYPE': 'bf16'}, "FROZEN_DTYPE is 'bf16': choose one of"),
+    ([], {'TASK_MODULE': 'nothing'}, "TASK_MODULE 'nothing' cannot be"),
     (['stages/pretrain'], {}, 'drop the other'),
     ([], {'TRAINABLE': 'stage2'}, "unknown profile 'stage2'"),
     ([], {'DATA': 'none.jsonl'}, 'none.jsonl does not exist'),
@@ -118,3 +127,26 @@ def test_eval_and_infer(data, tmp_path, command, bindings, match):
     status=2,
   )
   assert_one_sentence(error, match)
+
+
+def test_a_bad_record_ends_a_run(data, tmp_path):
+  lines = (data / 'train.jsonl').read_text('utf-8').splitlines()
+  lines[1] = lines[1].replace('1.png', 'gone.png')
+  (data / 'bad.jsonl').write_text('\n'.join(lines), 'utf-8')
+  error = t5x_commands.run(
+    'train',
+    ['gin_configs/stages/tune.gin', data / 'settings.gin'],
+    {'MODEL_DIR': str(tmp_path / 'new'), 'DATA': str(data / 'bad.jsonl')},
+    status=2,
+  )
+  assert_one_sentence(error, f'{data}/gone.png: cannot read the image')
+  assert error.rstrip().splitlines()[-1].startswith('mmicl: ')
+
+
+def test_a_run_that_is_beyond_its_last_step(data, tmp_path):
+  bindings = {'MODEL_DIR': str(tmp_path / 'new'), 'SAVE_EVERY': 1}
+  files = ['gin_configs/stages/tune.gin', data / 'settings.gin']
+  told = t5x_commands.run('train', files, bindings)
+  assert len(told.splitlines()) < 60, told  # no dumps
+  error = t5x_commands.run('train', files, bindings | {'TRAIN_STEPS': 1}, 2)
+  assert_one_sentence(error, 'has checkpoint_2, and TRAIN_STEPS is 1')

@@ -78,11 +78,12 @@ def ours(description, directory):
   assert status == 0
 
 
-def theirs(description, directory, **bindings):
+def theirs(description, directory, devices=1, **bindings):
   t5x_commands.run(
     'train',
     [description],
     {'MODEL_DIR': os.path.relpath(directory, t5x_commands.ROOT), **bindings},
+    devices=devices,
   )
 
 
@@ -165,6 +166,30 @@ def test_adapters_start_alike(folder, stage1, tmp_path):
   names = saved(tmp_path / 'ours', 2)
   assert any(name.endswith('lora_a') for name in names)
   assert_same_bits(tmp_path / 'ours', tmp_path / 't5x', 2)
+
+
+@pytest.mark.parametrize('sizes', [(-1, 1, 1), (1, 2, 2)])
+def test_four_devices_train_as_one_does(folder, tmp_path, sizes):
+  description = describe(folder, 'pretrain')
+  size = tokenizer.Tokenizer(folder / 'spiece.model').vocab_size
+  with description.open('a') as file:  # an odd vocabulary cannot be split
+    file.write(f'presets.model.vocab_size = {size + 1}\nTRAIN_STEPS = 2\n')
+    file.write('NUM_MICROBATCHES = 1\n')
+  ours(description, tmp_path / 'ours')
+  mesh = {
+    f'partitioning.make_mesh.{axis}': size
+    for axis, size in zip(('data', 'fsdp', 'tensor'), sizes, strict=True)
+  }
+  theirs(description, tmp_path / 't5x', devices=4, **mesh)
+  one, other = (saved(tmp_path / name, 2) for name in ('ours', 't5x'))
+  assert one.keys() == other.keys() and size % 2 == 0
+  moments = [name for name in one if '/mu/' in name]  # sums of gradients
+  assert moments
+  for name in moments:
+    scale = np.abs(one[name]).max()
+    np.testing.assert_allclose(
+      other[name], one[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name
+    )
 
 
 def test_infer_answers_as_the_model_does(stage, folder, tmp_path):

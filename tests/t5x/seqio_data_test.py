@@ -15,7 +15,8 @@ from mmicl_jax.data.features import FeatureSpec  # noqa: E402
 from mmicl_jax.data.loader import make_loader, record_loader  # noqa: E402
 from mmicl_jax.data.sources import Source  # noqa: E402
 from mmicl_jax.errors import UserError  # noqa: E402
-from mmicl_jax.t5x import seqio_data  # noqa: E402
+from mmicl_jax.t5x import converters, seqio_data  # noqa: E402
+from mmicl_jax.t5x.vocabulary import Vocabulary  # noqa: E402
 from mmicl_jax.tokenizer import Tokenizer  # noqa: E402
 
 LENGTHS = {'inputs_length': 48, 'targets_length': 6, 'max_images': 3}
@@ -30,7 +31,7 @@ def batches(task, count, batch_size=2, split='train', **options):
   dataset = seqio.get_dataset(
     task,
     seqio_data.feature_lengths(**LENGTHS),
-    seqio_data.FeatureConverter(pack=False),
+    converters.FeatureConverter(pack=False),
     split,
     num_epochs=None,
     batch_size=batch_size,
@@ -75,7 +76,7 @@ def test_a_prompt_too_long_loses_the_same_demonstrations(data):
   (theirs,) = seqio.get_dataset(
     'long',
     {'inputs': 30, 'targets': 6, 'images': 3},
-    seqio_data.FeatureConverter(pack=False),
+    converters.FeatureConverter(pack=False),
     batch_size=1,
   ).as_numpy_iterator()
   loader = make_loader(
@@ -104,7 +105,7 @@ def test_no_pixels_where_inference_prints(data):
 
 
 def test_vocabulary(data):
-  words = seqio_data.Vocabulary(str(data / 'spiece.model'))
+  words = Vocabulary(str(data / 'spiece.model'))
   ids = words.encode('red image <image0>图')
   assert ids[-1] == words.tokenizer.image_id
   np.testing.assert_array_equal(
@@ -114,8 +115,8 @@ def test_vocabulary(data):
     tf.constant([[*words.encode('red'), 1, 5], [1, 0, 0]][:1])
   )
   assert text.numpy().tolist() == [b'red']
-  assert words == seqio_data.Vocabulary(str(data / 'spiece.model'))
-  assert hash(words) == hash(seqio_data.Vocabulary(str(data / 'spiece.model')))
+  assert words == Vocabulary(str(data / 'spiece.model'))
+  assert hash(words) == hash(Vocabulary(str(data / 'spiece.model')))
 
 
 def test_array_records_read_as_json_lines_do(data, tmp_path):
@@ -190,4 +191,4 @@ def test_a_record_without_the_templates_key(data, tmp_path):
 
 def test_images_are_not_packed():
   with pytest.raises(UserError, match='pack = False'):
-    seqio_data.FeatureConverter(pack=True)
+    converters.FeatureConverter(pack=True)

@@ -8,12 +8,14 @@ import pytest
 seqio = pytest.importorskip('seqio')
 pytest.importorskip('tensorflow')
 
+import gin  # noqa: E402
 import numpy as np  # noqa: E402
 import tiny_records  # noqa: E402
 
-from mmicl_jax import tokenizer  # noqa: E402
+from mmicl_jax import presets, tokenizer  # noqa: E402
+from mmicl_jax.configure import gin_files  # noqa: E402
 from mmicl_jax.errors import UserError  # noqa: E402
-from mmicl_jax.t5x import seqio_data  # noqa: E402
+from mmicl_jax.t5x import converters, seqio_data  # noqa: E402
 
 GIN = """
 include 'gin_configs/models/tiny.gin'
@@ -49,7 +51,7 @@ def batches(task, split, **options):
   dataset = seqio.get_dataset(
     task,
     LENGTHS,
-    seqio_data.FeatureConverter(pack=False),
+    converters.FeatureConverter(pack=False),
     split,
     batch_size=1,
     **options,
@@ -67,6 +69,16 @@ def test_records_by_their_gin_files(data, monkeypatch):
   assert task.num_input_examples('train') == 5
   assert task.metric_fns == [seqio_data.exact_match]
   assert len(batches('mic_records', 'validation')) == 2
+
+
+def test_a_run_that_imports_the_module_keeps_its_gin(data, monkeypatch):
+  gin_files.parse_gin(['models/tiny.gin'], ["presets.model.dtype = 'bfloat16'"])
+  before, places = gin.config_str(), [*gin.config._LOCATION_PREFIXES]
+  monkeypatch.setenv('MMICL_TASK', str(data / 'task.gin'))
+  module('tasks.mic_records')
+  assert gin.config_str() == before and gin.config_is_locked()
+  assert gin.config._LOCATION_PREFIXES == places
+  assert gin_files.call_configured(presets.model).execution.dtype == 'bfloat16'
 
 
 def test_what_seqio_caches_gives_the_same_features(data, tmp_path, monkeypatch):
@@ -94,9 +106,15 @@ def test_what_seqio_caches_gives_the_same_features(data, tmp_path, monkeypatch):
   assert all(np.any(batch['encoder_images']) for batch in found)
 
 
-def test_the_demo_is_a_mixture():
+def test_the_demo_is_a_mixture(monkeypatch):
   pytest.importorskip('sklearn')
+  data = importlib.import_module('mmicl_jax.demo.data')
+  train, trained = data.demo_vocabulary, []
+  monkeypatch.setattr(
+    data, 'demo_vocabulary', lambda: trained.append(1) or train()
+  )
   demo = module('tasks.demo')
+  assert not trained  # not before a task is read
   mixture = seqio.get_mixture_or_task(demo.MIXTURE)
   assert len(mixture.tasks) == len(demo.TASKS)
   task = mixture.tasks[0]
@@ -106,3 +124,4 @@ def test_the_demo_is_a_mixture():
     ).as_numpy_iterator()
   )
   assert row['images'].shape[1:] == (demo.IMAGE_SIZE, demo.IMAGE_SIZE, 3)
+  assert trained == [1]

@@ -1,0 +1,97 @@
+"""What T5X's commands say: a mistake in one sentence, and a run without dumps.
+
+gin_configs/t5x/model.gin imports this module, and that is what turns it on: gin
+reads the files that follow, and a mistake in those is to be told, too. It acts
+in `python -m t5x.train`, `t5x.eval` and `t5x.infer` alone; imported anywhere
+else it changes nothing.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from types import TracebackType
+
+from absl import flags
+from absl import logging as absl_logging
+from gin import config as gin_config
+
+from mmicl_jax.configure import gin_files, gin_types
+from mmicl_jax.errors import UserError
+from mmicl_jax.t5x import preprocessors
+
+COMMANDS = ('t5x.train', 't5x.eval', 't5x.infer')
+# What T5X's log says of a run's way: its phases, and clu's lines of metrics.
+# The rest is the gin files again, which MODEL_DIR/config.gin holds, each
+# parameter's shape, which model-info.txt holds, and each step of Orbax.
+TOLD = ('train.py', 'trainer.py', 'eval.py', 'infer.py', 'logging_writer.py')
+
+
+def excepthook(
+  kind: type[BaseException],
+  error: BaseException,
+  trace: TracebackType | None,
+) -> None:
+  """Ends the process as `mmicl` ends: a mistake is a sentence and status 2."""
+  sentence = sentence_of(error)
+  if sentence is None:
+    sys.__excepthook__(kind, error, trace)
+    return
+  logging.disable()  # threads that still end: the sentence is the last line
+  print(f'mmicl: {" ".join(sentence.split())}', file=sys.stderr, flush=True)
+  sys.exit(2)  # Python takes a hook's status for its own
+
+
+def sentence_of(error: BaseException) -> str | None:
+  """A user's mistake in one sentence; None for any other error."""
+  if isinstance(error, UserError):
+    return str(error).partition('\n  In call to configurable')[0]
+  if isinstance(error, Exception) and _from_gin(error):
+    return str(gin_files.explained(error))
+  return preprocessors.sentence_of(error)
+
+
+def check_gin(config: object = None) -> None:
+  """Raises UserError for gin's files, names and values as `mmicl train` does.
+
+  gin calls this with what it has read, before T5X builds anything. T5X itself
+  takes two stages, and --gin.TRAIN_STEPSS=9, in silence.
+  """
+  del config
+  if flags.FLAGS.is_parsed():
+    gin_files.check_files(flags.FLAGS.gin_file or ())
+  gin_files.check_names()
+  gin_files.check_required()
+  gin_types.check_types()
+
+
+def told(record: logging.LogRecord) -> bool:
+  """Whether a line is logged: all with --verbosity=1; warnings, and TOLD."""
+  if absl_logging.get_verbosity() >= absl_logging.DEBUG:
+    return True
+  if record.filename == 'resource_reader.py':  # gin's search for a file
+    return False
+  if record.exc_info and record.exc_info[1]:  # clu's threads; it ends the run
+    return sentence_of(record.exc_info[1]) is None
+  if record.funcName == 'write_texts':  # the gin files again
+    return False
+  return record.levelno >= logging.WARNING or record.filename in TOLD
+
+
+def _from_gin(error: Exception) -> bool:
+  """Whether gin itself raised it, reading or evaluating a file."""
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  file = frames[-1].f_code.co_filename if frames else ''
+  return os.path.dirname(file) == os.path.dirname(gin_config.__file__)
+
+
+def _turn_on() -> None:
+  sys.excepthook = excepthook
+  # Before gin's own: those would name what is missing in gin's words.
+  gin_config._FINALIZE_HOOKS.insert(0, check_gin)
+  logging.getLogger('absl').addFilter(told)
+
+
+main = getattr(sys.modules['__main__'], '__spec__', None)
+if getattr(main, 'name', None) in COMMANDS:
+  _turn_on()
