@@ -8,9 +8,12 @@ from jax.sharding import Mesh
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.training.log import dropped_counts
 from mmicl_jax.training.settings import DataSettings, RunSettings
 from mmicl_jax.training.sigterm import Preemption
 from mmicl_jax.training.step import Params, apply_fn, to_device, token_sums
+
+MEANS = ('loss', 'accuracy')
 
 
 class Evaluation:
@@ -34,23 +37,25 @@ class Evaluation:
     return step % self._every == 0
 
   def __call__(self, params: Params) -> dict[str, float]:
-    """Means over the target tokens; the source then stands where it stood.
+    """Means over the target tokens, and how many records were dropped or cut.
+
+    The data then stands where it stood.
 
     Raises Preempted where there is no time for it, and UserError for data
     without target tokens.
     """
     total: collections.Counter = collections.Counter()
-    start = self._data.get_state()
+    start, before = self._data.get_state(), dropped_counts(self._data)
     try:
       for batch, _ in self._data:
         self._preemption.check()
         sums = jax.device_get(self._sums(params, to_device(batch, self._mesh)))
         total.update({name: float(x) for name, x in sums.items()})
+      after = dropped_counts(self._data)
     finally:
       self._data.set_state(start)
     if not total['tokens']:
       raise UserError('the evaluation data holds no target tokens')
-    return {
-      f'eval/{name}': total[name] / total['tokens']
-      for name in ('loss', 'accuracy')
-    }
+    means = {name: total[name] / total['tokens'] for name in MEANS}
+    counts = {name: count - before[name] for name, count in after.items()}
+    return {f'eval/{name}': x for name, x in (means | counts).items()}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,13 +11,17 @@ from mmicl_jax.cost.utilisation import Meter
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.training.settings import StepSettings
 from mmicl_jax.training.tensorboard import Summaries
+from mmicl_jax.types import BatchSource
 
 BESIDE_THE_BAR = {
   'loss': 'loss {:.4f}',
   'accuracy': 'accuracy {:.3f}',
   'examples_per_second': '{:.1f} examples/s',
   'skipped': '{:.0f} bad records skipped',
+  'truncated': '{:.0f} examples shortened',
 }
+# What a source of batches counts, and what one of them is called.
+DROPPED = {'skipped': 'bad record', 'truncated': 'example that was shortened'}
 
 
 class RunLog:
@@ -41,6 +46,7 @@ class RunLog:
     self._since = time.monotonic()
     self.meter: Meter | None = None
     self.last: dict[str, float] = {}
+    self._told: set[str] = set()
 
   def __enter__(self):
     if jax.process_index() == 0:
@@ -61,11 +67,14 @@ class RunLog:
       self._summaries.show(step, samples)
 
   def add(
-    self, step: int, metrics: Mapping[str, jax.Array], skipped: int
+    self,
+    step: int,
+    metrics: Mapping[str, jax.Array],
+    dropped: Mapping[str, float],
   ) -> None:
     """Takes the metrics of a step that the device may still compute.
 
-    skipped: the bad records that were left out so far.
+    dropped: see `dropped_counts`.
     """
     # One step may run while the next batch is read, no more: a queue of
     # batches on the device would take memory.
@@ -73,11 +82,11 @@ class RunLog:
       jax.block_until_ready(self._pending[-1])
     self._pending.append(metrics)
     if step % self._every == 0 or step == self._steps.train_steps:
-      self._flush(step, skipped)
+      self._flush(step, dropped)
     if jax.process_index() == 0:
       self._bar.step(step)
 
-  def _flush(self, step: int, skipped: int) -> None:
+  def _flush(self, step: int, dropped: Mapping[str, float]) -> None:
     steps = jax.device_get(self._pending)
     now = time.monotonic()
     values = {
@@ -85,7 +94,7 @@ class RunLog:
       for name in steps[0]
     }
     rate = len(steps) * self._steps.batch_size / (now - self._since)
-    values |= {'examples_per_second': rate, 'skipped': float(skipped)}
+    values |= {'examples_per_second': rate, **dropped}
     if self.meter is not None:
       values |= self.meter(rate)
     self._pending, self._since = [], now
@@ -100,6 +109,22 @@ class RunLog:
     if self._on_metrics is not None:
       self._on_metrics(step, values)
 
+  def evaluated(self, step: int, values: Mapping[str, float]) -> None:
+    """Hands on and tells what an evaluation found."""
+    self.write(step, values)
+    told = {n.removeprefix('eval/'): x for n, x in values.items()}
+    self.say(f'evaluation at step {step}: {beside_the_bar(told)}')
+
+  def dropped(self, info: Any) -> None:
+    """Tells the first bad record and the first example that was shortened.
+
+    info: a data.loader.BatchInfo, or what another source says of a batch.
+    """
+    for kind, what in DROPPED.items():
+      if kind not in self._told and (found := getattr(info, kind, ())):
+        self._told.add(kind)
+        self.say(f'the first {what}: {found[0]}')
+
   def say(self, text: str) -> None:
     """Prints a line."""
     if jax.process_index() == 0:
@@ -111,5 +136,10 @@ def beside_the_bar(values: Mapping[str, float]) -> str:
   return ', '.join(
     text.format(values[name])
     for name, text in BESIDE_THE_BAR.items()
-    if name in values and (name != 'skipped' or values[name])
+    if name in values and (name not in DROPPED or values[name])
   )
+
+
+def dropped_counts(source: BatchSource) -> dict[str, float]:
+  """How many bad records a source left out and examples it shortened so far."""
+  return {name: float(getattr(source, name, 0)) for name in DROPPED}

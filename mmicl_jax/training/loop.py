@@ -20,6 +20,7 @@ from mmicl_jax.training import stages
 from mmicl_jax.training.describe import describe_run, open_log, show_first
 from mmicl_jax.training.features import check_features
 from mmicl_jax.training.held_out import Evaluation
+from mmicl_jax.training.log import dropped_counts
 from mmicl_jax.training.profile import StepTrace
 from mmicl_jax.training.settings import (
   DataSettings,
@@ -95,10 +96,15 @@ def train(
     evaluation = Evaluation(model.config, mesh, data, run, preemption)
   log = open_log(name, steps, run, start, on_metrics)
 
+  def rates(step: int) -> bool:
+    """Whether the checkpoint of a step is saved with its evaluation."""
+    return bool(run.best_by and evaluation and evaluation.due(step))
+
   def evaluate() -> None:
     if evaluation is not None and evaluation.due(trainee.step):
+      trainee.check()
       found = evaluation(trainee.params)
-      log.write(trainee.step, found)
+      log.evaluated(trainee.step, found)
       if run.best_by is not None:
         trainee.save(found)
 
@@ -113,21 +119,28 @@ def train(
       stream = iter(data.train)
       for step in range(start + 1, steps.train_steps + 1):
         preemption.check()
-        batch = _next(stream, steps.batch_size, parts, step)
+        batch, info = _next(stream, steps.batch_size, parts, step)
+        log.dropped(info)
         if step == start + 1:
           show_first(log, step, batch, layout, data.vocabulary)
         trace.before(step)
-        metrics = trainee.advance(step_fn, to_device(batch, mesh))
+        metrics = trainee.advance(step_fn, to_device(batch, mesh), info)
         trace.after(step, metrics)
-        log.add(step, metrics, getattr(data.train, 'skipped', 0))
-        evaluate()
-        if step % run.save_every == 0:
+        log.add(step, metrics, dropped_counts(data.train))
+        if step % run.log_every == 0:
+          trainee.check()
+        if step % run.save_every == 0 and not rates(step):
           trainee.save()
+        evaluate()
     except Preempted:
       trainee.save()
       checkpointer.close()
       log.say(f'stopped by SIGTERM: saved at step {trainee.step}')
       raise SystemExit(0) from None
+    except Exception:
+      if jax.process_count() == 1:  # else the others wait for this one
+        trainee.rescue()
+      raise
     trainee.save()
     checkpointer.close()
     if run.best_by is not None:
@@ -140,10 +153,10 @@ def _next(
   batch_size: int,
   parts: int,
   step: int,
-) -> Mapping[str, np.ndarray]:
+) -> tuple[Mapping[str, np.ndarray], Any]:
   """The next batch; raises UserError where it is absent or of another size."""
   try:
-    batch, _ = next(stream)
+    batch, info = next(stream)
   except StopIteration:
     raise UserError(
       f'the training data ended before step {step}: let it repeat, or lower '
@@ -155,4 +168,4 @@ def _next(
       f'the data gives {rows} rows a batch in each of {parts} processes, but '
       f'BATCH_SIZE is {batch_size}: make them agree'
     )
-  return batch
+  return batch, info

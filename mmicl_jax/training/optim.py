@@ -78,7 +78,8 @@ def warmup_cosine(
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=learning_rate,
-    warmup_steps=_warmup_steps(train_steps, warmup),
+    # At least one step is not of the warm-up, however short the run is.
+    warmup_steps=min(_warmup_steps(train_steps, warmup), train_steps - 1),
     decay_steps=train_steps,
     end_value=final * learning_rate,
   )
@@ -92,7 +93,7 @@ def warmup_linear(
 ) -> optax.Schedule:
   """Linear from 0 to the peak, then linear down to `final` * peak."""
   _check_rate(learning_rate)
-  warmup_steps = _warmup_steps(train_steps, warmup)
+  warmup_steps = min(_warmup_steps(train_steps, warmup), train_steps - 1)
   return optax.join_schedules(
     [
       optax.linear_schedule(0.0, learning_rate, warmup_steps),

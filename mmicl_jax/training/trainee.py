@@ -1,12 +1,16 @@
 """What a run trains: begun or restored, advanced step by step, saved."""
 
+import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
 from mmicl_jax.checkpoints.checkpointer import Checkpointer
+from mmicl_jax.errors import UserError
 from mmicl_jax.training import stages
 from mmicl_jax.training.state import RunLayout
 from mmicl_jax.training.step import Metrics, Params, TrainState
@@ -14,6 +18,8 @@ from mmicl_jax.types import BatchSource
 
 # (state, frozen parameters, batch) -> the state behind the step, its metrics
 StepFunction = Callable[..., tuple[TrainState, Metrics]]
+# The metrics that say whether a step was sound.
+LOOKED_AT = ('loss', 'grad_norm', 'param_norm', 'tokens')
 
 
 @dataclasses.dataclass
@@ -30,6 +36,9 @@ class Trainee:
   frozen: Params
   step: int
   saved: int | None
+  _unchecked: list[tuple[int, Metrics, Any]] = dataclasses.field(
+    default_factory=list
+  )
 
   @classmethod
   def begin(
@@ -65,17 +74,76 @@ class Trainee:
     return stages.merge_params(self.state.params, self.frozen)
 
   def advance(
-    self, step_fn: StepFunction, batch: Mapping[str, jax.Array]
+    self, step_fn: StepFunction, batch: Mapping[str, jax.Array], info: Any
   ) -> Metrics:
-    """Takes one step; returns before the device has computed it."""
+    """Takes one step; returns before the device has computed it.
+
+    info: what the data says of the batch, for the error of an unsound step.
+    """
     self.state, metrics = step_fn(self.state, self.frozen, batch)
     self.step += 1
+    self._unchecked.append((self.step, metrics, info))
     return metrics
 
+  def check(self) -> None:
+    """Waits for the steps since the last check; raises UserError if unsound.
+
+    A step is unsound if its loss, gradients or parameters are not finite, or
+    if its batch had no target token.
+    """
+    steps = self._unchecked
+    found = jax.device_get(
+      [{name: metrics[name] for name in LOOKED_AT} for _, metrics, _ in steps]
+    )
+    for (step, _, info), values in zip(steps, found, strict=True):
+      if not values['tokens']:
+        raise UserError(
+          f'the batch of step {step} has no target token'
+          f'{_reason(info)}: correct the records, or raise BATCH_SIZE or '
+          'TARGETS_LENGTH'
+        )
+      if not all(map(math.isfinite, values.values())):
+        told = ', '.join(f'{n} {values[n]:.3g}' for n in LOOKED_AT[:3])
+        raise UserError(
+          f'step {step} gave no finite numbers ({told}). {self._last_sound()} '
+          'Try a smaller PEAK_RATE, a longer warm-up, or float32 '
+          '(presets.model.dtype, FROZEN_DTYPE)'
+        )
+    self._unchecked = []  # not before: after an error nothing may be saved
+
+  def _last_sound(self) -> str:
+    if self.saved is None:
+      return 'Nothing was saved.'
+    path = self.checkpointer.directory / f'checkpoint_{self.saved}'
+    return f'The last sound checkpoint is {path}.'
+
+  def rescue(self) -> None:
+    """Saves what was trained, if it is sound, while an error ends the run.
+
+    Errors of the save are passed over, because the first one is to be told.
+    """
+    with contextlib.suppress(Exception):
+      if self.step:
+        self.save()
+    with contextlib.suppress(Exception):
+      self.checkpointer.close()
+
   def save(self, metrics: Mapping[str, float] | None = None) -> None:
-    """Saves this step, unless it is saved; metrics: of its evaluation."""
+    """Saves this step, unless it is saved; metrics: of its evaluation.
+
+    Raises UserError and saves nothing if a step was unsound.
+    """
+    self.check()
     if self.step != self.saved:
       tree = self.layout.save_tree(self.state, self.frozen)
       place = self.data.get_state()
       self.checkpointer.save(self.step, tree, place, metrics)
       self.saved = self.step
+
+
+def _reason(info: Any) -> str:
+  """Why a batch may be empty: its first bad record, or its examples."""
+  if skipped := getattr(info, 'skipped', ()):
+    return f' ({skipped[0]})'
+  names = ', '.join(name for name in getattr(info, 'ids', ()) if name)
+  return f' ({names})' if names else ''

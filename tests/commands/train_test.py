@@ -100,6 +100,7 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
     (['--gin.KEEP=0'], 'KEEP is 0: give at least 1'),
     (['--gin.WORKERS=-1'], 'WORKERS is -1'),
     (['--gin.TARGETS_LENGTH=0'], 'TARGETS_LENGTH (0) must be at least 1'),
+    (['--gin.TARGETS_LENGTH=1'], 'TARGETS_LENGTH 1 has room'),
     (['--gin.SEED=99999999999999999999'], 'at most 18 digits'),
     (["--gin.FROZEN_DTYPE='int8'"], "FROZEN_DTYPE is 'int8': choose one of"),
     (['--gin.PEAK_RATE=-1.0'], 'give a PEAK_RATE that is not below 0'),

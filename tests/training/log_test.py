@@ -26,7 +26,7 @@ def test_means_and_rates_are_of_the_steps_since_the_last_ones(clock):
   with log:
     for step in range(1, 8):
       clock[0] += step  # seconds
-      log.add(step, {'loss': jnp.float32(step)}, skipped=2 * step)
+      log.add(step, {'loss': jnp.float32(step)}, {'skipped': 2.0 * step})
   assert list(seen) == [3, 6, 7]  # every third, and the last
   assert [m['loss'] for m in seen.values()] == [2.0, 5.0, 7.0]
   rates = [3 * 4 / (1 + 2 + 3), 3 * 4 / (4 + 5 + 6), 1 * 4 / 7]

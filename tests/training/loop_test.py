@@ -209,3 +209,60 @@ def test_evaluation_sees_all_its_data_each_time(initial, tmp_path):
 def test_settings_that_cannot_work(tmp_path, changes, match):
   with pytest.raises(UserError, match=match):
     run(tmp_path, **changes)
+
+
+class Empty(Data):
+  """No target token from the third batch on."""
+
+  def batch(self, position):
+    batch = super().batch(position)
+    if position >= 2:
+      batch['decoder_loss_weights'] *= 0
+    return batch
+
+
+def test_a_batch_without_targets_is_an_error_and_not_saved(tmp_path):
+  with pytest.raises(UserError, match='batch of step 3 has no target token'):
+    run(tmp_path, train=Empty())
+  assert checkpointer.Checkpointer(tmp_path).steps() == [2]
+
+
+def test_numbers_that_are_not_finite_end_the_run(tmp_path):
+  """The loss is not a number after rates that no parameter survives."""
+
+  def rate(step):
+    return jnp.where(step < 4, 1e-3, 1e30)
+
+  with pytest.raises(UserError) as error:
+    run(tmp_path, learning_rate=rate, keep=1, log_every=100)
+  text = str(error.value)
+  assert text.startswith('step 5 gave no finite numbers (loss ')
+  assert f'sound checkpoint is {tmp_path / "checkpoint_4"}.' in text
+  assert 'PEAK_RATE' in text
+  assert checkpointer.Checkpointer(tmp_path).steps() == [4]
+
+
+def failing(step, metrics):
+  if step == 3:
+    raise OSError('the hook fails')
+
+
+class Broken(Data):
+  def __iter__(self):
+    raise UserError('b.jsonl:1: a bad image')
+    yield
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'on_metrics': failing, 'log_every': 3},
+    {'held_out': Broken(), 'eval_every': 3},
+    {'held_out': Broken(), 'eval_every': 3, 'best_by': 'eval/loss'},
+    {'train': Data(limit=3)},
+  ],
+)
+def test_a_later_failure_costs_no_step(tmp_path, changes):
+  with pytest.raises((UserError, OSError), match='hook|bad image|ended'):
+    run(tmp_path, save_every=100, **changes)
+  assert checkpointer.Checkpointer(tmp_path).steps() == [3]

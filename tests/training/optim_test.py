@@ -44,6 +44,15 @@ def test_warmup_cosine_is_half_a_cosine():
   np.testing.assert_allclose(values(schedule, range(20)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('schedule', [optim.warmup_cosine, optim.warmup_linear])
+@pytest.mark.parametrize(
+  'steps, warmup, rates', [(1, 0.1, [2]), (2, 0.9, [0, 2])]
+)
+def test_a_run_is_never_all_warm_up(schedule, steps, warmup, rates):
+  found = values(schedule(2.0, train_steps=steps, warmup=warmup), range(steps))
+  np.testing.assert_allclose(found, rates)
+
+
 def test_constant():
   assert values(optim.constant(0.5), [0, 7]).tolist() == [0.5, 0.5]
 
