@@ -9,6 +9,8 @@ from mmicl_jax.data.stats import summarise
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 from mmicl_jax.runtime.files import write_text
+from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.outputs import check_output
 from mmicl_jax.runtime.progress import counted
 
 _PRINTED = 100  # problems shown on a screen; --json has all of them
@@ -142,14 +144,15 @@ def _stats(args: argparse.Namespace) -> int:
 def _cache(args: argparse.Namespace) -> int:
   from mmicl_jax.inference import feature_cache
 
-  images, added = feature_cache.write_features(
-    [args.file],
-    args.checkpoint,
-    args.out,
-    data_dir=args.data_dir,
-    dtype=args.dtype,
-    batch_size=args.batch_size,
-  )
+  with only_writer(args.out):
+    images, added = feature_cache.write_features(
+      [args.file],
+      args.checkpoint,
+      args.out,
+      data_dir=args.data_dir,
+      dtype=args.dtype,
+      batch_size=args.batch_size,
+    )
   if args.json:
     show.print_json({'out': args.out, 'images': images, 'added': added}, None)
   else:
@@ -158,6 +161,7 @@ def _cache(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+  check_output(args.out, [args.file], mark=b'<!doctype html')
   index = records.JsonlIndex(args.file, args.data_dir, need_answer=False)
   if not index:
     raise _empty(args.file)

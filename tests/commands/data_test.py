@@ -174,6 +174,21 @@ def test_show_spreads_over_the_file(folder, capsys):
   assert '3 of 101 records' in text
 
 
+def test_show_replaces_pages_alone(folder, capsys):
+  """Neither the records, by whatever name, nor a file of another kind."""
+  path, link, other = (folder / n for n in ('x.jsonl', 'link', 'notes.txt'))
+  records.write_records(path, good(2))
+  link.symlink_to(path)
+  other.write_text('precious')
+  before = path.read_bytes()
+  for out in (path, link, other):
+    code, _, said = run(capsys, 'show', path, '--out', out)
+    assert code == 2 and said.count('\n') == 1, said
+  assert path.read_bytes() == before and other.read_text() == 'precious'
+  for _ in range(2):  # its own page is replaced
+    assert run(capsys, 'show', path, '--out', folder / 'page.html')[0] == 0
+
+
 def test_errors_are_one_sentence(folder, capsys):
   (folder / 'empty.jsonl').write_text('\n')
   bad = folder / 'bad.jsonl'
