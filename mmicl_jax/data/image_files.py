@@ -94,7 +94,7 @@ def read_image_file(source: ImageFile) -> tuple[bytes, str]:
   except (OSError, ValueError) as error:
     remedy = 'correct the path or put the file there'
     raise explained(
-      error, f'the image {shown}', remedy, 'cannot be read'
+      error, f'the image {shown}', remedy, 'could not be read'
     ) from error
 
 

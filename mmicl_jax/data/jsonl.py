@@ -37,7 +37,7 @@ def open_lines(path: str | os.PathLike, *, once: bool = False) -> IO[bytes]:
     head = file.peek(8)
   except OSError as error:
     remedy = 'name a JSON Lines file'
-    raise explained(error, path, remedy, 'cannot be read') from error
+    raise explained(error, path, remedy, 'could not be read') from error
   for beginning, what in _OTHERS.items():
     if head.startswith(beginning):
       file.close()
@@ -68,7 +68,7 @@ def read_line(path: str | os.PathLike, start: int) -> bytes:
       return file.readline()
   except OSError as error:
     remedy = 'put the file back, which was there when it was opened first'
-    raise explained(error, path, remedy, 'cannot be read') from error
+    raise explained(error, path, remedy, 'could not be read') from error
 
 
 def parse_line(line: bytes) -> Any:

@@ -60,7 +60,7 @@ def test_check_names_every_line(folder, capsys):
   for line, words in [
     (2, "'image 4' is mentioned"),
     (2, 'The answer is empty'),
-    (2, 'none.png cannot be read'),
+    (2, 'none.png could not be read'),
     (4, 'not JSON'),
     (6, 'no "input_image"'),
   ]:
@@ -83,7 +83,7 @@ def test_check_opens_images_when_asked(folder, capsys):
   assert code == 2 and f'{path}:1: ' in out and 'b.png' in out
   other = folder / 'images'
   code, out, _ = run(capsys, 'check', path, '--data_dir', other)
-  assert code == 2 and 'images/images/a.png cannot be read' in out
+  assert code == 2 and 'images/images/a.png could not be read' in out
   # Base64 has no file to look for.
   records.write_records(path, [Record('<image0>图?', [data], 'x')])
   assert run(capsys, 'check', path)[0] == 0

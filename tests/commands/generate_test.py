@@ -368,7 +368,7 @@ def test_compiled_programs_are_kept(tmp_path):
     (['--prompt', 'a', '--stream', '--json'], 'leave out --json'),
     (['--input', 'a', '--output', 'b', '--stream'], '--stream belongs'),
     (['--prompt', 'a', '--image', 'x.png', '--seed', '1'], 'nowhere'),
-    (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl cannot be'),
+    (['--input', 'absent.jsonl', '--output', 'b'], 'absent.jsonl could not'),
     (['--prompt', 'a {image}'], '1 {image} slots but 0 images'),
     (['--prompt', 'a', '--temperature', '0'], 'temperature'),
   ],

@@ -272,7 +272,7 @@ def test_grey_arrays_have_three_equal_channels():
 @pytest.mark.parametrize(
   ('content', 'reason'),
   [
-    (None, 'cannot be read .No such file'),
+    (None, 'could not be read .No such file'),
     (b'', 'not an image'),
     (b'hello, world' * 10, 'not an image'),
     (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'),

@@ -133,11 +133,12 @@ def test_files_that_cannot_be_opened(tmp_path):
     (tmp_path, 'Is a directory'),
   ):
     for read in (JsonlIndex, lambda path: list(read_records(path))):
-      with pytest.raises(UserError, match=f'^{path} cannot be read .{reason}'):
+      words = f'^{path} could not be read .{reason}'
+      with pytest.raises(UserError, match=words):
         read(path)
   index = JsonlIndex(_written(tmp_path / 'a.jsonl'))
   os.remove(tmp_path / 'a.jsonl')
-  with pytest.raises(UserError, match='a.jsonl cannot be read .No such'):
+  with pytest.raises(UserError, match='a.jsonl could not be read .No such'):
     index[0]
 
 
