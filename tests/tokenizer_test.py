@@ -212,10 +212,10 @@ def test_added_tokens_follow_pieces_and_extra_ids(small):
 
 
 def test_pieces_start_afresh_after_an_added_token(small):
-  space, dot = small.encode('.')
-  assert small.encode('图.') == [small.image_id, space, dot]
-  assert small.encode('图 .') == [small.image_id, space, dot]
-  assert small.encode('. 图') == [space, dot, small.image_id]
+  dot = small.encode('.')
+  assert small.encode('图.') == [small.image_id, *dot]
+  assert small.encode('图 .') == [small.image_id, *dot]
+  assert small.encode('. 图') == [*dot, small.image_id]
 
 
 def test_text_survives_the_round_trip(small):

@@ -61,7 +61,7 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   try:
     gin.finalize()
   except ValueError as error:
-    raise explained(error) from error
+    raise gin_explained(error) from error
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def _must_be_given(names: Sequence[str]) -> str:
   )
 
 
-def explained(error: Exception) -> UserError:
+def gin_explained(error: Exception) -> UserError:
   """gin's own error as a sentence, with the file and line that it names."""
   text, _, _ = str(error).partition('\n  In call to configurable')
   text = ' '.join(text.split())
@@ -225,6 +225,6 @@ def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
   try:
     parser(argument)
   except Exception as error:  # gin passes on what importing and parsing raise
-    raise UserError(f'{what} cannot be used: {explained(error)}') from error
+    raise UserError(f'{what} cannot be used: {gin_explained(error)}') from error
   finally:
     logging.disable(disabled)

@@ -47,8 +47,8 @@ def sentence_of(error: BaseException) -> str | None:
   if isinstance(error, UserError):
     return str(error).partition('\n  In call to configurable')[0]
   if isinstance(error, Exception) and _from_gin(error):
-    return str(gin_files.explained(error))
-  return preprocessors.sentence_of(error)
+    return str(gin_files.gin_explained(error))
+  return preprocessors.record_sentence(error)
 
 
 def check_gin(config: object = None) -> None:
@@ -65,7 +65,7 @@ def check_gin(config: object = None) -> None:
   gin_types.check_types()
 
 
-def told(record: logging.LogRecord) -> bool:
+def is_shown(record: logging.LogRecord) -> bool:
   """Whether a line is logged: all with --verbosity=1; warnings, and TOLD."""
   if absl_logging.get_verbosity() >= absl_logging.DEBUG:
     return True
@@ -89,7 +89,7 @@ def _turn_on() -> None:
   sys.excepthook = excepthook
   # Before gin's own: those would name what is missing in gin's words.
   gin_config._FINALIZE_HOOKS.insert(0, check_gin)
-  logging.getLogger('absl').addFilter(told)
+  logging.getLogger('absl').addFilter(is_shown)
 
 
 main = getattr(sys.modules['__main__'], '__spec__', None)

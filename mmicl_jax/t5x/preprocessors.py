@@ -5,7 +5,7 @@
 
 TensorFlow tells an error of a Python function with its traceback, three times.
 A mistake in a record is therefore handed on as text, and a tf.debugging.Assert
-ends the run with it: `sentence_of` finds it in TensorFlow's error.
+ends the run with it: `record_sentence` finds it in TensorFlow's error.
 """
 
 import io
@@ -115,7 +115,7 @@ def to_features(
   return dataset.map(run, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def sentence_of(error: BaseException) -> str | None:
+def record_sentence(error: BaseException) -> str | None:
   """The mistake in a record that ended a dataset; None for another error."""
   found = re.search(r'assertion failed: \[mmicl\] \[(.*)\]', str(error))
   # TensorFlow writes quotes and line ends with a backslash before them.

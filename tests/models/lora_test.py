@@ -37,7 +37,9 @@ def base(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(base, tmp_path_factory):
   directory = tmp_path_factory.mktemp('trained')
-  result = run(directory, 3, model=ADAPTED, trainable='lora', init_from=base[0])
+  result = run(
+    directory, 3, config=ADAPTED, trainable='lora', init_from=base[0]
+  )
   return directory, result.params
 
 
@@ -137,5 +139,5 @@ def test_a_model_without_adapters_cannot_train_them(base, tmp_path):
 
 def test_a_resumed_run_has_its_adapters(trained, base):
   directory, params = trained
-  again = run(directory, 3, model=ADAPTED, trainable='lora')
+  again = run(directory, 3, config=ADAPTED, trainable='lora')
   assert_bits_equal(again.params, params)

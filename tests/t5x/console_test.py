@@ -84,6 +84,6 @@ def record(level, file, function='f', error=None):
   ],
 )
 def test_the_log_tells_of_the_run_alone(line, wanted, monkeypatch):
-  assert console.told(line) == wanted
+  assert console.is_shown(line) == wanted
   monkeypatch.setattr(console.absl_logging, 'get_verbosity', lambda: 1)
-  assert console.told(line)  # --verbosity=1
+  assert console.is_shown(line)  # --verbosity=1
