@@ -27,7 +27,7 @@ class Batch(TypedDict):
 
   encoder_input_tokens: Int[jax.Array, 'B T']
   encoder_images: NotRequired[Images]  # absent: text only
-  # What the Q-Former gives for them, in their place (see data/feature_store.py).
+  # What the Q-Former gives for them, in their place (data/feature_store.py).
   encoder_features: NotRequired[Float[jax.Array, 'B N Q E']]
   decoder_input_tokens: Int[jax.Array, 'B U']
   decoder_target_tokens: Int[jax.Array, 'B U']
