@@ -47,6 +47,8 @@ def sentence_of(error: BaseException) -> str | None:
   if isinstance(error, UserError):
     return str(error).partition('\n  In call to configurable')[0]
   if isinstance(error, Exception) and _from_gin(error):
+    if (name := _missing_file()) is not None:
+      return f'the gin file {name} was not found'
     return str(gin_files.gin_explained(error))
   return preprocessors.record_sentence(error)
 
@@ -80,9 +82,28 @@ def is_shown(record: logging.LogRecord) -> bool:
 
 def _from_gin(error: Exception) -> bool:
   """Whether gin itself raised it, reading or evaluating a file."""
-  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-  file = frames[-1].f_code.co_filename if frames else ''
-  return os.path.dirname(file) == os.path.dirname(gin_config.__file__)
+  files = [
+    frame.f_code.co_filename
+    for frame, _ in traceback.walk_tb(error.__traceback__)
+  ]
+  # What is built into Python raises on behalf of who called it.
+  files = [file for file in files if not file.startswith('<frozen')]
+  gin = os.path.dirname(gin_config.__file__)
+  return bool(files) and os.path.dirname(files[-1]) == gin
+
+
+def _missing_file() -> str | None:
+  """The first --gin_file that is nowhere to be found; None: all are there.
+
+  gin fails in its own words, and with a TypeError for `gin_configs/none.gin`,
+  where it takes the folder for a Python package.
+  """
+  names = flags.FLAGS.gin_file if flags.FLAGS.is_parsed() else None
+  for name in names or ():
+    places = [os.path.join(p, name) for p in gin_config._LOCATION_PREFIXES]
+    if not any(map(os.path.isfile, places)):
+      return name
+  return None
 
 
 def _turn_on() -> None:
