@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gin
 import pytest
 import virtual_devices
 
@@ -15,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 def need() -> None:
   """Skips where T5X cannot be imported; fails if MMICL_REQUIRE_T5X is 1."""
   try:
-    importlib.import_module('t5x.train')
+    # It registers with gin, whose configuration an earlier test may have locked.
+    with gin.unlock_config():
+      importlib.import_module('t5x.train')
   except ImportError as error:
     reason = f'T5X cannot be imported: {error}'
     if os.environ.get('MMICL_REQUIRE_T5X') == '1':
