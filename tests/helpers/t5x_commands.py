@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def need() -> None:
   """Skips where T5X cannot be imported; fails if MMICL_REQUIRE_T5X is 1."""
   try:
-    # It registers with gin, whose configuration an earlier test may have locked.
+    # It registers with gin, which an earlier test may have locked.
     with gin.unlock_config():
       importlib.import_module('t5x.train')
   except ImportError as error:
