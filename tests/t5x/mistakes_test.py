@@ -139,7 +139,7 @@ def test_a_bad_record_ends_a_run(data, tmp_path):
     {'MODEL_DIR': str(tmp_path / 'new'), 'DATA': str(data / 'bad.jsonl')},
     status=2,
   )
-  assert_one_sentence(error, f'{data}/gone.png: cannot read the image')
+  assert_one_sentence(error, f'{data}/gone.png could not be read')
   assert error.rstrip().splitlines()[-1].startswith('mmicl: ')
 
 

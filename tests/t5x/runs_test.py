@@ -170,11 +170,14 @@ def test_adapters_start_alike(folder, stage1, tmp_path):
 
 @pytest.mark.parametrize('sizes', [(-1, 1, 1), (1, 2, 2)])
 def test_four_devices_train_as_one_does(folder, tmp_path, sizes):
-  description = describe(folder, 'pretrain')
+  text = describe(folder, 'pretrain').read_text()
   size = tokenizer.Tokenizer(folder / 'spiece.model').vocab_size
-  with description.open('a') as file:  # an odd vocabulary cannot be split
-    file.write(f'presets.model.vocab_size = {size + 1}\nTRAIN_STEPS = 2\n')
-    file.write('NUM_MICROBATCHES = 1\n')
+  # A file of its own; an odd vocabulary cannot be split.
+  description = tmp_path / 'four.gin'
+  description.write_text(
+    f'{text}presets.model.vocab_size = {size + 1}\nTRAIN_STEPS = 2\n'
+    'NUM_MICROBATCHES = 1\n'
+  )
   ours(description, tmp_path / 'ours')
   mesh = {
     f'partitioning.make_mesh.{axis}': size
@@ -185,8 +188,11 @@ def test_four_devices_train_as_one_does(folder, tmp_path, sizes):
   assert one.keys() == other.keys() and size % 2 == 0
   moments = [name for name in one if '/mu/' in name]  # sums of gradients
   assert moments
+  largest = max(np.abs(one[name]).max() for name in moments)
   for name in moments:
-    scale = np.abs(one[name]).max()
+    # The gradient of a key's bias is zero, by softmax's invariance: what is
+    # there is rounding, to be measured by the other gradients.
+    scale = max(np.abs(one[name]).max(), 1e-3 * largest)
     np.testing.assert_allclose(
       other[name], one[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name
     )
