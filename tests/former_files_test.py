@@ -82,11 +82,13 @@ def same_answers(found, expected):
       assert one['score'] == pytest.approx(another['score'], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_answers():
   expected = EXPECTED['train']['scores_at_4']
   np.testing.assert_allclose(scores('stage_1'), expected, 1e-4, 1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint():
   before = contents('stage_1/checkpoint_4')
   arguments = ('train', '--gin_file=stages/pretrain.gin', *RUN)
@@ -105,6 +107,7 @@ def test_a_run_goes_on_from_its_checkpoint():
   assert contents('stage_1/checkpoint_4') == before
 
 
+@pytest.mark.slow
 def test_cached_features_are_added_to_and_trained_with(capsys):
   before = contents('features')
   cache = ('data', 'cache-features', 'more.jsonl', '--checkpoint', 'stage_1')
@@ -127,6 +130,7 @@ def test_cached_features_are_added_to_and_trained_with(capsys):
   )
 
 
+@pytest.mark.slow
 def test_a_file_of_answers_is_continued():
   # Each line carries a digest of the settings, the checkpoint's absolute path
   # among them, so that nobody continues another model's answers. The files
@@ -149,6 +153,7 @@ def test_a_file_of_answers_is_continued():
   assert {line['settings'] for line in lines(path)[:3]} == {digest}
 
 
+@pytest.mark.slow
 def test_visual_tokens_on_disk_give_the_same_answers():
   before = contents('visual_tokens')
   more = ('--output', 'new.jsonl', '--cache_dir', 'visual_tokens')
@@ -159,6 +164,7 @@ def test_visual_tokens_on_disk_give_the_same_answers():
   assert before == {name: after[name] for name in before}
 
 
+@pytest.mark.slow
 def test_the_model_of_a_demo_answers(capsys):
   results = Results.load('demo/results.json')
   model = mmicl_jax.load('demo/stage_2')

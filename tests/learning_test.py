@@ -42,6 +42,7 @@ def queries(folder):
     yield mmicl.Turn(QUESTION, images=images, answer=second)
 
 
+@pytest.mark.slow
 def test_four_examples_are_learnt_by_heart(data, tmp_path):
   words = mmicl.Tokenizer(data / 'spiece.model')
   bindings = {

@@ -105,6 +105,7 @@ def loaded(*modules):
   return set(run.stdout.split())
 
 
+@pytest.mark.slow
 def test_importing_the_project_loads_no_other_framework():
   modules = [build_deps.module_name(p) for p in MODULES if ring(p) < 3]
   modules.remove('mmicl_jax.__main__')

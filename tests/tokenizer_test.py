@@ -142,6 +142,7 @@ def test_thousands_of_prompts_equal_hugging_face(t5):
   assert_equal_ids(t5, hugging_face_t5(), texts)
 
 
+@pytest.mark.slow
 @needs_t5
 def test_equals_transformers_t5_tokenizer(t5, tmp_path):
   transformers = pytest.importorskip(

@@ -56,6 +56,7 @@ def test_cases():
   assert len({case.name for case in found}) == 12
 
 
+@pytest.mark.slow
 def test_quality_of_eight_bits(tmp_path, capsys):
   tiny_dir.make(tmp_path)
   with open(tmp_path / 'in.jsonl', 'w') as file:
@@ -73,6 +74,7 @@ def test_quality_of_eight_bits(tmp_path, capsys):
   assert main(['bench', 'quality']) == 2
 
 
+@pytest.mark.slow
 def test_training_runs_on_both_sides(capsys):
   pytest.importorskip('transformers')
   arguments = ['bench', 'train', '--sizes', 'tiny', '--images', '2', '--json']
@@ -82,6 +84,7 @@ def test_training_runs_on_both_sides(capsys):
   assert {len(x) for x in result['seconds'].values()} == {2}
 
 
+@pytest.mark.slow
 def test_features_take_the_place_of_images(capsys):
   arguments = ['bench', 'features', '--sizes', 'tiny', '--images', '2']
   assert main([*arguments, '--rounds', '1']) == 0
@@ -91,6 +94,7 @@ def test_features_take_the_place_of_images(capsys):
   assert agreement < 1e-4
 
 
+@pytest.mark.slow
 def test_no_step_that_is_timed_is_compiled(tmp_path, caplog):
   model_dir.write_config(tmp_path, PRESETS['tiny'])
   ours = bench_train.OurSteps(str(tmp_path), 'float32', 1)

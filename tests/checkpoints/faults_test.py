@@ -70,6 +70,7 @@ def load(folder):
   return store.load_weights(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('read', [restore, load])
 def test_a_fault_at_any_call_of_a_file_costs_nothing(tmp_path, disk, read):
   save_run(tmp_path, 5, 10)

@@ -253,6 +253,7 @@ def test_the_input_is_not_read_into_memory(tmp_path):
   assert job.run(echo, job.check())['answered'] == 200
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys):
   tiny_dir.make(tmp_path)
   Image.fromarray(np.full((9, 9, 3), 99, np.uint8)).save(tmp_path / 'a.png')
@@ -277,6 +278,7 @@ def test_command_line(tmp_path, capsys):
   assert capsys.readouterr().out == answer['text'] + '\n'
 
 
+@pytest.mark.slow
 def test_files_that_matter_are_left_alone(tmp_path, capsys):
   config = tiny_dir.make(tmp_path)
   source, target = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
@@ -339,6 +341,7 @@ def test_records_come_through_a_pipe(tmp_path):
   assert not source.exists()
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept(tmp_path):
   """In a process of its own: the folder is set before anything is compiled."""
   tiny_dir.make(tmp_path)

@@ -55,6 +55,7 @@ def arguments(data, directory, *more):
   )
 
 
+@pytest.mark.slow
 def test_trains_from_gin_files(data, tmp_path, capsys):
   assert cli.main(arguments(data, tmp_path)) == 0
   assert steps.locate(tmp_path)[1] == 2
@@ -77,6 +78,7 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
   assert 'trainable: tune' in error and 'training 2/2 loss' in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'more, match',
   [
@@ -120,6 +122,7 @@ def test_mistakes_are_one_sentence_and_exit_status_2(
   assert not list(tmp_path.rglob('*.*'))  # at most an empty MODEL_DIR
 
 
+@pytest.mark.slow
 @pytest.mark.devices(2)
 def test_a_batch_that_does_not_divide_over_devices(data, tmp_path, capsys):
   assert cli.main(arguments(data, tmp_path, '--gin.BATCH_SIZE=3')) == 2
@@ -127,6 +130,7 @@ def test_a_batch_that_does_not_divide_over_devices(data, tmp_path, capsys):
   assert 'BATCH_SIZE 3 does not divide' in line and 'over 2 shards' in line
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
   stage1 = [
     name.replace('stages/tune', 'stages/pretrain')
@@ -151,6 +155,7 @@ def test_checkpoints_of_another_stage_or_shape(data, tmp_path, capsys):
   assert [path.read_bytes() for path in files] == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(data, tmp_path, capsys, caplog):
   resource = pytest.importorskip('resource')
   more = ['--gin.EVAL_DATA=None', '--gin.TENSORBOARD=False']

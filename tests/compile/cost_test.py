@@ -129,6 +129,7 @@ def test_a_program_compiled_here():
   assert cost.analyse(text).flops == 5 * 2 * 8 * 16 * 16
 
 
+@pytest.mark.slow
 @pytest.mark.devices(4)
 def test_collectives_of_a_program_compiled_here():
   mesh = jax.make_mesh((4,), ('x',), axis_types=(jax.sharding.AxisType.Auto,))

@@ -56,6 +56,7 @@ def test_generation_on_a_small_topology(num_beams):
   assert step.model_flops < found['prefill'].model_flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_beams', [1, 3])
 @pytest.mark.parametrize('scan_layers', [True, False])
 def test_a_step_of_generation_keeps_the_state(num_beams, scan_layers):
@@ -78,6 +79,7 @@ def test_weights_of_generation_are_in_two_bytes():
   assert found['prefill'].fits and not found['prefill'].compiled
 
 
+@pytest.mark.slow
 def test_shardings_divide_the_state():
   """What is held falls with the chips; what does not fit is named."""
   files = ['models/xxl.gin', 'stages/tune.gin']
@@ -141,6 +143,7 @@ def test_mistakes_are_one_sentence(capsys, arguments, match):
   assert match in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_table_is_written_row_by_row(tmp_path):
   path = tmp_path / 'scaling.md'
   seen = []
@@ -171,6 +174,7 @@ class Crashing(list):
     return os.abort, ()
 
 
+@pytest.mark.slow
 def test_a_compiler_that_crashes_costs_its_row_alone():
   found = cli.compile_apart(Crashing(TINY), BINDINGS, 'v5e:2x2')['step']
   assert not found.compiled and found.argument_bytes

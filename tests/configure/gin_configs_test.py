@@ -50,6 +50,7 @@ def value(macro):
   return function() if found.evaluate else function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', names('models'))
 @pytest.mark.parametrize('stage', names('stages'))
 def test_every_model_with_every_stage(model, stage):
@@ -101,6 +102,7 @@ def test_every_mesh_asks_for_its_chips(mesh):
   assert math.prod(s for s in sizes if s != -1) == SIZES[mesh]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('decoding', names('decoding'))
 def test_every_decoding(decoding):
   files = [

@@ -179,6 +179,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', DAMAGES, ids=lambda f: f.__name__)
 def test_damage_is_named_and_nothing_is_written(
   damage, source, tmp_path, capsys

@@ -26,6 +26,7 @@ def directory(tmp_path_factory):
   return tmp_path_factory.mktemp('checkpoints')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan', [True, False])
 @pytest.mark.parametrize('kind, words', CASES)
 def test_logits_and_loss_equal_hugging_face(directory, kind, words, scan):
@@ -54,6 +55,7 @@ def test_logits_and_loss_equal_hugging_face(directory, kind, words, scan):
     np.testing.assert_allclose(loss, theirs.loss.numpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
 def test_onto_a_mesh(directory, dtype):

@@ -109,6 +109,7 @@ def measure(folder, scale):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
   not Path('/proc/self/clear_refs').exists(), reason='no /proc of Linux'
 )

@@ -152,6 +152,7 @@ def test_flan_of_hugging_face(flan):
   assert_is_flan(source, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'write, scanned',
   [(write_orbax, True), (write_orbax, False), (write_former, True)],

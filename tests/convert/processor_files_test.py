@@ -60,6 +60,7 @@ def test_file_gives_our_ids(vocabulary, tmp_path):
     assert fast.encode(text).ids == [*ours.encode(text), 1], repr(text)
 
 
+@pytest.mark.slow
 def test_a_piece_without_a_score_leaves_the_file_strict(tmp_path):
   """A training gives a letter that no text needs alone a score of -inf."""
   path = tmp_path / 'demo.model'

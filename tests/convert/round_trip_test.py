@@ -13,6 +13,7 @@ from mmicl_jax.convert.loading import load_pretrained
 CASES = [('instructblip', 'bfloat16', True), ('blip-2', 'float32', False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind, dtype, safe', CASES)
 def test_bit_exact_and_loadable(tmp_path, kind, dtype, safe):
   model = hf_models.hf_model(kind).to(getattr(torch, dtype))

@@ -36,6 +36,7 @@ def test_golden_tree():
     assert golden[name] == now[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan', [True, False])
 @pytest.mark.parametrize('layers', [4, 5])
 @pytest.mark.parametrize('instruction', [True, False])

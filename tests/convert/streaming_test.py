@@ -7,6 +7,7 @@ import weakref
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 from mmicl_jax.checkpoints import store
 from mmicl_jax.convert.streaming import write_checkpoint
@@ -31,6 +32,7 @@ def test_the_private_method_that_is_overridden_is_still_there():
   assert names == ['self', 'value', 'tspec', 'ts_context'], CANARY
 
 
+@pytest.mark.slow
 def test_a_parameter_is_gone_before_the_next_is_read(tmp_path):
   alive: list[weakref.ref] = []
   read: list[str] = []

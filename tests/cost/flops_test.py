@@ -50,6 +50,7 @@ def test_towers():
     assert one['qformer'] / 1e9 == pytest.approx(expected, rel=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'config, lengths, t5, tune, pretrain',
   [

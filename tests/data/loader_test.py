@@ -261,6 +261,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_and_resume(tokenizer, tmp_path):
   import pickle
 

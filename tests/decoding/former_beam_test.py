@@ -142,10 +142,12 @@ def compare(recorded: list[dict]) -> None:
     np.testing.assert_allclose(scores, each['scores'], 5e-5, 1e-4)
 
 
+@pytest.mark.slow
 def test_as_recorded():
   compare(json.loads(RECORDED.read_text()))
 
 
+@pytest.mark.slow
 def test_what_was_recorded_differs_from_transformers_5():
   recorded = json.loads(RECORDED.read_text())
   differ = sum(

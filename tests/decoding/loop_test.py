@@ -94,6 +94,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CASES)
 def test_same_as_transformers(pair, name):
   options = CASES[name]
@@ -105,6 +106,7 @@ def test_same_as_transformers(pair, name):
     np.testing.assert_allclose(got.scores, want_scores, 5e-5, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
 def test_stop_strings_as_in_transformers(pair, options):
   import tokenizers
@@ -144,6 +146,7 @@ def test_rows_end_at_different_steps(pair):
   assert (ends == 1).any()
 
 
+@pytest.mark.slow
 def test_all_beams_of_one_step(pair):
   """One new token: the answers are the likeliest tokens in order."""
   options = BEAMS | {'num_return_sequences': 4}
@@ -167,6 +170,7 @@ def test_all_beams_of_one_step(pair):
   np.testing.assert_allclose(got.scores, values, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_beam_is_greedy(pair):
   tokens = t5_pair.prompts(4)
   greedy = ours(pair, tokens, **GREEDY)
@@ -176,6 +180,7 @@ def test_one_beam_is_greedy(pair):
   np.testing.assert_array_equal(greedy.tokens, nucleus.tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
 def test_log_probs_sum_to_the_score_and_are_teacher_forced(pair, options):
   tokens = t5_pair.prompts(4)
@@ -195,6 +200,7 @@ def test_log_probs_sum_to_the_score_and_are_teacher_forced(pair, options):
   np.testing.assert_allclose(got.log_probs, forced, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options',
   [GREEDY, BEAMS, {'do_sample': True, 'top_k': 20}],
@@ -211,6 +217,7 @@ def test_alone_as_in_a_batch_and_with_more_room(pair, options):
   np.testing.assert_allclose(alone.scores[0], together.scores[3], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_empty_rows_do_not_prolong_the_loop(pair):
   _, model, params = pair
   tokens = jnp.asarray(t5_pair.prompts(2)).at[1].set(0)
@@ -236,6 +243,7 @@ WARPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', WARPED)
 def test_samples_follow_the_exact_distribution(pair, name):
   """Chi-square of 8,000 first tokens against transformers' own warpers."""

@@ -16,6 +16,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
   return Tokenizer(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('phase', PHASES, ids=lambda phase: phase.name)
 def test_every_lesson_fits_its_shapes(phase, tokenizer, recwarn):
   """A prompt that does not fit would be shortened, and warns."""
@@ -31,6 +32,7 @@ def test_every_lesson_fits_its_shapes(phase, tokenizer, recwarn):
   assert phase.profile in stages.PROFILES
 
 
+@pytest.mark.slow
 def test_the_stream_goes_on_where_its_state_says(tokenizer):
   phase = PHASES[1]
   whole = LessonStream(phase, tokenizer, seed=0)
@@ -50,6 +52,7 @@ def test_interleaved_images_with_invented_words_come_in_stage_2_alone():
   assert 'icl_words_4' in PHASES[2].lessons[0].mix
 
 
+@pytest.mark.slow
 def test_held_out_counts_the_word_alone(tokenizer):
   batches = [batch for batch, _ in HeldOut('icl_words_4', tokenizer, 5)]
   weights = np.concatenate([b['decoder_loss_weights'] for b in batches])

@@ -37,6 +37,7 @@ def _first(held_out):
   return held_out
 
 
+@pytest.mark.slow
 def test_demo_ends_with_all_it_promises(short, tmp_path, monkeypatch, capsys):
   find = importlib.util.find_spec
   monkeypatch.setattr(  # as if it were not there

@@ -30,6 +30,7 @@ def index(text: str) -> int:
   return int(text.removeprefix('image '))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('task', TASKS)
 def test_every_prompt_has_its_images(task):
   for made in items(task, 40):
@@ -63,6 +64,7 @@ def test_demonstrations_name_the_query_class(k):
       assert made.example.targets not in made.example.inputs.split()
 
 
+@pytest.mark.slow
 def test_chance_and_ceiling_of_label_words():
   """Saying any word shown is right as often as `chance` says."""
   for k in SHOTS:
@@ -83,6 +85,7 @@ def test_position_gives_nothing_away(k):
     assert np.mean(same) == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.slow
 def test_training_never_meets_held_out_images():
   train, heldout = set(), set()
   for i in range(30):
@@ -156,6 +159,7 @@ def test_captions_follow_the_pixels():
   assert min(seen.values()) > 10 and len(seen) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('task', [t for t in TASKS if 'icl' not in t])
 def test_chance_is_the_best_guess_without_looking(task):
   """For each number of images, the commonest answer is right that often."""

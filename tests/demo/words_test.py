@@ -32,6 +32,7 @@ def model() -> sentencepiece.SentencePieceProcessor:
   )
 
 
+@pytest.mark.slow
 def test_every_word_is_one_piece(model):
   assert (model.pad_id(), model.eos_id(), model.unk_id()) == (0, 1, 2)
   assert model.vocab_size() < 350

@@ -65,6 +65,7 @@ def test_shots_are_part_of_the_prompt(model):
     model.prompt(example, [SHOT])
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_logits(model):
   candidates = ['yes', 'no', 'a red dog']
   scores = model.score([TURN, 'what is it?'], candidates)
@@ -128,6 +129,7 @@ def test_a_batch_of_nothing(model):
   assert model.generate([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [0, -1, 2**70])
 def test_sizes_that_mean_nothing(directory, model, size):
   for name in ('batch_size', 'max_input_length'):
@@ -167,6 +169,7 @@ def test_stop_strings_end_the_answer(model):
   assert answer.text.endswith(stop)
 
 
+@pytest.mark.slow
 def test_a_blank_that_is_not_shown_is_no_stop(model):
   """The first piece's blank: its text has none."""
   options = {'max_new_tokens': 9, 'min_new_tokens': 9}
@@ -219,6 +222,7 @@ def test_missing_files(directory, tmp_path):
     mmicl.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_text_of_the_qformer(tmp_path):
   """Off by default; on, other words give the same image other tokens."""
   config = tiny_dir.make(tmp_path, instruction=True)

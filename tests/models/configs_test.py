@@ -57,6 +57,7 @@ def axes(params):
   return {name: getattr(leaf, 'names', None) for name, leaf in flat.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan_layers', [True, False])
 @pytest.mark.parametrize('preset', PRESETS)
 def test_every_parameter_names_axes_that_the_table_knows(preset, scan_layers):

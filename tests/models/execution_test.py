@@ -27,6 +27,7 @@ def close(a, b, rtol=1e-3, atol=1e-4):
   )
 
 
+@pytest.mark.slow
 def test_scanned_layers_equal_a_loop_over_layers(config, params, make_batch):
   batch = make_batch()
   looped = configs.with_execution(config, scan_layers=False)
@@ -37,6 +38,7 @@ def test_scanned_layers_equal_a_loop_over_layers(config, params, make_batch):
   close(unstack_layers(grads), grads_2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('remat', 'scan_layers'), [('minimal', True), ('full', False)]
 )
@@ -52,6 +54,7 @@ def test_rematerialisation_changes_no_value_and_no_gradient(
   close(loss(saving, key)(params, batch), loss(plain, key)(params, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan_layers', [True, False])
 def test_what_is_computed_again_is_not_merged(
   config, params, make_batch, scan_layers
@@ -64,6 +67,7 @@ def test_what_is_computed_again_is_not_merged(
   assert ('optimization_barrier' in lowered.as_text()) == (not scan_layers)
 
 
+@pytest.mark.slow
 def test_full_rematerialisation_keeps_less(config, params, make_batch):
   batch = make_batch(rows=8)
 
@@ -80,6 +84,7 @@ def test_an_unknown_policy_is_named(config):
     abstract_params(configs.with_execution(config, remat='everything'))
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_sharded_equals_unsharded(config, params, make_batch):
   batch = make_batch(rows=8)

@@ -53,6 +53,7 @@ def test_adapters_stand_where_they_should():
   assert not any(path.startswith(('vit', 'qformer')) for path in found)
 
 
+@pytest.mark.slow
 def test_a_new_adapter_changes_nothing(base):
   _, params = base
   fresh = lora.split_adapters(init(ADAPTED, jax.random.key(1)))[1]

@@ -34,6 +34,7 @@ def test_a_row_without_placeholders_stays_text():
   np.testing.assert_array_equal(got, text)
 
 
+@pytest.mark.slow
 def test_padding_images_change_nothing(logits, make_batch):
   batch = make_batch(rows=2, images=2)
   images = batch['encoder_images']
@@ -49,6 +50,7 @@ def test_images_do_change_the_answer(logits, make_batch):
   assert np.abs(changed).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_padding_tokens_change_nothing(logits, make_batch):
   batch = make_batch()
   padded = {
@@ -58,6 +60,7 @@ def test_padding_tokens_change_nothing(logits, make_batch):
   close(logits(padded)[:, :5], logits(batch))
 
 
+@pytest.mark.slow
 def test_a_row_is_answered_alike_in_any_company(logits, make_batch):
   """Rows of different lengths and numbers of images, apart and together."""
   rows = [
@@ -107,6 +110,7 @@ def test_permuting_the_images_permutes_their_visual_tokens_only(
   assert np.abs(before[:, order] - before).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_swapping_images_and_their_names_swaps_blocks_of_the_prompt(
   config, params, make_batch
 ):
@@ -133,6 +137,7 @@ def test_swapping_images_and_their_names_swaps_blocks_of_the_prompt(
   close(read(swapped), read(batch)[:, order])
 
 
+@pytest.mark.slow
 def test_text_alone_works_with_no_images_or_none_at_all(logits, make_batch):
   batch = make_batch(images=0)
   assert batch['encoder_images'].shape[1] == 0
@@ -152,6 +157,7 @@ def test_float_images_count_as_normalised(logits, make_batch):
   close(logits({**batch, 'encoder_images': floats}), logits(batch))
 
 
+@pytest.mark.slow
 def test_an_instruction_is_read_by_all_images_of_its_row_alone(
   config, params, make_batch
 ):
@@ -167,6 +173,7 @@ def test_an_instruction_is_read_by_all_images_of_its_row_alone(
   assert (moved[0] == 0).all() and (moved[1] > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_dropout_is_on_with_a_key_and_off_without(config, params, make_batch):
   batch = make_batch()
   apply = MMICL(config).apply
@@ -182,6 +189,7 @@ def test_dropout_is_on_with_a_key_and_off_without(config, params, make_batch):
   assert np.abs(dropped - plain).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32(config, params, logits, make_batch):
   batch = make_batch()
   half = configs.with_execution(

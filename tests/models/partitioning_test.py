@@ -70,6 +70,7 @@ def test_a_mesh_takes_what_is_left():
   assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_meshes_of_eight_devices():
   shape = partitioning.make_mesh(-1, 2, 2).shape

@@ -33,6 +33,7 @@ def init(config, words=True, run=RUN):
   return model, variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('instruction', [True, False])
 @pytest.mark.parametrize(
   ('layers', 'frequency', 'with_image'),
@@ -68,6 +69,7 @@ def test_initialised_without_words_it_can_read_words():
   assert jax.tree.structure(with_words) == jax.tree.structure(without)
 
 
+@pytest.mark.slow
 def test_padding_of_the_words_changes_nothing_and_words_do(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)
@@ -81,6 +83,7 @@ def test_padding_of_the_words_changes_nothing_and_words_do(random_like):
   assert np.abs(other - plain).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_no_words_and_only_padding_are_the_same(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)
@@ -91,6 +94,7 @@ def test_no_words_and_only_padding_are_the_same(random_like):
   )
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_key_and_then_differs(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)

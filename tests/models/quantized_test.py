@@ -41,6 +41,7 @@ def test_error_is_half_a_step_of_its_channel(contracted):
   assert int(jnp.abs(box.values).max()) == 127
 
 
+@pytest.mark.slow
 def test_all_kernels_and_nothing_else(params):
   boxed = quantize(params)
   is_box = lambda x: isinstance(x, Quantized)  # noqa: E731
@@ -53,6 +54,7 @@ def test_all_kernels_and_nothing_else(params):
   assert size < 0.35 * whole  # a quarter, and scales
 
 
+@pytest.mark.slow
 def test_logits_stay_close(params):
   batch = example_batch(CONFIG)
   forward = jax.jit(lambda p: MMICL(CONFIG).apply({'params': p}, batch))
@@ -100,6 +102,7 @@ def test_boxes_are_not_opened_before_the_loop():
   assert 's8[64,64]' in loop and 'f32[64,64]' not in loop
 
 
+@pytest.mark.slow
 def test_xxl_in_eight_bits_fits_a_chip_of_16_gib():
   config = configs.with_execution(
     configs.XXL, scan_layers=False, dtype='bfloat16', param_dtype='bfloat16'

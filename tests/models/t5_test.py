@@ -50,6 +50,7 @@ def prompts(rows=2, length=7):
   return encoded, is_token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan_layers', [True, False])
 @pytest.mark.parametrize(('shared', 'prefill'), [(1, 1), (3, 1), (3, 3)])
 def test_cached_decoding_equals_teacher_forcing(
@@ -93,6 +94,7 @@ def _layers(cache):
   return [cache] if hasattr(cache, 'prompt') else list(cache)
 
 
+@pytest.mark.slow
 def test_an_output_depends_on_earlier_tokens_only(make):
   _, variables = make()
   encoded, is_token = prompts()
@@ -108,6 +110,7 @@ def test_an_output_depends_on_earlier_tokens_only(make):
   np.testing.assert_array_equal(reach[:, 0] > 0, np.tri(5, dtype=bool))
 
 
+@pytest.mark.slow
 def test_the_encoder_reads_every_token_and_no_padding(make):
   _, variables = make()
   _, is_token = prompts()
@@ -154,6 +157,7 @@ def test_buckets_of_near_distances():
   assert past.tolist() == [[31, 2, 1, 0, 0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_order_of_the_prompt_matters_through_distances_alone(make):
   _, variables = make()
   x = jax.random.normal(jax.random.key(3), (1, 6, 32))
@@ -172,6 +176,7 @@ def test_order_of_the_prompt_matters_through_distances_alone(make):
   )
 
 
+@pytest.mark.slow
 def test_activation_is_erf_gelu_unless_told_otherwise(make):
   """BLIP-2's T5 differs here from stock FLAN-T5 (tanh) in the third digit."""
   model, variables = make()

@@ -21,6 +21,7 @@ def directory(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_instructblip_agrees_everywhere(directory, tmp_path, capsys):
   source, out = str(directory / 'instructblip'), str(tmp_path / 'out')
   page = tmp_path / 'page.html'
@@ -50,11 +51,13 @@ def test_instructblip_agrees_everywhere(directory, tmp_path, capsys):
   assert 'agree in all' in page.read_text()
 
 
+@pytest.mark.slow
 def test_blip2_in_memory_agrees(directory):
   report = check_parity(directory / 'blip-2', counts=(1, 0))
   assert report.ok, report.text()
 
 
+@pytest.mark.slow
 def test_a_wrong_eps_is_found_where_it_starts(directory, tmp_path, capsys):
   source, out = str(directory / 'blip-2'), str(tmp_path / 'out')
   command = ['convert', 'to-jax', '--source', source, '--out', out]

@@ -26,6 +26,7 @@ def prompt():
   return model, params, encoded, tokens != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'scanned, beam_search', [(False, 'transformers5'), (True, 'transformers4')]
 )
@@ -82,6 +83,7 @@ def test_best_is_last_and_rows_are_where_cache_offset_says(
   np.testing.assert_allclose(scores[:, ::-1], want.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_are_sorted(prompt):
   model, params, encoded, is_token = prompt
   many = jnp.repeat(encoded, 4, axis=0), jnp.repeat(is_token, 4, axis=0)

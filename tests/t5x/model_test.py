@@ -98,6 +98,7 @@ def shapes(config):
   return {name: x.shape for name, x in batch_of(config).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', METHODS)
 def test_signatures(config, method):
   found = inspect.signature(getattr(make(config), method)).parameters
@@ -136,6 +137,7 @@ def test_every_parameter_has_axes_that_the_rules_know(config):
     assert len(labels) == x.ndim and set(labels) <= names, path
 
 
+@pytest.mark.slow
 def test_starts_as_the_other_trainer_does(config):
   model = make(config, frozen_dtype='bfloat16')
   key = jax.random.PRNGKey(3)
@@ -191,6 +193,7 @@ def test_loss_and_gradients_are_those_of_the_other_trainer(config):
   np.testing.assert_allclose(2 * share, whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_predictions_are_the_best_sequences(config):
   model, batch = make(config), batch_of(config)
   params = mmicl.init_params(config, jax.random.PRNGKey(0))

@@ -12,6 +12,7 @@ from mmicl_jax.models import mmicl, partitioning
 from mmicl_jax.t5x.model import T5XModel
 
 
+@pytest.mark.slow
 @pytest.mark.devices(4)
 @pytest.mark.parametrize('sizes', [(-1, 1, 1), (1, 2, 2), (2, 1, 2), (1, 1, 4)])
 def test_arrays_lie_as_under_mmicl_train(sizes):

@@ -67,6 +67,7 @@ def gradients(n):
   return [rng.normal(size=(3, 2)).astype(np.float32) for _ in range(n)]
 
 
+@pytest.mark.slow
 def test_adamw_clips_by_global_norm():
   params = {'a': jnp.zeros((3, 2)), 'b': jnp.zeros((2,))}
   big = {'a': jnp.full((3, 2), 1e3), 'b': jnp.full((2,), 1e3)}

@@ -49,6 +49,7 @@ def losses(mesh, steps=STEPS):
   return seen, state
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_every_mesh_trains_as_one_device_does():
   one, _ = losses(partitioning.make_mesh(1, 1, 1, jax.devices()[:1]))

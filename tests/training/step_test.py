@@ -65,6 +65,7 @@ def test_cross_entropy_is_torchs():
   np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_exist_for_the_trainable_half_alone(batch):
   grads, _ = gradients(batch)
   assert set(grads) == {'projector'}
@@ -105,6 +106,7 @@ def test_microbatches_have_their_own_dropout(batch):
   assert both['loss'] != one['loss']
 
 
+@pytest.mark.slow
 @pytest.mark.devices(4)
 def test_no_device_gets_the_rows_of_others_to_cut_them_into_microbatches(batch):
   mesh = partitioning.make_mesh(2, 2, 1)
