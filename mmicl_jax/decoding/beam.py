@@ -22,7 +22,7 @@ from mmicl_jax.decoding.scores import (
   take_rows,
 )
 
-LOW = -1e9  # transformers' score of what must not win
+LOW = -1e9  # transformers' score of what must not go on
 
 
 class Hypotheses(NamedTuple):
@@ -30,7 +30,7 @@ class Hypotheses(NamedTuple):
 
   sequences begin with the start token; lengths do not count it. scores: sums of
   log-probabilities, which in answers are divided by length ** length_penalty.
-  finished: which places of the answers are taken.
+  finished: which places of the answers are taken; others have the score -inf.
   """
 
   sequences: Int[Array, 'B K W']
@@ -70,14 +70,15 @@ class BeamSearch:
     shape = (len(valid), self.static.num_beams)
     empty = Hypotheses(
       sequences=start_sequences(shape, self.static),
-      scores=jnp.full(shape, LOW),
+      scores=jnp.full(shape, -jnp.inf),
       log_probs=jnp.zeros((*shape, self.static.length)),
       stop_states=jnp.zeros(shape, jnp.int32),
       finished=jnp.zeros(shape, bool),
       lengths=jnp.zeros(shape, jnp.int32),
     )
     # All beams are alike at first: only the first one counts.
-    running = empty._replace(scores=empty.scores.at[:, 0].set(0))
+    alike = jnp.full(shape, LOW).at[:, 0].set(0)
+    running = empty._replace(scores=alike)
     keys = keys if self.static.do_sample else None
     return Beams(running, empty, valid, keys, jnp.int32(1), cache)
 
@@ -129,7 +130,7 @@ class BeamSearch:
     place = jnp.arange(self.static.length) < best.lengths[..., None]
     return Decoded(
       jnp.where(place, best.sequences[..., 1:], 0),
-      best.scores,
+      jnp.where(best.finished, best.scores, LOW),
       jnp.where(place, best.log_probs, 0),
       best.lengths,
     )
@@ -187,10 +188,8 @@ class BeamSearch:
     if self.static.early_stopping == 'never':
       longest = jnp.float32(dynamic.max_new_tokens)
       best = jnp.where(dynamic.length_penalty > 0, longest, best)
-    best = running.scores[:, :1] / best**dynamic.length_penalty
-    worst = answers.scores.min(-1, keepdims=True)
-    worst = jnp.where(answers.finished, worst, LOW)
-    return (best > worst).any(-1)
+    best = running.scores[:, 0] / best**dynamic.length_penalty
+    return best > answers.scores.min(-1)
 
 
 def best_answers(
@@ -205,8 +204,8 @@ def best_answers(
   are divided by length ** length_penalty.
   """
   scores = ended.scores / length.astype(jnp.float32) ** dynamic.length_penalty
-  scores += ~state.open[:, None] * LOW + ~ended.finished * LOW
-  ended = ended._replace(scores=scores)
+  competes = ended.finished & state.open[:, None]
+  ended = ended._replace(scores=jnp.where(competes, scores, -jnp.inf))
   both = jax.tree.map(
     lambda a, b: jnp.concatenate([a, b], axis=1), state.answers, ended
   )

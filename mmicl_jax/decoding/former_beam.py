@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mmicl_jax.decoding.beam import (
-  LOW,
   Beams,
   BeamSearch,
   Hypotheses,
@@ -54,5 +53,4 @@ class FormerBeamSearch(BeamSearch):
       longest = jnp.float32(dynamic.max_new_tokens + 1)
       best = jnp.where(dynamic.length_penalty > 0, longest, best)
     best = found.scores[:, 0] / best**dynamic.length_penalty
-    worst = jnp.where(answers.finished, answers.scores, LOW).min(-1)
-    return best > worst
+    return best > answers.scores.min(-1)

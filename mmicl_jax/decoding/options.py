@@ -4,9 +4,12 @@ Static options shape the compiled loop; dynamic ones are its arguments.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from mmicl_jax.errors import UserError
@@ -15,15 +18,29 @@ from mmicl_jax.types import EOS
 BEAM_SEARCHES = ('transformers5', 'transformers4')
 Scalar = Shaped[Array, ''] | float | int
 
+# Whole numbers and the least of each; bounds of the real ones.
+WHOLE = {
+  'num_beams': 1,
+  'max_new_tokens': 1,
+  'num_return_sequences': 1,
+  'min_new_tokens': 0,
+  'top_k': 0,
+  'no_repeat_ngram_size': 0,
+  'seed': -(2**63),
+}
+REAL = ('length_penalty', 'temperature', 'top_p', 'repetition_penalty')
+LARGEST = 1e30  # that a score is multiplied with or divided by in float32
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
   """How to generate. Names, defaults and meanings are those of transformers.
 
   early_stopping: True, False or 'never'. top_k 0 keeps all tokens. stop: texts
-  at which generation ends; they stay in the answer. beam_search: the search of
-  'transformers5', or that of 'transformers4', which the published numbers are
-  from (former_beam.py). Raises UserError for a combination without a meaning.
+  at which generation ends; they stay in the answer. seed: any of 64 bits.
+  beam_search: the search of 'transformers5', or that of 'transformers4', which
+  the published numbers are from (former_beam.py). Raises UserError for a value
+  of another type and for values or combinations without a meaning.
   """
 
   num_beams: int = 1
@@ -43,42 +60,110 @@ class Options:
   beam_search: str = 'transformers5'
 
   def __post_init__(self):
-    stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-    object.__setattr__(self, 'stop', stop)
-    positive = ('num_beams', 'max_new_tokens', 'num_return_sequences')
-    natural = ('min_new_tokens', 'top_k', 'no_repeat_ngram_size')
-    for names, least in ((positive, 1), (natural, 0)):
-      for name in names:
-        if getattr(self, name) < least:
-          raise UserError(
-            f'{name} is {getattr(self, name)}: give at least {least}.'
-          )
-    for name in ('temperature', 'repetition_penalty', 'top_p'):
-      if not getattr(self, name) > 0:
-        raise UserError(f'{name} is {getattr(self, name)}: give more than 0.')
-    if self.early_stopping not in (True, False, 'never'):
-      raise UserError(
-        f"early_stopping is {self.early_stopping!r}: give True, False, 'never'."
+    for name, least in WHOLE.items():
+      most = 2**64 if name == 'seed' else 2**31
+      self._set(name, _whole(name, getattr(self, name), least, most))
+    for name in REAL:
+      self._set(name, _real(name, getattr(self, name)))
+    self._set('do_sample', _flag('do_sample', self.do_sample))
+    if self.early_stopping != 'never':
+      early = _flag(
+        'early_stopping', self.early_stopping, "True, False, 'never'"
       )
+      self._set('early_stopping', early)
+    self._set('stop', _texts(self.stop))
     if self.beam_search not in BEAM_SEARCHES:
       raise UserError(
         f'beam_search is {self.beam_search!r}: give one of '
         f'{", ".join(map(repr, BEAM_SEARCHES))}.'
       )
-    former = self.beam_search == 'transformers4' and self.num_beams > 1
-    if former and self.do_sample:
+    self._check_together()
+
+  def _set(self, name: str, value: Any) -> None:
+    object.__setattr__(self, name, value)
+
+  def _check_together(self) -> None:
+    if self.top_p > 1:
+      raise UserError(
+        f'top_p is {self.top_p}: it is a probability, so give at most 1.'
+      )
+    if self.min_new_tokens > self.max_new_tokens:
+      raise UserError(
+        f'min_new_tokens is {self.min_new_tokens} but max_new_tokens is '
+        f'{self.max_new_tokens}: give at most as many.'
+      )
+    most = math.log(LARGEST) / math.log(self.max_new_tokens + 1)
+    if abs(self.length_penalty) > most:
+      raise UserError(
+        f'length_penalty is {self.length_penalty}: no score can be divided by '
+        f'{self.max_new_tokens} tokens to that power; give one between '
+        f'{-most:.1f} and {most:.1f}.'
+      )
+    searched = self.num_beams > 1
+    if searched and self.do_sample and self.beam_search == 'transformers4':
       raise UserError(
         "beam_search is 'transformers4' but do_sample is True: only a search "
         'without samples finds again what transformers 4 found.'
       )
-    if '' in stop:
-      raise UserError('an empty stop string would stop every answer.')
-    free = self.do_sample and self.num_beams == 1
+    free = self.do_sample and not searched
     if self.num_return_sequences > self.num_beams and not free:
       raise UserError(
         f'num_return_sequences is {self.num_return_sequences} but num_beams is '
         f'{self.num_beams}: search with as many beams, or sample with one.'
       )
+
+
+def _whole(name: str, value: Any, least: int, below: int) -> int:
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    raise UserError(f'{name} is {value!r}: give a whole number.')
+  number = int(value)
+  if number < least:
+    raise UserError(f'{name} is {number}: give at least {least}.')
+  if number >= below:
+    raise UserError(f'{name} is {number}: give at most {below - 1}.')
+  return number
+
+
+def _real(name: str, value: Any) -> float:
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise UserError(f'{name} is {value!r}: give a number.')
+  try:
+    number = float(value)
+  except OverflowError:  # a whole number that no float holds
+    number = math.inf
+  if not math.isfinite(number):
+    raise UserError(f'{name} is {value}: give a finite number.')
+  if name == 'length_penalty':
+    return number
+  if number <= 0:
+    raise UserError(f'{name} is {value}: give more than 0.')
+  if not 1 / LARGEST <= number <= LARGEST:
+    raise UserError(
+      f'{name} is {value}: give a number between {1 / LARGEST:g} and '
+      f'{LARGEST:g}.'
+    )
+  return number
+
+
+def _flag(name: str, value: Any, choices: str = 'True or False') -> bool:
+  if not isinstance(value, bool | np.bool_):
+    raise UserError(f'{name} is {value!r}: give {choices}.')
+  return bool(value)
+
+
+def _texts(stop: Any) -> tuple[str, ...]:
+  texts = (stop,) if isinstance(stop, str) else stop
+  if not isinstance(texts, Iterable) or isinstance(texts, bytes):
+    raise UserError(f'stop is {stop!r}: give a text, or a list of texts.')
+  texts = tuple(texts)
+  for text in texts:
+    if not isinstance(text, str):
+      raise UserError(f'stop holds {text!r}: give texts.')
+    if not text:
+      raise UserError(
+        'stop holds an empty text, which would stop every answer.'
+      )
+  return texts
 
 
 class DynamicOptions(NamedTuple):

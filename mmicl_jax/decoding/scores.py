@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 
 from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
@@ -26,14 +27,16 @@ class Decoded(NamedTuple):
   lengths: Int[Array, 'B K']
 
 
-def row_keys(
-  seed: Int[Array, ''] | int, rows: UInt32[Array, 'B']
-) -> Shaped[Array, 'B']:
+def row_keys(seed: int, rows: UInt32[Array, 'B']) -> Shaped[Array, 'B']:
   """A key for each row from the seed and the row's own number.
 
   A row's samples then do not depend on what else is in its batch.
   """
-  key = jax.random.key(seed)
+  # A key made of the seed would hold its lower 32 bits alone.
+  high, low = divmod(seed % 2**64, 2**32)
+  key = jax.random.key(np.uint32(low))
+  if high:
+    key = jax.random.fold_in(key, np.uint32(high))
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 

@@ -25,6 +25,7 @@ from mmicl_jax.checkpoints.fingerprint import (
 from mmicl_jax.data.feature_store import FeatureStore, cache_store
 from mmicl_jax.decoding import loop as decoding
 from mmicl_jax.decoding.options import Options, split_options
+from mmicl_jax.decoding.room import check_room
 from mmicl_jax.decoding.scores import row_keys
 from mmicl_jax.decoding.strategy import Strategy, strategy_of
 from mmicl_jax.errors import UserError
@@ -118,6 +119,8 @@ class Engine:
     it that is made of the content, and equal prompts of one call are told
     apart by their order.
     """
+    at_once = min(len(prompts), self.batch_size)
+    check_room(options, self.config, at_once)
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     if rows is None and options.do_sample:
       rows = _row_numbers(prompts)
@@ -166,6 +169,7 @@ class Engine:
     every: int = 4,
   ) -> Iterator[Int[np.ndarray, 'U']]:
     """The tokens so far, every few tokens, until the answer is complete."""
+    check_room(options, self.config, 1)
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     strategy = strategy_of(static)
     with self.reader.on_devices():
@@ -211,6 +215,7 @@ class Engine:
     kept on disk: see `compilation.keep_compiled`. longest_instruction: tokens
     that the Q-Former reads with an image; 0: none.
     """
+    check_room(options, self.config, self.batch_size)
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     # One step is enough: how many there are is not compiled.
     dynamic = dynamic._replace(max_new_tokens=1)

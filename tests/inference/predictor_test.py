@@ -157,6 +157,14 @@ def test_arrays_without_a_vocabulary(directory, model, tmp_path):
   assert scores[0, 0] == pytest.approx(answer.score, abs=1e-5)
 
 
+def test_a_search_that_no_memory_holds_is_one_sentence(model):
+  question, options = 'what is it?', {'max_new_tokens': 10**9}
+  with pytest.raises(mmicl.UserError, match='GiB: give a smaller'):
+    model.generate([question], **options)
+  with pytest.raises(mmicl.UserError, match='GiB: give a smaller'):
+    next(model.stream(question, **options))
+
+
 def test_stop_strings_end_the_answer(model):
   [free] = model.generate(['what is it?'], max_new_tokens=9, min_new_tokens=9)
   texts = [model.tokenizer.decode(free.tokens[: i + 1]) for i in range(9)]
