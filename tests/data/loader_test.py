@@ -1,3 +1,5 @@
+"""The loader's stream: its order, its shapes, its place."""
+
 import json
 import os
 import signal
@@ -7,72 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from loader_data import SPEC, examples, make, take, write_records
 
-from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.loader import make_loader
 from mmicl_jax.data.records import JsonlIndex
 from mmicl_jax.data.sources import Source
 from mmicl_jax.errors import UserError
-from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
-
-SPEC = FeatureSpec(
-  inputs_length=40,
-  targets_length=6,
-  max_images=2,
-  image_size=4,
-  num_queries=2,
-)
-
-
-@pytest.fixture(scope='module')
-def tokenizer(tmp_path_factory):
-  path = tmp_path_factory.mktemp('vocabulary') / 'spiece.model'
-  train_sentencepiece(['image 0 is . which one? 0123456789'] * 5, path, 60)
-  return Tokenizer(path)
-
-
-def examples(count, first=0):
-  """Example i shows level i and answers i."""
-  return [
-    Example(
-      'image 0 is <image0>图. which one?',
-      str(i),
-      [np.full((4, 4, 3), i, np.uint8)],
-    )
-    for i in range(first, first + count)
-  ]
-
-
-def write_records(folder, count, broken=None):
-  lines = []
-  for i in range(count):
-    Image.new('RGB', (5, 4), (i, i, i)).save(folder / f'{i}.png')
-    record = {
-      'input_text': 'image 0 is <image0>图. which one?',
-      'input_image': [f'{i}.png'],
-      'output_text': str(i),
-      'id': f'r{i}',
-    }
-    lines.append(json.dumps(record, ensure_ascii=False))
-  for i, line in (broken or {}).items():
-    lines[i] = line
-  path = folder / 'train.jsonl'
-  path.write_text('\n'.join(lines) + '\n')
-  return path
-
-
-def make(tokenizer, data, batch_size=2, **options):
-  sources = data if isinstance(data, list) else Source('set', data)
-  if isinstance(data, list) and not isinstance(data[0], Source):
-    sources = Source('set', data)
-  return make_loader(sources, SPEC, tokenizer, batch_size, **options)
-
-
-def take(loader, steps):
-  iterator = iter(loader)
-  return [next(iterator) for _ in range(steps)]
 
 
 def levels(batches):
@@ -281,133 +224,6 @@ def test_worker_processes_give_the_same_and_resume(tokenizer, tmp_path):
   assert_same(batches, take(here, 8))
   assert state == json.loads(json.dumps(here.get_state()))
   assert state['skipped'] in (2, 3)  # 16 rows of 7 records
-
-
-BAD = {
-  'no json': ('{"input_text": ', 'not JSON'),
-  'no image file': (
-    '{"input_text": "<image0>图", "input_image": ["x.png"], "output_text": ""}',
-    'x.png',
-  ),
-  'more images': (
-    '{"input_text": "图", "input_image": ["0.png", "1.png"],'
-    ' "output_text": ""}',
-    '2 images but 1',
-  ),
-}
-
-
-@pytest.mark.parametrize('kind', BAD)
-def test_a_bad_record_names_file_and_line(tokenizer, tmp_path, kind):
-  line, reason = BAD[kind]
-  path = write_records(tmp_path, 4, broken={2: line})
-  loader = make(tokenizer, JsonlIndex(path), shuffle=False)
-  iterator = iter(loader)
-  next(iterator)
-  with pytest.raises(UserError, match=f'train.jsonl:3: .*{reason}'):
-    next(iterator)
-
-
-@pytest.mark.parametrize('kind', BAD)
-def test_a_bad_record_is_skipped_and_counted_if_asked(
-  tokenizer, tmp_path, kind
-):
-  path = write_records(tmp_path, 4, broken={2: BAD[kind][0]})
-  loader = make(
-    tokenizer,
-    JsonlIndex(path),
-    shuffle=False,
-    num_epochs=2,
-    skip_bad_records=True,
-  )
-  batches = list(loader)
-  assert [info.ids for _, info in batches] == [
-    ('set:r0', 'set:r1'),
-    ('', 'set:r3'),
-  ] * 2
-  assert not batches[1][0]['decoder_loss_weights'][0].any()
-  assert loader.skipped == loader.get_state()['skipped'] == 2
-  assert 'train.jsonl:3' in batches[1][1].skipped[0]
-
-
-@pytest.mark.parametrize(
-  'count, bad, batch_size, seen',
-  [
-    (30, range(30), 10, 10),  # the first batch
-    (30, range(30), 1, 8),
-    (3, range(3), 1, 3),
-    (4, range(1, 4), 2, 4),  # one pass
-    (12, range(1, 12, 2), 4, None),
-    (300, range(1, 300, 2), 4, None),
-    (300, [i for i in range(300) if i % 3], 4, 100),
-  ],
-)
-def test_mostly_bad_data_is_an_error_even_when_skipping(
-  tokenizer, tmp_path, count, bad, batch_size, seen
-):
-  path = write_records(tmp_path, count, broken=dict.fromkeys(bad, '?'))
-  loader = make(
-    tokenizer,
-    JsonlIndex(path),
-    batch_size=batch_size,
-    skip_bad_records=True,
-    shuffle=False,
-  )
-  if seen is None:
-    take(loader, 2 * count // batch_size)
-    assert loader.skipped == 2 * len(bad)
-    return
-  with pytest.raises(UserError, match=f'of {seen} records are bad .the last: '):
-    take(loader, 2 * count)
-  assert loader.step * batch_size == seen
-
-
-def test_the_state_of_former_versions_is_read(tokenizer):
-  loader = make(tokenizer, examples(4))
-  state = loader.get_state()
-  assert state['cut_answers'] == 0
-  former = {'step': 3, 'skipped': 1, 'truncated': 2, 'stream': state['stream']}
-  loader.set_state(former)
-  assert (loader.step, loader.skipped, loader.truncated) == (3, 1, 2)
-  assert loader.cut_answers == 0
-
-
-def test_what_was_shortened_is_counted(tokenizer, tmp_path):
-  image = np.zeros((4, 4, 3), np.uint8)
-  long = assemble(
-    Turn('which one?', [image], '1'), [Turn('which one?', [image], '2')] * 3
-  )
-  answer = Example('which one?', '1234567890', name='a')
-  data = [*examples(1), long, answer, answer]
-  loader = make(tokenizer, data, batch_size=4, num_epochs=1, shuffle=False)
-  assert (loader.truncated, loader.first_truncated) == (0, '')
-  ((_, info),) = list(loader)
-  assert [t.name for t in info.truncated] == ['set:1', 'a', 'a']
-  dropped = info.truncated[0]
-  assert dropped.demonstrations > 0 and dropped.target_tokens == 0
-  assert (loader.truncated, loader.cut_answers) == (3, 2)
-  assert loader.first_truncated == str(dropped)
-  state = json.loads(json.dumps(loader.get_state()))
-  again = make(tokenizer, data, batch_size=4, num_epochs=1, shuffle=False)
-  again.set_state(state)
-  assert (again.truncated, again.cut_answers) == (3, 2)
-
-
-def test_a_bad_record_is_not_counted_as_shortened(tokenizer):
-  bad = Example('<image0>图', '1234567890', ['none.png'], name='a')
-  loader = make(
-    tokenizer, [bad, *examples(1)], num_epochs=1, skip_bad_records=True
-  )
-  list(loader)
-  assert (loader.skipped, loader.truncated) == (1, 0)
-
-
-def test_an_answer_with_the_place_of_an_image_is_refused(tokenizer, tmp_path):
-  line = '{"input_text": "a", "input_image": [], "output_text": "a 图"}'
-  path = write_records(tmp_path, 3, broken={1: line})
-  loader = make(tokenizer, JsonlIndex(path), shuffle=False)
-  with pytest.raises(UserError, match=f'^{path}:2: The answer .* holds 图'):
-    take(loader, 1)
 
 
 def test_wrong_arguments(tokenizer):
