@@ -1,11 +1,9 @@
 """Locks: between processes, through links, and gone with whoever held them."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -18,6 +16,16 @@ from mmicl_jax.runtime import lock
 with lock.only_writer(sys.argv[1]):
   print('held', flush=True)
   time.sleep(60)
+"""
+ADD = """
+import pathlib, sys, time
+from mmicl_jax.runtime import lock
+path = pathlib.Path(sys.argv[1])
+for _ in range(200):
+  with lock.in_turn(path):
+    count = int(path.read_text())
+    time.sleep(0)
+    path.write_text(str(count + 1))
 """
 
 
@@ -52,25 +60,13 @@ def test_a_killed_writer_holds_nothing(holder, tmp_path):
   assert os.listdir(tmp_path) == []
 
 
-def add(path):
-  for _ in range(200):
-    with lock.in_turn(path):
-      count = int(path.read_text())
-      time.sleep(0)
-      path.write_text(str(count + 1))
-
-
 def test_short_writers_take_turns(tmp_path):
   """Also while the file of the lock is made and removed again and again."""
   path = tmp_path / 'count'
   path.write_text('0')
-  context = multiprocessing.get_context('spawn')
-  workers = [context.Process(target=add, args=(path,)) for _ in range(3)]
-  for worker in workers:
-    worker.start()
-  for worker in workers:
-    worker.join()
-    assert worker.exitcode == 0
+  command = [sys.executable, '-c', ADD, str(path)]
+  writers = [subprocess.Popen(command) for _ in range(3)]
+  assert [writer.wait() for writer in writers] == [0, 0, 0]
   assert path.read_text() == '600'
 
 
