@@ -1,4 +1,4 @@
-"""The embedded default: a small model that learns in context, on real images.
+"""`mmicl demo`: a small model learns in context from real images, on a CPU.
 
 In: a seed. Out: checkpoints, held-out records, plots and a page.
 """

@@ -1,6 +1,6 @@
-"""The demo's data: (task, split, seed, index) -> one item, a pure function.
+"""The demo's data: one item is a pure function of (task, split, seed, index).
 
-So training data has no end, repeats exactly, and needs no state to resume.
+So the training data has no end, repeats exactly, and needs no state to resume.
 """
 
 import bisect
@@ -22,8 +22,11 @@ from mmicl_jax.runtime import files
 def make_item(
   task: str, seed: int, index: int, split: str = 'train', size: int = 16
 ) -> Item:
-  """One item of one task: a pure function of its arguments."""
-  # By name, so that adding a task changes no other.
+  """Makes one item of a task; images are `size` pixels square.
+
+  The same arguments always give the same item.
+  """
+  # Seeded by the task's name, so that a new task changes no other.
   stream = zlib.crc32(f'{task}/{split}'.encode())
   rng = np.random.default_rng((seed, index, stream))
   return TASKS[task](task, pictures.load_gallery(split, size), rng)
@@ -37,16 +40,16 @@ def batch_examples(
   split: str = 'train',
   size: int = 16,
 ) -> list[Item]:
-  """Items start .. start + n - 1 of an endless mixture of tasks.
+  """Makes items start to start + n - 1 of an endless mixture of tasks.
 
-  `task_mix` gives each task's share (any positive scale). Item i is the same
-  whatever batch it is asked for in.
+  task_mix: each task's share, on any positive scale. Item i does not depend on
+  the batch that asks for it.
   """
   names = list(task_mix)
   bounds = list(itertools.accumulate(task_mix[name] for name in names))
   items = []
   for index in range(start, start + n):
-    # A golden-ratio walk: shares are exact over short stretches too.
+    # Steps of the golden ratio keep the shares even over short stretches.
     position = (index * 0.6180339887498949 + seed * 0.7548776662) % 1.0
     task = names[
       bisect.bisect(bounds, position * bounds[-1], hi=len(names) - 1)
@@ -56,22 +59,26 @@ def batch_examples(
 
 
 def corpus(items: Iterable[Item]) -> Iterator[str]:
-  """The prompts and answers of items: what the vocabulary is trained on."""
+  """Yields each item's prompt and answer: the vocabulary is trained on them."""
   for item in items:
     yield f'{item.example.inputs} {item.example.targets}'
 
 
 def demo_vocabulary(seed: int = 0, per_task: int = 60) -> bytes:
-  """The demo's SentencePiece model, trained on training items of all tasks."""
+  """Trains the demo's SentencePiece model on items of all tasks.
+
+  per_task: training items of each task. Returns the serialised model.
+  """
   items = [make_item(task, seed, i) for task in TASKS for i in range(per_task)]
   chat = 'User: Bot: question answer'
   return words.train_vocabulary([*corpus(items), chat])
 
 
 def write_held_out(items: Sequence[Item], folder: str, name: str) -> str:
-  """Writes items as MIC JSONL, FOLDER/NAME.jsonl, with PNG images beside it.
+  """Writes items as MIC records to FOLDER/NAME.jsonl, and their images as PNG.
 
-  Paths in the records are relative to `folder`. Returns the JSONL's path.
+  Image paths in the records are relative to `folder`. Returns the path of the
+  JSONL file.
   """
   path = os.path.join(folder, f'{name}.jsonl')
   with files.writing(path) as file:
@@ -94,7 +101,7 @@ def write_held_out(items: Sequence[Item], folder: str, name: str) -> str:
 
 
 def save_picture(picture: Picture, folder: str) -> str:
-  """Saves FOLDER/images/NAME.png once; returns the path below `folder`."""
+  """Saves FOLDER/images/NAME.png if absent; returns its path below `folder`."""
   relative = f'images/{picture.name}.png'
   path = os.path.join(folder, relative)
   if not os.path.exists(path):

@@ -1,12 +1,12 @@
 """The demo's curriculum: which prompts, of what size, in which phase.
 
-In-context matching is a circuit of two hops (a label looks up its image, the
-query looks up the label whose image is like its own), and neither hop pays
-before the other stands: from the full format alone a small model guesses
-between the two words for thousands of steps. So the stand-in for pre-trained
-towers learns as its models did: the language model matches words in text,
-first with label and thing side by side; the vision tower names single images.
-Stage 1 joins the two, stage 2 brings interleaved images.
+In-context matching takes two steps: a label looks up its image, then the query
+looks up the label whose image is like its own. Neither step lowers the loss
+without the other, so a small model that starts with full prompts guesses
+between the two words for thousands of training steps. So the first phase, in
+the place of pre-trained towers, teaches the parts apart: the language model
+matches words in text, first with label and thing side by side, and the vision
+tower names single images. Stage 1 joins the two; stage 2 interleaves images.
 """
 
 import bisect
@@ -21,14 +21,17 @@ from mmicl_jax.data.features import Features, FeatureSpec, collate, featurize
 from mmicl_jax.demo.data import batch_examples
 from mmicl_jax.tokenizer import Tokenizer
 
-SIZE = 16  # pixels a side
+SIZE = 16  # pixels of an image's side
 QUERIES = 2
 TARGETS_LENGTH = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-  """`steps` batches of one mixture; lengths are static shapes of a compile."""
+  """`steps` batches of one mixture of tasks.
+
+  inputs_length, max_images: the shape that every batch is padded to.
+  """
 
   steps: int
   mix: Mapping[str, int | float]
@@ -37,6 +40,7 @@ class Lesson:
 
   @property
   def spec(self) -> FeatureSpec:
+    """The shapes of this lesson's features."""
     return FeatureSpec(
       self.inputs_length, TARGETS_LENGTH, self.max_images, SIZE, QUERIES
     )
@@ -44,7 +48,7 @@ class Lesson:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-  """One call of the trainer: a profile of trainable parameters, lessons."""
+  """One call of the trainer: what is trained, and on which lessons."""
 
   name: str
   profile: str
@@ -55,13 +59,14 @@ class Phase:
 
   @property
   def steps(self) -> int:
+    """Training steps of all lessons."""
     return sum(lesson.steps for lesson in self.lessons)
 
 
 class LessonStream:
-  """A phase's batches for `loop.train`: step -> batch, a pure function.
+  """A phase's batches for `loop.train`; a batch depends on its step alone.
 
-  A thread makes batches ahead while the device computes.
+  A thread makes the next batches while the device computes.
   """
 
   def __init__(self, phase: Phase, tokenizer: Tokenizer, seed: int):
@@ -70,6 +75,7 @@ class LessonStream:
     self._step = 0
 
   def batch(self, step: int) -> Features:
+    """The batch of one step of the phase, counted from 0."""
     lesson = self._phase.lessons[bisect.bisect_right(self._ends, step)]
     size = self._phase.batch_size
     items = batch_examples(lesson.mix, self._seed, step * size, size, size=SIZE)
@@ -92,16 +98,18 @@ class LessonStream:
         yield batch, None
 
   def get_state(self) -> Any:
+    """The number of batches given so far, and the seed."""
     return {'step': self._step, 'seed': self._seed}
 
   def set_state(self, state: Any) -> None:
+    """Goes on from a state of `get_state`."""
     self._step = state['step']
 
 
 class HeldOut:
-  """A task on held-out images, for `loop.train` to evaluate now and then.
+  """256 held-out items of a task, which `loop.train` evaluates now and then.
 
-  Only the first token counts: the label word, not the end behind it.
+  Only the first token counts: the label word, not the end token after it.
   """
 
   def __init__(self, task: str, tokenizer: Tokenizer, seed: int):
@@ -116,15 +124,17 @@ class HeldOut:
     return ((batch, None) for batch in self._batches)
 
   def get_state(self) -> Any:
+    """None: each pass goes over everything."""
     return None
 
   def set_state(self, state: Any) -> None:
-    del state  # each pass is over everything
+    """Ignores the state."""
+    del state
 
 
 FULL = Lesson(0, {}, inputs_length=64, max_images=5)
 
-# Comparison, arithmetic and reading over several images.
+# Tasks that compare, add or read several images.
 SEVERAL = {
   'name_each': 2,
   'two_halves': 3,

@@ -1,4 +1,4 @@
-"""Results -> one HTML file that needs nothing else: no network, no script."""
+"""The demo's page: one HTML file without scripts that needs no network."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _SLOT = re.compile(r'(<image\d+>)?图')
 def write_page(results: Results, folder: str) -> str:
   """Writes FOLDER/index.html and FOLDER/plots/*.png; returns the page's path.
 
-  The samples' images are read from `folder` and inlined.
+  The samples' images are read from `folder` and embedded in the page.
   """
   images = plots.all_plots(results)
   for name, png in images.items():
@@ -26,7 +26,7 @@ def write_page(results: Results, folder: str) -> str:
 
 
 def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
-  """The page as text; `images` are the plots, name -> PNG."""
+  """Returns the page's HTML. images: the plots, name -> PNG bytes."""
   return page.render(
     'demo/page.html.j2',
     r=results,
@@ -39,7 +39,7 @@ def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
 
 
 def _card(sample: Sample, folder: str) -> dict[str, Any]:
-  """A sample with its prompt cut in lines of text and image pieces."""
+  """A sample whose prompt is cut into lines, and each into texts and images."""
   uris = []
   for image in sample.images:
     with open(os.path.join(folder, image), 'rb') as file:
@@ -66,7 +66,7 @@ def _title(sample: Sample) -> str:
 
 
 def _ledger(rows: tuple[LedgerRow, ...]) -> dict[str, Any]:
-  """Modules down, phases across: trained of all parameters in each cell."""
+  """A table of modules (rows) and phases (columns): how much of each trains."""
   phases = list(dict.fromkeys(row.phase for row in rows))
   modules = list(dict.fromkeys(row.module for row in rows))
   cells = {(row.module, row.phase): row for row in rows}

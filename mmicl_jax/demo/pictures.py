@@ -1,8 +1,8 @@
-"""The demo's real images, from files inside scikit-learn: no download.
+"""The demo's real images, which scikit-learn brings along: no download.
 
-1,797 handwritten digits and two photographs. Digits are split by image;
-photographs are cut into tiles and the tiles are split, so that no pixel is in
-both splits.
+They are 1,797 handwritten digits and two photographs. Each digit belongs to
+one split. The photographs are cut into tiles and each tile belongs to one
+split, so that no pixel is in both.
 """
 
 import functools
@@ -17,7 +17,8 @@ SPLITS = ('train', 'heldout')
 HELD_OUT_DIGITS = 500
 PHOTOS = {'china': 'a chinese temple', 'flower': 'a flower'}
 TILE_ROWS, TILE_COLUMNS = 3, 4  # of one 427 x 640 photograph
-# Tiles, counted by rows, that show their subject and not only sky or leaves.
+# The tiles that show the subject and not only sky or leaves. They are numbered
+# from the top left, row by row.
 TILES = {
   'china': {'train': (1, 4, 5, 8), 'heldout': (0, 9)},
   'flower': {'train': (1, 5, 6, 10), 'heldout': (2, 9)},
@@ -26,10 +27,10 @@ TILES = {
 
 @dataclass(frozen=True)
 class Picture:
-  """One image: pixels u8[H, W, 3], its name, and what it shows.
+  """One image: its name, its pixels, and what it shows.
 
-  `name` says where the pixels come from and is unique to them, so it tells
-  splits apart and names the PNG file.
+  name: unique to the pixels, since it says where they come from; the PNG file
+  has this name, too. label: a digit, or a phrase such as 'a flower'.
   """
 
   name: str
@@ -39,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-  """The images of one split: ten classes of digits, and tiles of photos."""
+  """The images of one split: the digits of each class, and tiles of photos."""
 
   split: str
   size: int
@@ -49,7 +50,7 @@ class Gallery:
   def draw_digits(
     self, classes: Sequence[int], rng: np.random.Generator
   ) -> list[Picture]:
-    """One image for each class asked for, none of them twice."""
+    """Draws one image for each class of the list; no image comes twice."""
     drawn: list[Picture] = []
     names: set[str] = set()
     for digit in classes:
@@ -62,7 +63,7 @@ class Gallery:
     return drawn
 
   def draw_crop(self, rng: np.random.Generator) -> Picture:
-    """A random square piece of a random tile of one of the photographs."""
+    """Cuts a random square from a random tile of a random photograph."""
     photo = tuple(PHOTOS)[int(rng.integers(len(PHOTOS)))]
     tiles = self.tiles[photo]
     tile = tiles[int(rng.integers(len(tiles)))]
@@ -78,14 +79,15 @@ class Gallery:
 
 @functools.cache
 def load_gallery(split: str = 'train', size: int = 16) -> Gallery:
-  """The images of a split, `size` pixels square, u8 RGB, ink on white.
+  """Loads the images of a split as u8 RGB; digits are dark on white.
 
-  The split is fixed: it depends on no seed, so that every run of the demo and
-  every reader of its page means the same held-out images.
+  size: pixels of a digit's side; tiles keep theirs until they are cropped. The
+  split depends on no seed, so that the held-out images are the same in every
+  run. Raises ValueError for an unknown split.
   """
   if split not in SPLITS:
     raise ValueError(f'split is {split!r}, not one of {SPLITS}')
-  # Here, not above: scikit-learn takes a second to import.
+  # Imported here, since it takes a second.
   from sklearn import datasets
 
   flat, labels = datasets.load_digits(return_X_y=True)

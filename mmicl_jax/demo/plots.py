@@ -1,7 +1,7 @@
-"""The demo's plots: PNG bytes from results, nothing else.
+"""The demo's plots: functions from results to PNG bytes.
 
-One colour a phase, labels at the lines instead of legends, and sizes chosen
-so that the text is still read when the page is as narrow as a phone.
+Each phase has one colour. Labels stand at the lines instead of in a legend,
+and are large enough to be read on a phone.
 """
 
 import io
@@ -18,7 +18,7 @@ ACCENT = PHASE_COLOURS[-1]
 
 
 def all_plots(results: Results) -> dict[str, bytes]:
-  """Every plot that the results can fill: name -> PNG."""
+  """Draws every plot that the results have data for: name -> PNG bytes."""
   plots = {'shots': shot_curve(results.shots)}
   if any(phase.curve for phase in results.phases):
     plots['loss'] = loss_curve(results.phases)
@@ -30,7 +30,7 @@ def all_plots(results: Results) -> dict[str, bytes]:
 
 
 def shot_curve(scores: Sequence[Score]) -> bytes:
-  """Accuracy over demonstrations, with interval, chance and ceiling."""
+  """Accuracy by number of demonstrations: interval, chance and ceiling."""
   figure, axes = _figure(6.4, 4.1)
   scores = sorted(scores, key=lambda score: score.shots or 0)
   x = np.array([score.shots or 0 for score in scores], float)
@@ -50,7 +50,7 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
     mew=1.4, elinewidth=1.6, zorder=4,
   )  # fmt: skip
   for at, value in zip(x, y, strict=True):
-    # Right and below of the point, where the rising line leaves room.
+    # To the right of the point and below, where the rising line leaves room.
     axes.annotate(
       f'{value:.1f} %', (at, value), (9, -15) if value > 5 else (16, 7),
       textcoords='offset points', ha='left', va='center',
@@ -72,7 +72,7 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
 
 
 def loss_curve(phases: Sequence[PhaseResult]) -> bytes:
-  """Training loss of the phases one after another, raw and smoothed."""
+  """The training loss of all phases in turn, raw and smoothed."""
   figure, axes = _figure(6.4, 3.4)
   spans, end = _laid_out(phases)
   for phase, colour, start in spans:
@@ -87,7 +87,7 @@ def loss_curve(phases: Sequence[PhaseResult]) -> bytes:
 
 
 def accuracy_curve(phases: Sequence[PhaseResult]) -> bytes:
-  """Accuracy measured during training, over the phases."""
+  """The held-out accuracy measured during training, of all phases in turn."""
   figure, axes = _figure(6.4, 3.4)
   spans, end = _laid_out(phases)
   for phase, colour, start in spans:
@@ -105,7 +105,7 @@ def accuracy_curve(phases: Sequence[PhaseResult]) -> bytes:
 
 
 def task_bars(scores: Sequence[Score]) -> bytes:
-  """One bar a task, a tick where guessing would end."""
+  """One bar for each task, with a tick at what guessing would reach."""
   figure, axes = _figure(6.4, 0.9 + 0.36 * len(scores))
   order = sorted(scores, key=lambda score: score.accuracy)
   for row, score in enumerate(order):
@@ -145,7 +145,7 @@ def _percent_axis(axes) -> None:
 
 
 def _laid_out(phases: Sequence[PhaseResult]):
-  """Phases with curves, each with its colour and the step it starts at."""
+  """The phases with curves as (phase, colour, first step), and all steps."""
   spans, start = [], 0
   for i, phase in enumerate(phases):
     if phase.curve:
@@ -179,6 +179,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def _png(figure: Figure) -> bytes:
   buffer = io.BytesIO()
-  # No date or version inside: the same results give the same bytes.
+  # No version inside the file: the same results give the same bytes.
   figure.savefig(buffer, format='png', dpi=200, metadata={'Software': None})
   return buffer.getvalue()

@@ -1,6 +1,6 @@
-"""What a run of the demo leaves behind: plain data, results.json.
+"""What a run of the demo found, as plain data: results.json.
 
-The page and the plots are made from it alone, so they can be made again
+The page and the plots are drawn from it alone, so they can be drawn again
 without training.
 """
 
@@ -18,7 +18,7 @@ from mmicl_jax.runtime import files, show
 
 @dataclass(frozen=True)
 class Point:
-  """One place on a training curve; accuracy (0 to 1) where it was measured."""
+  """One step of a training curve; accuracy (0 to 1) if it was measured."""
 
   step: int
   loss: float
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class PhaseResult:
-  """One phase of training: what was trained, for how long, how it went."""
+  """One phase of training: what was trained, for how long, and its curve."""
 
   name: str
   profile: str
@@ -40,9 +40,10 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class Score:
-  """Right answers on held-out images, and what guessing would give.
+  """How many answers on held-out images were right.
 
-  `ceiling` is what a perfect reader of the prompt reaches.
+  chance: the accuracy of guessing. ceiling: that of a perfect reader of the
+  prompt.
   """
 
   name: str
@@ -54,16 +55,18 @@ class Score:
 
   @property
   def accuracy(self) -> float:
+    """The share of right answers, 0 to 1."""
     return self.correct / self.items if self.items else 0.0
 
   @property
   def interval(self) -> tuple[float, float]:
+    """The 95 % interval of the accuracy, 0 to 1, by Wilson's formula."""
     return show.wilson(self.correct, self.items)
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-  """A module's parameters in one phase, of which some are trained."""
+  """How many of a module's parameters train in one phase, and their bytes."""
 
   phase: str
   module: str
@@ -86,11 +89,12 @@ class Sample:
 
   @property
   def correct(self) -> bool:
+    """Whether answer and target are equal, up to spaces at their ends."""
     return self.answer.strip() == self.target.strip()
 
   @classmethod
   def of(cls, item: Item, answer: str, folder: str) -> 'Sample':
-    """The sample of an item, its images saved under `folder`."""
+    """The sample of an item; its images are saved under `folder`."""
     images = tuple(save_picture(p, folder) for p in item.pictures)
     example = item.example
     return cls(
@@ -100,7 +104,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Results:
-  """Everything the page shows. Seconds are wall-clock, memory is the peak."""
+  """Everything the page shows; seconds are wall-clock, memory is the peak."""
 
   seed: int
   device: str
@@ -119,11 +123,11 @@ class Results:
 
   @property
   def headline(self) -> Score:
-    """The score with the most demonstrations."""
+    """The score of the prompts with the most demonstrations."""
     return max(self.shots, key=lambda score: score.shots or 0)
 
   def shot_table(self) -> list[dict[str, Any]]:
-    """Rows for `show.table`, the demo's last words on the terminal."""
+    """Rows for `show.table`, which the demo prints at its end."""
     rows = []
     for score in self.shots:
       low, high = score.interval
@@ -147,7 +151,7 @@ class Results:
 
   @classmethod
   def load(cls, path: str) -> 'Results':
-    """Reads results.json; UserError where it is not the demo's."""
+    """Reads results.json; raises UserError if it has another form."""
     try:
       with open(path, encoding='utf-8') as file:
         raw = json.load(file)

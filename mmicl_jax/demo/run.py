@@ -1,7 +1,7 @@
-"""`mmicl demo`: trains a small MMICL here, sees it learn in context, shows it.
+"""`mmicl demo`: trains a small MMICL and shows that it learns in context.
 
-Real images, no download, no accelerator: the same model, trainer, checkpoints
-and generation as at full size.
+It needs no download and no accelerator, and runs the same model, trainer,
+checkpoints and generation as a full-size run.
 """
 
 import functools
@@ -51,12 +51,12 @@ from mmicl_jax.training.settings import (
 )
 from mmicl_jax.training.stages import Ledger
 
-HELD_OUT_SEED = 1_000_003  # apart from the seeds of training
+HELD_OUT_SEED = 1_000_003  # far from the seeds of training
 OTHER_TASKS = ('name_digit', 'caption', *SEVERAL)
 
 
 def config(tokenizer: Tokenizer) -> MMICLConfig:
-  """The demo's model: all parts of MMICL, about 400 thousand parameters."""
+  """The demo's model: all parts of MMICL in about 400 thousand parameters."""
   return MMICLConfig(
     vit=ViTConfig(48, 2, 4, mlp_dim=96, image_size=SIZE, patch_size=4),
     qformer=QFormerConfig(
@@ -73,9 +73,10 @@ def config(tokenizer: Tokenizer) -> MMICLConfig:
 
 
 def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
-  """Trains, evaluates on held-out images, exports and writes the page.
+  """Trains, answers held-out prompts, exports to PyTorch and writes the page.
 
-  items: held-out prompts for each number of demonstrations.
+  items: held-out prompts for each number of demonstrations. All files go to
+  `out`.
   """
   begin = time.monotonic()
   out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
     device=f'{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}',
     seconds=time.monotonic() - begin,
     memory_bytes=_peak_memory(),
-    # Each phase has a ledger of the whole model.
+    # Each phase's ledger counts the whole model.
     parameters=sum(row.parameters for row in ledgers) // len(PHASES),
     shots=tuple(_score(f'{k} shots', asked[k], answers[k], k) for k in SHOTS),
     phases=tuple(phases),
@@ -234,7 +235,7 @@ def _score(
 
 
 def _samples(asked, answers, out: Path):
-  """A few prompts of each kind, a wrong one too where there is one."""
+  """Yields a few prompts of each kind, among them one answered wrongly."""
   for key, count in ((4, 3), (2, 1), (0, 1), ('caption', 2), ('two_halves', 1)):
     pairs = list(zip(asked[key], answers[key], strict=True))
     wrong = [pair for pair in pairs if not _right(*pair)]
@@ -244,7 +245,7 @@ def _samples(asked, answers, out: Path):
 
 
 def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
-  """A question about two images, as a command, and what it answers."""
+  """Asks about two images; returns (the command that does so, the answer)."""
   digits = _held_out('larger', 1, seed=7)[0].pictures[:2]
   paths = [os.path.join(out, data.save_picture(p, str(out))) for p in digits]
   text = 'the digits in the images are'
@@ -257,7 +258,7 @@ def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
 
 
 def _export(answerer, final: Path, out: Path) -> str:
-  """Writes the PyTorch directory and, with PyTorch there, compares logits."""
+  """Writes a PyTorch directory and, if PyTorch is installed, compares it."""
   directory = out / 'pytorch'
   to_pytorch(final, directory)
   if not all(map(importlib.util.find_spec, ('torch', 'transformers'))):
@@ -275,9 +276,9 @@ def _export(answerer, final: Path, out: Path) -> str:
 
 
 def _peak_memory() -> int:
-  """Bytes; Linux counts in KiB, macOS in bytes."""
+  """Peak memory of this process in bytes."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == 'darwin' else peak * 1024
+  return peak if sys.platform == 'darwin' else peak * 1024  # Linux: KiB
 
 
 def _versions() -> dict[str, str]:

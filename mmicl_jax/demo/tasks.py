@@ -1,4 +1,4 @@
-"""The demo's tasks: gallery of images, random generator -> one prompt."""
+"""The demo's tasks: each makes one prompt from a gallery at random."""
 
 import dataclasses
 import functools
@@ -19,10 +19,10 @@ SHOTS = (0, 1, 2, 4)
 class Item:
   """One prompt, and what is needed to judge an answer to it.
 
-  `chance` is the accuracy of the best guess by someone who cannot see the
-  images (for label words: who guesses among the words shown), `ceiling` that
-  of a perfect reader of the demonstrations: they differ from 0 and 1 where
-  the demonstrations do not determine the answer.
+  words: the label words that the demonstrations show. chance: the accuracy of
+  the best guess by someone who cannot see the images; for label words, of a
+  guess among the words shown. ceiling: the accuracy of a perfect reader, which
+  is below 1 where the demonstrations do not determine the answer.
   """
 
   task: str
@@ -41,11 +41,11 @@ def icl_words(
   shots: int,
   text: str = 'image {0} is',
 ) -> Item:
-  """Two digit classes under two invented words: which word has the query?
+  """Two digit classes have invented names: which name has the last image?
 
-  The demonstrations alternate between the classes, then are shuffled. With
-  one, only one class is shown, while the query is of either: nobody can beat
-  one half. With none, the word is unknowable.
+  Half of the demonstrations show each class, in random order. A single
+  demonstration shows one class while the query is of either, so that nobody
+  can beat one half. Without demonstrations nobody can know the word.
   """
   classes = rng.choice(10, size=2, replace=False)
   names = words.draw_words(rng)
@@ -129,7 +129,7 @@ def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 def _best_set(n: int) -> float:
   """How often the likeliest set of matches is right, for n candidates.
 
-  With c classes, m given images match, and no others, with probability
+  With c classes, m particular images and no others match with probability
   m/n * (1/c)^(m-1) * (1 - 1/c)^(n-m).
   """
   classes = range(2, min(n, 3) + 1)
@@ -141,7 +141,7 @@ def _best_set(n: int) -> float:
 
 
 def odd_one_out(task: str, images: Gallery, rng: np.random.Generator) -> Item:
-  """All images show one digit but one: 'image 2'."""
+  """All images but one show the same digit: 'image 2'."""
   n = int(rng.integers(3, 6))
   same, other = (int(d) for d in rng.choice(10, size=2, replace=False))
   odd = int(rng.integers(n))
@@ -151,7 +151,7 @@ def odd_one_out(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 
 
 def two_halves(task: str, images: Gallery, rng: np.random.Generator) -> Item:
-  """Interconnected images: two halves of one number -> '37'."""
+  """Two images hold the halves of one number -> '37'."""
   number = int(rng.integers(10, 100))
   text = (
     'image {0} is the left half and image {1} is the right half of one '
@@ -162,7 +162,10 @@ def two_halves(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 
 
 def digit_sum(task: str, images: Gallery, rng: np.random.Generator) -> Item:
-  """'the total of image 0 and image 1 is' -> '12'. 9 is the likeliest."""
+  """'the total of the digits in image 0 and image 1 is' -> '12'.
+
+  The likeliest total is 9, one time in ten.
+  """
   digits = _classes(2, rng)
   text = 'the total of the digits in image {0} and image {1} is'
   return _item(task, images, rng, digits, text, str(sum(digits)), 1 / 10)
@@ -179,7 +182,7 @@ def larger(task: str, images: Gallery, rng: np.random.Generator) -> Item:
 def caption(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   """'a bold handwritten three' or 'a dark photo of a flower', for stage 1.
 
-  The adjective follows from the pixels: how much ink, how much light.
+  The adjective follows from the mean of the pixels.
   """
   if rng.random() < 0.7:
     (picture,) = images.draw_digits(_classes(1, rng), rng)
@@ -191,7 +194,7 @@ def caption(task: str, images: Gallery, rng: np.random.Generator) -> Item:
     adjective = 'bright' if picture.pixels.mean() > 110 else 'dark'
     answer = f'a {adjective} photo of {picture.label}'
   turn = Turn('caption of image {0}:', (picture.pixels,), answer)
-  # Of all captions 'a dark photo of a flower' is the commonest.
+  # The share of the commonest caption, 'a dark photo of a flower'.
   return Item(task, assemble(turn), (picture,), chance=0.15)
 
 
@@ -199,7 +202,7 @@ Task = Callable[[str, Gallery, np.random.Generator], Item]
 
 
 def told(task: Task) -> Task:
-  """The same prompt for a language model: words where the images were."""
+  """The same task in text: words stand in the places of the images."""
 
   def make(name: str, images: Gallery, rng: np.random.Generator) -> Item:
     item = task(name, images, rng)
@@ -213,8 +216,7 @@ def told(task: Task) -> Task:
   return make
 
 
-# The image alone, and in a demonstration the answer right behind it: what is
-# learned first, see lessons.py.
+# An image and right behind it the answer: what is learned first (lessons.py).
 NEAR = '{image}'
 
 TASKS: dict[str, Task] = {

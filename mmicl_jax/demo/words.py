@@ -1,4 +1,4 @@
-"""Invented label words, and the small vocabulary that the demo trains."""
+"""The demo's invented label words, and the training of its vocabulary."""
 
 import io
 import re
@@ -12,7 +12,7 @@ DIGITS = (
   'zero', 'one', 'two', 'three', 'four',
   'five', 'six', 'seven', 'eight', 'nine',
 )  # fmt: skip
-# No English words; each is one piece of the vocabulary.
+# None is an English word; each is one piece of the vocabulary.
 LABELS = tuple(
   """
   bax bez biv bof bup dak dax dez dif dop fep fim gak gev gix gop
@@ -24,16 +24,16 @@ LABELS = tuple(
 
 
 def draw_words(rng: np.random.Generator, n: int = 2) -> tuple[str, ...]:
-  """n different label words."""
+  """Draws n different label words."""
   return tuple(LABELS[int(i)] for i in rng.choice(len(LABELS), n, False))
 
 
 def train_vocabulary(texts: Iterable[str]) -> bytes:
   """Trains a SentencePiece model in which each word of the texts is one piece.
 
-  `texts` are prompts and answers (图 and <imageK> are left out: the tokenizer
-  adds them). Anything else is spelt by character. Returns the serialised
-  model: pad 0, end 1, unknown 2, as T5 has it.
+  texts: prompts and answers; 图 and <imageK> are left out, since the tokenizer
+  adds them. Other words are spelt by characters. Returns the serialised model;
+  its ids are T5's: 0 padding, 1 end, 2 unknown.
   """
   lines = [re.sub(r'<image\d+>|图', ' ', text) for text in texts]
   words = {*LABELS, *re.findall(r'[A-Za-z]+', ' '.join(lines))}
@@ -42,7 +42,7 @@ def train_vocabulary(texts: Iterable[str]) -> bytes:
     *(f'▁{i}' for i in range(10)),
   )
   letters = string.ascii_letters + string.digits + string.punctuation
-  # Characters alone can be trained from these lines whatever they hold.
+  # So every character occurs, whatever the texts hold.
   lines.append(' '.join(letters))
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(

@@ -1,4 +1,4 @@
-"""Is a conversion exact? Both models on the same inputs, place by place.
+"""Shows whether a conversion is exact: runs both models on the same inputs.
 
-In: a PyTorch checkpoint, and ours. Out: a report of differences.
+In: a PyTorch checkpoint and ours. Out: how far each layer's values differ.
 """

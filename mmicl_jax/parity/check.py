@@ -1,4 +1,4 @@
-"""`check`: one command that shows whether a conversion is exact."""
+"""`mmicl convert check`: runs both models and reports where they differ."""
 
 import os
 from collections.abc import Sequence
@@ -37,12 +37,16 @@ def check_parity(
   num_beams: int = 4,
   max_new_tokens: int = 12,
 ) -> ParityReport:
-  """Runs `source` in PyTorch and `checkpoint` here, and compares.
+  """Runs `source` in PyTorch and `checkpoint` in JAX and compares the two.
 
-  checkpoint: a MODEL_DIR or checkpoint_<step>; None converts the source in
-  memory. inputs: an .npz file with a Batch; else random ones: counts[b] images
-  in row b, words of text for the Q-Former. Both run in float32 on the CPU.
-  Raises UserError.
+  Both run in float32 on the CPU.
+  checkpoint: a MODEL_DIR or checkpoint_<step>; None converts `source` in
+  memory.
+  inputs: an .npz file with the arrays of one Batch. Without it the inputs are
+  random, with counts[b] images in row b and `words` words for the Q-Former.
+  tolerance: of logits and layers, relative to the largest magnitude.
+  vit_eps: the ViT's layer norm epsilon, where config.json does not decide it.
+  Raises UserError if a file cannot be read or PyTorch is missing.
   """
   with jax.default_device(jax.devices('cpu')[0]):
     directory = find_checkpoint(source)
@@ -76,7 +80,7 @@ def check_parity(
 def _ours(
   directory, checkpoint, vit_eps
 ) -> tuple[MMICLConfig, dict[str, Any], list[str]]:
-  """Configuration, parameters (layers apart) and notes, in float32."""
+  """Returns (configuration, float32 parameters of single layers, notes)."""
   if checkpoint is None:
     source = open_checkpoint(
       directory, dtype='float32', vit_eps=vit_eps, scan_layers=False
@@ -96,7 +100,7 @@ def _ours(
 
 
 class _InFloat32:
-  """A checkpoint's parameters, one at a time, as float32."""
+  """Reads a checkpoint's parameters one at a time, as float32."""
 
   def __init__(self, config: MMICLConfig, reader: CheckpointReader):
     self.config, self.shapes, self._reader = config, reader.shapes, reader

@@ -1,4 +1,4 @@
-"""Inputs of the parity report: random, or from a file."""
+"""The batch that the parity report runs: random, or read from a file."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,11 @@ def random_inputs(
   targets: int = 20,  # beyond the distances that T5's buckets give exactly
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
-  """A batch with counts[b] images in row b; words: of Q-Former text."""
+  """A random Batch of len(counts) rows with counts[b] images in row b.
+
+  words: how many of them the Q-Former reads. targets: tokens of each answer.
+  Tokens are int32; images are float32, normalised, [B, N, H, W, 3].
+  """
   rng = np.random.default_rng(seed)
   top = min(config.image_token, config.t5.vocab_size)
   rows, side = len(counts), config.vit.image_size
@@ -70,9 +74,10 @@ def random_inputs(
 def read_inputs(
   path: str | os.PathLike, config: MMICLConfig
 ) -> tuple[dict[str, np.ndarray], list[int]]:
-  """(batch, images of each row) from an .npz file with a Batch's arrays.
+  """Reads a Batch from an .npz file; returns (batch, images in each row).
 
-  Images are floating, normalised already. Raises UserError.
+  Images are normalised floats. Raises UserError if the file cannot be read or
+  lacks an array, or if its image tokens and images do not match.
   """
   try:
     with np.load(path, allow_pickle=False) as file:

@@ -1,8 +1,7 @@
-"""Our model's values at the places that the parity report compares.
+"""Records our model's values at the places that the parity report compares.
 
-A `Trace` maps the report's names of places, in the order of the computation,
-to arrays. Layers run one by one here (scan_layers=False), so that each can be
-looked at.
+The layers run one by one (scan_layers=False), so that each one's output can be
+seen.
 """
 
 import dataclasses
@@ -33,10 +32,12 @@ LAYERS = (ViTLayer, QFormerLayer, EncoderLayer, DecoderLayer)
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-  """values: in order of computation. gradients: by PyTorch name, in its layout.
+  """What one model computed for a batch.
 
-  generated: {'greedy' or 'beam': tokens of each row, without padding}.
-  scores: of the best two beams of each row.
+  values: the array at each place, by its name in the report, in the order of
+  the computation. gradients: by PyTorch's parameter names, in its layouts.
+  generated: {'greedy' or 'beam': each row's tokens, without padding}.
+  scores: the scores of each row's two best beams.
   """
 
   values: Arrays
@@ -53,10 +54,11 @@ def trace_jax(
   trainable: stages.Profile,
   options: Options,
 ) -> Trace:
-  """Runs our model. config: not scanned, float32; params: in that form.
+  """Runs our model on a batch and records what it computes.
 
-  counts: images of each row, whose others are padding. trainable: what the
-  gradients are taken of. options: of the beam search.
+  config: with scan_layers=False and float32; params are laid out likewise.
+  counts: how many images each row has; the rest are padding. trainable: the
+  parameters to differentiate. options: those of the beam search.
   """
   arrays = {name: jnp.asarray(value) for name, value in batch.items()}
   values = _values(config, params, arrays, counts)
@@ -109,7 +111,7 @@ def _values(config, params, batch, counts) -> Arrays:
       path, _ = rules.place(config, 'qformer/{layer}', i)
       _, group, layer = path.split('/')
       values[f'Q-Former layer {i}'] = images(seen['qformer'][group][layer])
-    # The projection alone knows which row an image is of.
+    # Only the projector's output has an axis of rows: [B, N, Q, D].
     projected = np.asarray(seen['projector']['__call__'][0])
     projected = projected.reshape(-1, *projected.shape[2:])
     values['projection'] = projected[real]

@@ -1,8 +1,8 @@
-"""The parity report: both models on the same inputs, place by place.
+"""The parity report: how far two models' values differ at each place.
 
-`compare` turns two traces into rows; `Report` shows them as a table, JSON and
-a page. A place passes if its largest difference, relative to the largest
-magnitude there, is within its tolerance.
+`compare` turns two traces into rows; `ParityReport` shows them as a table, as
+JSON and as a page. A place passes if its largest difference, divided by the
+largest magnitude there, is within its tolerance.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ TOLERANCE = 1e-5  # of logits and of every layer, relative to the largest value
 LOGITS_ABSOLUTE = 1e-4
 LOSS_TOLERANCE = 1e-6
 GRADIENT_TOLERANCE = 1e-4
-BEAM_MARGIN = 1e-4  # beams whose scores are closer may change places
+BEAM_MARGIN = 1e-4  # beams whose scores are closer may swap places
 
 
 @dataclasses.dataclass(frozen=True)
 class ParityRow:
-  """One place: largest absolute and relative difference, and the verdict."""
+  """One place: its largest absolute and relative difference, and a verdict."""
 
   place: str
   absolute: float
@@ -40,7 +40,10 @@ def compare(
   sets: Mapping[str, set[str]],
   tolerance: float = TOLERANCE,
 ) -> list[ParityRow]:
-  """Rows of all places. sets: PyTorch names of each trainable set."""
+  """Compares two traces and returns one row for each place.
+
+  sets: the name of each trainable set and its parameters' PyTorch names.
+  """
   rows = []
   for name in ours.values:
     a, b = ours.values[name], theirs.values[name]
@@ -61,7 +64,7 @@ def compare(
 def difference(
   place: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
 ) -> ParityRow:
-  """Raises no error for other shapes or NaN: they are differences, too."""
+  """Compares two arrays. Unequal shapes and NaN fail; they raise no error."""
   if ours.shape != theirs.shape:
     return ParityRow(
       f'{place} (shapes differ)', np.inf, np.inf, tolerance, False
@@ -78,7 +81,7 @@ def difference(
 def _gradient_row(
   name: str, ours: Trace, theirs: Trace, members: set[str]
 ) -> ParityRow:
-  """The worst parameter of a set: |a - b| / |b|, as vectors."""
+  """The parameter of a set whose gradients differ most: |a - b| / |b|."""
   largest = max(
     (float(np.linalg.norm(theirs.gradients[m])) for m in members), default=0.0
   )
@@ -86,8 +89,8 @@ def _gradient_row(
   for member in sorted(members):
     a, b = ours.gradients[member], theirs.gradients[member]
     distance, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
-    # Where the true gradient is zero (the keys' biases, by softmax's
-    # invariance) rounding is all there is: measure it by the whole set.
+    # Some true gradients are zero (those of the keys' biases, since softmax
+    # ignores a shift), so both are mere rounding: scale by the whole set.
     relative = distance / max(size, 1e-3 * largest, 1e-30)
     if not relative <= worst.relative:
       ok = relative <= GRADIENT_TOLERANCE
@@ -97,7 +100,7 @@ def _gradient_row(
 
 
 def _tokens_row(place: str, ours: Trace, theirs: Trace) -> ParityRow:
-  """Number and share of rows with other tokens; near ties are no error."""
+  """Number and share of rows whose tokens differ; near ties do not count."""
   name = place.split()[0]
   other = [
     a != b
@@ -122,10 +125,12 @@ class ParityReport:
 
   @property
   def ok(self) -> bool:
+    """Whether every place is within its tolerance."""
     return all(row.ok for row in self.rows)
 
   @property
   def verdict(self) -> str:
+    """One sentence: whether the models agree, and where they first do not."""
     bad = [row.place for row in self.rows if not row.ok]
     if not bad:
       return f'the models agree in all {len(self.rows)} places'
@@ -135,20 +140,22 @@ class ParityReport:
     )
 
   def text(self) -> str:
+    """The report for a terminal: facts, notes, table and verdict."""
     lines = [f'{name}: {value}' for name, value in self.facts.items()]
     lines += [f'note: {note}' for note in self.notes]
     return '\n'.join([*lines, '', table(self._cells()), '', self.verdict])
 
   def write_json(self, path: str | os.PathLike) -> None:
+    """Writes `to_dict` as a JSON file."""
     files.write_json(path, self.to_dict())
 
   def to_dict(self) -> dict[str, Any]:
+    """The report as JSON's types; None stands for NaN and infinity."""
     return {
       'ok': self.ok,
       'verdict': self.verdict,
       'facts': self.facts,
       'notes': list(self.notes),
-      # JSON has no NaN and no infinity.
       'rows': [
         {
           k: None if isinstance(v, float) and not np.isfinite(v) else v
@@ -159,7 +166,7 @@ class ParityReport:
     }
 
   def write_html(self, path: str | os.PathLike) -> None:
-    """A page without scripts; rows over tolerance are marked."""
+    """Writes an HTML page without scripts; it marks rows over tolerance."""
     files.write_text(
       path,
       page.render('parity/page.html.j2', report=self, cells=self._cells()),

@@ -1,7 +1,7 @@
-"""Hugging Face's model, looked at in the same places as ours (see probes.py).
+"""Records Hugging Face's model at the same places as ours (see probes.py).
 
-The towers of the model are called one by one, as the published MMICL forward
-does, since `forward` of transformers 4.x takes one image a prompt.
+It calls the model's towers one by one, as MMICL's published forward does: the
+`forward` of transformers 4.x takes only one image for each prompt.
 """
 
 import os
@@ -18,11 +18,11 @@ from mmicl_jax.types import EOS, PAD
 
 
 def load_model(directory: str | os.PathLike, config: MMICLConfig) -> Any:
-  """The model in float32, by transformers' own `from_pretrained`.
+  """Loads the model in float32 by transformers' own `from_pretrained`.
 
-  What a checkpoint's config.json leaves open or gets wrong (the ViT's eps, the
-  rows of the Q-Former's words) is set as our configuration has it. Raises
-  UserError if PyTorch or transformers is missing.
+  Some checkpoints' config.json lacks or misstates the ViT's epsilon and the
+  size of the Q-Former's vocabulary; both are taken from `config` instead.
+  Raises UserError if PyTorch or transformers is missing.
   """
   try:
     import torch
@@ -52,7 +52,11 @@ def trace_torch(
   trainable: set[str],
   options: Options,
 ) -> Trace:
-  """Runs Hugging Face's model; arguments as for `probes.trace`."""
+  """Runs Hugging Face's model on a batch and records what it computes.
+
+  trainable: PyTorch's names of the parameters to differentiate. The other
+  arguments are those of `probes.trace_jax`.
+  """
   import torch
 
   for name, parameter in model.named_parameters():
@@ -89,7 +93,7 @@ def trace_torch(
 
 
 def _watch(model: Any, values: dict[str, Any]) -> list[Any]:
-  """Hooks that put the output of each layer into `values`."""
+  """Registers hooks that put each layer's output into `values`."""
 
   def patches(module, args, out):
     values['patch embedding'] = out.flatten(2).transpose(1, 2)
@@ -114,7 +118,7 @@ def _watch(model: Any, values: dict[str, Any]) -> list[Any]:
 
 
 def _encode(model, config, batch, counts):
-  """(arguments of the language model, visual tokens or None)."""
+  """Returns (arguments of the language model, visual tokens or None)."""
   import torch
 
   tokens = torch.tensor(batch['encoder_input_tokens']).long()
@@ -130,7 +134,7 @@ def _encode(model, config, batch, counts):
     arguments = {}
     if config.qformer.instruction:
       mask = torch.ones(queries.shape[:2], dtype=torch.long)
-      arguments['input_ids'] = None  # 4.x has no default
+      arguments['input_ids'] = None  # transformers 4.x has no default
       if 'qformer_input_tokens' in batch:
         words = torch.tensor(batch['qformer_input_tokens']).long()
         words = words.repeat_interleave(torch.tensor(list(counts)), 0)
@@ -167,7 +171,8 @@ def _generate(model, arguments, options):
         length_penalty=options.length_penalty,
         early_stopping=options.early_stopping,
         decoder_start_token_id=PAD,
-        use_cache=False,  # 5.x makes caches for num_layers decoder layers
+        # transformers 5.x sizes the cache by the number of encoder layers.
+        use_cache=False,
         return_dict_in_generate=True,
         output_scores=True,
       )
@@ -183,6 +188,6 @@ def _generate(model, arguments, options):
 
 
 def _until_end(ids: list[int]) -> list[int]:
-  """Without the start token, up to and with the end token."""
+  """Drops the start token, and all that follows the first end token."""
   ids = ids[1:]
   return ids[: ids.index(EOS) + 1] if EOS in ids else ids
