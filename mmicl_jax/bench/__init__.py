@@ -1,4 +1,4 @@
-"""Benchmarks: ours beside transformers, measured side by side.
+"""Benchmarks of this package, most of them beside transformers.
 
-In: sizes and cases. Out: rows of medians with spread, and their tables.
+In: sizes and cases. Out: rows of medians with their spread, and tables.
 """

@@ -1,8 +1,8 @@
-"""`mmicl bench`: ours and transformers on the same random weights.
+"""`mmicl bench generate`: ours and transformers on the same random weights.
 
-The two sides take turns, case by case, so that whatever else the machine does
-hits both. Prints medians with their spread, the ratio of medians and of the
-minima, and how many of the answers' tokens agree.
+The sides take turns, so that whatever else the machine does slows both. A row
+has the medians with their spread, the ratios of medians and of minima, and how
+many of the answers' tokens agree.
 """
 
 import tempfile
@@ -35,7 +35,7 @@ def cases(
   beams: Sequence[int],
   new_tokens: int,
 ) -> list[AnswerCase]:
-  """All combinations; raises UserError for an unknown kind."""
+  """All combinations of the arguments; raises UserError for an unknown kind."""
   found = []
   for kind in kinds:
     if kind not in KINDS:
@@ -61,9 +61,10 @@ def run_answers(
   threads: int,
   rounds: int,
 ) -> Iterator[dict[str, Any]]:
-  """Measures all cases at one size; one dictionary a case.
+  """Measures all cases at one size; yields one dictionary for each case.
 
-  dtypes: of both sides, then others that transformers runs in as well.
+  dtypes: the first is that of both sides; in each further one transformers is
+  measured once more.
   """
   sides = {'ours': (OurAnswers, dtypes[0]), 'theirs': (TheirAnswers, dtypes[0])}
   sides |= {f'theirs_{dtype}': (TheirAnswers, dtype) for dtype in dtypes[1:]}
@@ -77,7 +78,11 @@ def run_answers(
 def measure_answers(
   size: str, case: AnswerCase, workers: Asked, rounds: int
 ) -> dict[str, Any]:
-  """Seconds of every side, taking turns after a first run that is not timed."""
+  """Times every side, `rounds` times in turns, after an untimed first run.
+
+  Times are in seconds. agreement: the share of equal tokens; for 'encode' it
+  is `difference`, the largest between the visual tokens.
+  """
   outputs = {name: workers.ask(name, case)[1] for name in workers.names}
   seconds: dict[str, list[float]] = {name: [] for name in workers.names}
   for _ in range(rounds):
@@ -95,7 +100,7 @@ def measure_answers(
     'units_per_second': case.units / float(np.median(ours)),
     'ratio_of_medians': float(np.median(theirs) / np.median(ours)),
     'ratio_of_minima': min(theirs) / min(ours),
-    # Their best setting on a CPU, where ours is float32.
+    # On a CPU, bfloat16 is their fastest and float32 ours.
     'ratio_to_bfloat16': (
       min(seconds['theirs_bfloat16']) / min(ours)
       if 'theirs_bfloat16' in seconds
@@ -108,10 +113,10 @@ def measure_answers(
 
 
 def answers_table(results: Sequence[dict[str, Any]]) -> str:
-  """A Markdown table: seconds are median (least to most).
+  """A Markdown table; seconds are 'median (least to most)'.
 
-  Ratios are theirs / ours: of medians, of minima, and of minima to their
-  bfloat16.
+  Ratios are theirs / ours. 'to bfloat16' compares the minima of their bfloat16
+  runs with ours.
   """
   rows = []
   for result in results:

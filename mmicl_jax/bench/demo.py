@@ -25,13 +25,14 @@ from mmicl_jax.training.settings import StepSettings
 from mmicl_jax.training.state import RunLayout, compiled_step
 from mmicl_jax.training.step import to_device
 
-STEPS = 20  # of a round
+STEPS = 20  # timed together in each round
 
 
 def measure_demo(rounds: int = 5) -> list[dict[str, Any]]:
-  """Rows of both stages (examples/s), generation (tokens/s) and peak memory.
+  """Rows of both stages (examples/s), generation (tokens/s) and memory (MiB).
 
-  Random weights; data loading is not in the steps' time, as it runs ahead.
+  The weights are random. The steps' time leaves out making the batches, which
+  a thread does ahead during training.
   """
   with tempfile.TemporaryDirectory() as folder:
     vocabulary = Path(folder) / model_dir.VOCABULARY
@@ -98,7 +99,7 @@ def _generation(
   )
 
   def work() -> int:
-    # Else the second round knows the images and prompts of the first.
+    # Otherwise later rounds would find the first one's images in the cache.
     answerer.engine.reader.forget()
     return sum(len(a.tokens) for a in answer())
 
@@ -106,7 +107,7 @@ def _generation(
 
 
 def _rates(work: Callable[[], int], rounds: int) -> list[float]:
-  """Units a second of each round; the first, which compiles, is left out."""
+  """Units per second of each round, after an untimed one that compiles."""
   work()
   rates = []
   for _ in range(rounds):

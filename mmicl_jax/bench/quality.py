@@ -26,11 +26,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def measure_quality(
   checkpoint: str, path: str, limit: int = 64, max_new_tokens: int = 16
 ) -> list[dict[str, Any]]:
-  """Each way to hold the weights against float32, on records of a file.
+  """Compares each way to hold the weights with float32, on a file's records.
 
-  same_answers: share of greedy answers with equal ids; same_tokens: of the
-  tokens at equal places; logit_error: root mean square of the difference of
-  logits on float32's answers, as a share of the logits' own.
+  same_answers: the share of greedy answers whose ids are equal. same_tokens:
+  the share of equal tokens at equal positions. logit_error: the root mean
+  square of the logits' difference over that of float32's logits, at the
+  positions of float32's answers. Raises UserError if there are no records.
   """
   found = list(islice(records.read_records(path, need_answer=False), limit))
   if not found:
@@ -61,7 +62,7 @@ def measure_quality(
 
 
 def quality_table(results: Sequence[dict[str, Any]]) -> str:
-  """A Markdown table, a line for each way to hold the weights."""
+  """A Markdown table with a line for each way to hold the weights."""
   return show.markdown(
     [
       {
@@ -81,7 +82,7 @@ def _logits(
   prompts: Sequence[Request],
   answers: Sequence[Sequence[int]],
 ) -> list[np.ndarray]:
-  """Logits U V at the places of each answer, in batches of one shape."""
+  """Each answer's logits [U, V], computed in batches of one shape."""
   size = model.config.vit.image_size
   length = bucket(max(len(p.tokens) for p in prompts), 16)
   count = max(len(p.images) for p in prompts)

@@ -1,4 +1,4 @@
-"""The sides of a benchmark: processes that take turns, on the same weights."""
+"""The sides of a benchmark: processes with the same weights, run in turns."""
 
 import contextlib
 import multiprocessing
@@ -14,15 +14,20 @@ from mmicl_jax.models.configs import MMICLConfig
 
 @runtime_checkable
 class Asked(Protocol):
-  """What can be measured: sides by name that run a case."""
+  """Sides by name, each of which can run a case."""
 
   names: Sequence[str]
 
-  def ask(self, name: str, case: Any) -> tuple[float, np.ndarray]: ...
+  def ask(self, name: str, case: Any) -> tuple[float, np.ndarray]:
+    """Runs a case on one side; returns (seconds, its output)."""
+    ...
 
 
 class Sides:
-  """The worker processes; `ask` runs a case on one of them."""
+  """The worker processes; a context manager that ends them.
+
+  sides: {name: (class of the side, dtype)}.
+  """
 
   def __init__(self, sides: dict, directory: str, threads: int):
     context = multiprocessing.get_context('spawn')
@@ -40,6 +45,10 @@ class Sides:
       self._receive(name)
 
   def ask(self, name: str, case: Any) -> tuple[float, np.ndarray]:
+    """Runs a case on one side; returns (seconds, its output).
+
+    Raises UserError if the side's process has ended.
+    """
     self._pipes[name].send(case)
     return self._receive(name)
 
@@ -57,7 +66,7 @@ class Sides:
 
   def __exit__(self, *_) -> None:
     for pipe in self._pipes.values():
-      with contextlib.suppress(OSError):  # that process has ended
+      with contextlib.suppress(OSError):  # the process may have ended
         pipe.send(None)
     for process in self._processes:
       process.join(10)
@@ -66,7 +75,7 @@ class Sides:
 
 
 def timed(result: Mapping[str, Any]) -> dict[str, str]:
-  """The cells that every table of two sides begins with."""
+  """The first cells of a row in every table of two sides."""
   cells = {'size': result['size'], 'case': result['case']}
   cells |= {f'{n}, s': _spread(s) for n, s in result['seconds'].items()}
   for name in ('medians', 'minima'):
@@ -81,7 +90,10 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 def save_random(config: MMICLConfig, directory: str) -> None:
-  """A random BLIP-2 of this size as transformers saves it."""
+  """Saves a BLIP-2 of this size with random weights, by transformers.
+
+  Raises UserError if PyTorch or transformers is missing.
+  """
   try:
     import torch
     import transformers
@@ -131,11 +143,11 @@ def save_random(config: MMICLConfig, directory: str) -> None:
   with torch.no_grad():
     for name, parameter in model.named_parameters():
       if parameter.ndim > 1:
-        # Of the size of trained weights, so that answers are not all alike.
+        # As large as trained weights, so that the answers differ.
         parameter.normal_(0, parameter[0].numel() ** -0.5)
         if name.endswith('Attention.q.weight'):
-          # T5 does not divide its scores, so its queries are small; without
-          # that, rounding grows until no two float32 runs agree.
+          # T5 does not scale its scores, so its queries must be small. With
+          # larger ones rounding grows until no two float32 runs agree.
           parameter *= t5.head_dim**-0.5
       elif 'norm' in name:
         parameter.fill_(float(name.endswith('weight')))

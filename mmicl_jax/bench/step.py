@@ -1,9 +1,10 @@
-"""`mmicl bench train | features`: the stage-2 step, in turns.
+"""`mmicl bench train` and `mmicl bench features`: times of the stage-2 step.
 
-train: ours and transformers with PyTorch's AdamW, on the same weights, batch
-and trainable set (projector; query and value of every T5 attention), towers
-under no gradient, no dropout, clipping on both sides. features: ours with
-images and ours with their cached features.
+train compares ours with transformers and PyTorch's AdamW. Both have the same
+weights, batch and trainable set (the projector, and the query and value of
+every T5 attention), clip gradients, run the towers without gradients, and drop
+nothing out. features compares our step on images with that on their cached
+features.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ RATE, DECAY, CLIP = 1e-4, 5e-4, 1.0
 
 @dataclasses.dataclass(frozen=True)
 class StepCase:
-  """A batch: each example has so many images and tokens."""
+  """One thing to measure: a step on a batch of these sizes."""
 
   images: int
   batch: int = 4
@@ -36,11 +37,12 @@ class StepCase:
 
   @property
   def name(self) -> str:
+    """The case in words, for the table."""
     images = f'{self.images} image{"s" * (self.images > 1)}'
     return f'stage-2 step, batch {self.batch}, {images}'
 
   def inputs(self, config: MMICLConfig) -> dict[str, np.ndarray]:
-    """A Batch, the same for both sides."""
+    """A random Batch, the same for both sides."""
     rng = np.random.default_rng(0)
     size, queries = config.vit.image_size, config.qformer.num_queries
     length = self.text_tokens + queries * self.images
@@ -58,7 +60,7 @@ class StepCase:
 
 
 class OurSteps:
-  """The step that `mmicl train` compiles; each run takes one."""
+  """The step that `mmicl train` compiles; each `run` takes one step."""
 
   cached = False
 
@@ -99,7 +101,7 @@ class OurSteps:
       shardings_of((layout.state.params, layout.frozen)),
     )
     self._frozen = jax.tree.map(lambda x: x.astype(dtype), self._frozen)
-    # As `mmicl train` places it: else the second step is compiled again.
+    # Placed as `mmicl train` does; otherwise the second step compiles again.
     self._state = jax.device_put(
       TrainState(jax.numpy.int32(0), trainable, jax.jit(chain.init)(trainable)),
       shardings_of(layout.state),
@@ -108,7 +110,7 @@ class OurSteps:
     self._batches: dict[StepCase, Any] = {}
 
   def run(self, case: StepCase) -> np.ndarray:
-    """The loss before the step."""
+    """Takes a step; returns the loss before it."""
     if case not in self._batches:
       self._batches[case] = self._batch(case)
     self._state, metrics = self._step(
@@ -135,7 +137,11 @@ class OurSteps:
 
 
 class TheirSteps:
-  """transformers' BLIP-2 with several images in a prompt, and torch's AdamW."""
+  """A step of transformers' BLIP-2 with PyTorch's AdamW.
+
+  `Blip2ForConditionalGeneration` takes one image for each prompt, so the towers
+  are called one by one.
+  """
 
   def __init__(self, directory: str, dtype: str, threads: int):
     import torch
@@ -153,6 +159,7 @@ class TheirSteps:
     self._batches: dict[StepCase, Any] = {}
 
   def run(self, case: StepCase) -> np.ndarray:
+    """Takes a step; returns the loss before it."""
     torch, model = self._torch, self._model
     if case not in self._batches:
       self._batches[case] = self._batch(case)
@@ -189,7 +196,7 @@ class TheirSteps:
 
 
 def trains(name: str) -> bool:
-  """Whether stage 2 trains a parameter of transformers' name."""
+  """Whether stage 2 trains the parameter of this name in transformers."""
   return name.startswith('language_projection.') or name.endswith(
     (
       *('SelfAttention.q.weight', 'SelfAttention.v.weight'),
@@ -199,7 +206,7 @@ def trains(name: str) -> bool:
 
 
 class CachedSteps(OurSteps):
-  """Ours, with the features of the images in their place."""
+  """Our step on the images' cached features instead of the images."""
 
   cached = True
 
@@ -213,10 +220,10 @@ def run_steps(
   *,
   cached: bool = False,
 ) -> Iterator[dict[str, Any]]:
-  """Measures a step at one size, for each number of images.
+  """Measures the step at one size; yields a dictionary for each of `images`.
 
-  cached: not beside transformers, but with the features of the images in
-  their place beside the images themselves.
+  cached: compares our step on cached features with our step on images, instead
+  of ours with transformers.
   """
   makers: dict[str, Any] = {'ours': OurSteps, 'theirs': TheirSteps}
   if cached:
@@ -235,7 +242,11 @@ def run_steps(
 def measure_steps(
   size: str, case: Any, workers: Asked, rounds: int
 ) -> dict[str, Any]:
-  """Seconds a step; the first step of each side, which compiles, is untimed."""
+  """Times a step of both sides in turns, after an untimed one that compiles.
+
+  Times are in seconds. losses_within: the largest relative difference between
+  the two sides' losses.
+  """
   losses: dict[str, list[float]] = {name: [] for name in workers.names}
   seconds: dict[str, list[float]] = {name: [] for name in workers.names}
   for _ in range(rounds + 1):
@@ -256,7 +267,7 @@ def measure_steps(
 
 
 def steps_table(results: Sequence[dict[str, Any]]) -> str:
-  """A Markdown table: seconds are median (least to most)."""
+  """A Markdown table; seconds are 'median (least to most)'."""
   return show.markdown(
     [
       timed(result) | {'losses agree': f'within {result["losses_within"]:.0e}'}

@@ -1,7 +1,7 @@
 """The two sides of `mmicl bench generate`: ours, and transformers.
 
-Each runs in a process of its own, so that thread pools do not mix, and answers
-one case at a time; the parent alternates between them.
+Each runs in a process of its own, so that thread pools do not mix. It runs one
+case at a time; the parent alternates between the two.
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ from mmicl_jax.models.configs import MMICLConfig
 class AnswerCase:
   """One thing to measure.
 
-  kind: 'encode', the images of one prompt; 'generate', from encoded images to
-  the last token; 'questions', six questions on the same images, all of it.
+  kind: 'encode' (the images of one prompt), 'generate' (from encoded images to
+  the last token) or 'questions' (six questions on the same images, from the
+  images to the last token).
   """
 
   kind: str
@@ -33,6 +34,7 @@ class AnswerCase:
 
   @property
   def name(self) -> str:
+    """The case in words, for the table."""
     text = f'{self.kind}, {self.images} image{"s" * (self.images > 1)}'
     if self.kind == 'encode':
       return text
@@ -41,13 +43,13 @@ class AnswerCase:
 
   @property
   def units(self) -> int:
-    """What is counted: images, or new tokens of answers."""
+    """How many units a run makes: images, or new tokens of answers."""
     if self.kind == 'encode':
       return self.images
     return self.batch * self.new_tokens
 
   def inputs(self, config: MMICLConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [B, T], images u8[B, N, H, W, 3]), the same for both sides."""
+    """Random (tokens i32[B, T], images u8[B, N, H, W, 3]) for both sides."""
     rng = np.random.default_rng(0)
     size, queries = config.vit.image_size, config.qformer.num_queries
     shape = (self.batch, self.text_tokens + queries * self.images)
@@ -62,9 +64,11 @@ class AnswerCase:
 
 
 class Side(Protocol):
-  """Runs a case once; returns what must agree between the sides."""
+  """One side of a benchmark."""
 
-  def run(self, case: Any) -> np.ndarray: ...
+  def run(self, case: Any) -> np.ndarray:
+    """Runs a case once; returns what the sides must agree in."""
+    ...
 
 
 class OurAnswers:
@@ -93,9 +97,11 @@ class OurAnswers:
     self._prompt, self._options, self._jax = Request, Options, jax
 
   def run(self, case: AnswerCase) -> np.ndarray:
+    """Visual tokens for 'encode', else each prompt's new tokens."""
     engine = self._engine
     tokens, images = case.inputs(engine.config)
-    # What one run knows must not help the next: each case says what is given.
+    # One run's cached images and prompts must not speed up the next. Only
+    # 'generate' begins with encoded images.
     engine.reader.forget(images=case.kind != 'generate')
     prompts = [
       self._prompt(row, tuple(own))
@@ -114,7 +120,10 @@ class OurAnswers:
 
 
 class TheirAnswers:
-  """transformers' BLIP-2 with several images in a prompt."""
+  """transformers' BLIP-2, its towers called one by one.
+
+  `Blip2ForConditionalGeneration` takes one image for each prompt.
+  """
 
   def __init__(self, directory: str, dtype: str, threads: int):
     import torch
@@ -124,6 +133,7 @@ class TheirAnswers:
     self._known: dict[AnswerCase, Any] = {}
 
   def run(self, case: AnswerCase) -> np.ndarray:
+    """Visual tokens for 'encode', else each prompt's new tokens."""
     with self._torch.inference_mode():
       return self._run(case)
 
@@ -159,7 +169,7 @@ class TheirAnswers:
     return ids, x, embeds
 
   def _embed(self, pixels: Any) -> Any:
-    """[N, 3, H, W] -> visual tokens [N, Q, D]."""
+    """Turns images [N, 3, H, W] into visual tokens [N, Q, D]."""
     read = read_images(self._model, pixels)
     return self._model.language_projection(read)
 
@@ -171,7 +181,7 @@ class TheirAnswers:
 
 
 def load_theirs(directory: str, dtype: str, threads: int) -> Any:
-  """transformers' BLIP-2, on a GPU if there is one, without dropout."""
+  """Loads transformers' BLIP-2 without dropout, on a GPU if there is one."""
   import torch
   import transformers
 
@@ -185,7 +195,7 @@ def load_theirs(directory: str, dtype: str, threads: int) -> Any:
 
 
 def sizes_of(model: Any) -> MMICLConfig:
-  """What a case must know of transformers' model to make its inputs."""
+  """A configuration with the sizes that a case needs to make its inputs."""
   from mmicl_jax.models.configs import TINY
 
   theirs = model.config
@@ -202,7 +212,7 @@ def sizes_of(model: Any) -> MMICLConfig:
 
 
 def read_images(model: Any, pixels: Any) -> Any:
-  """[N, 3, H, W] -> what transformers' Q-Former sees: [N, Q, E]."""
+  """Runs transformers' ViT and Q-Former: [N, 3, H, W] -> [N, Q, E]."""
   features = model.vision_model(pixel_values=pixels)[0]
   queries = model.query_tokens.expand(len(pixels), -1, -1)
   return model.qformer(query_embeds=queries, encoder_hidden_states=features)[0]
@@ -215,9 +225,10 @@ def serve(
   dtype: str,
   threads: int,
 ) -> None:
-  """A process: (case) -> (seconds, output), until None.
+  """What a side's process runs: receives cases, sends (seconds, output).
 
-  make: a side of (directory, dtype, threads).
+  It ends when it receives None. make: builds the side from (directory, dtype,
+  threads).
   """
   if hasattr(os, 'sched_setaffinity'):
     cores = sorted(os.sched_getaffinity(0))[:threads]

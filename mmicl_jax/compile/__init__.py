@@ -1,4 +1,4 @@
-"""What XLA says of a run before any accelerator is there.
+"""Compiles a run for TPUs without having them, and reads XLA's figures.
 
-In: gin files and a TPU topology. Out: memory, FLOPs, bytes sent, time.
+In: gin files and a TPU topology. Out: memory, FLOPs, bytes sent, seconds.
 """

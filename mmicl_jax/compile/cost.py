@@ -1,7 +1,7 @@
 """What one run of a compiled program costs, read from its HLO text.
 
-XLA's own cost analysis counts the body of a loop once, and the layers run in
-loops: here each instruction counts as often as its loops run it.
+XLA's own cost analysis counts the body of a loop once, but our layers run in
+loops. Here each instruction counts as often as its loops run it.
 """
 
 import collections
@@ -25,9 +25,9 @@ from mmicl_jax.compile.traffic import COLLECTIVES, moved
 class Cost:
   """What one run of a program costs one device.
 
-  flops are those of matrix products and convolutions; hbm_bytes are what
-  instructions outside fusions read from HBM and write to it; collectives are
-  the bytes that a chip sends, by kind.
+  flops: of matrix products and convolutions. hbm_bytes: what instructions
+  outside fusions read from HBM and write to it. collectives: bytes that a chip
+  sends, by kind. collective_counts: how many run, by kind.
   """
 
   flops: float
@@ -37,7 +37,7 @@ class Cost:
 
 
 def analyse(text: str) -> Cost:
-  """Reads the text of an optimised HLO module (`compiled.as_text()`)."""
+  """Reads the text of an optimised HLO module: `compiled.as_text()`."""
   computations, entry = parse_program(text)
   flops = traffic = 0.0
   sent: dict[str, float] = collections.defaultdict(float)
@@ -50,7 +50,8 @@ def analyse(text: str) -> Cost:
         flops += times * _product_flops(each, body)
       kind = each.opcode.removesuffix('-start')
       if kind == 'all-reduce' and name.startswith('all-reduce-scatter'):
-        kind = 'reduce-scatter'  # the TPU compiler's: each keeps a slice
+        # The TPU compiler's form of it: each chip keeps a slice of the sum.
+        kind = 'reduce-scatter'
       if kind in COLLECTIVES and not _repeated(each, holder, seen):
         sent[kind] += times * _sent(kind, each, body)
         counts[kind] += times
@@ -62,10 +63,10 @@ def analyse(text: str) -> Cost:
 def _repeated(
   each: Instruction, holder: str | None, seen: set[tuple[str, str]]
 ) -> bool:
-  """Whether this is one more piece of a collective already counted.
+  """Whether this is one more piece of a collective that was counted before.
 
-  XLA hides a collective behind several fusions that follow each other, each of
-  which names it again, by its channel.
+  XLA may overlap a collective with several fusions in a row. Each of them names
+  it again, with the same channel.
   """
   channel = re.search(r'channel_id=(\d+)', each.attributes)
   if holder is None or channel is None:
@@ -78,7 +79,7 @@ def _repeated(
 
 
 def _product_flops(each: Instruction, body: Mapping[str, Instruction]) -> float:
-  """Two for each product of two numbers; those with padding do not count."""
+  """Two FLOPs for each product of two numbers, except those with padding."""
   (_, output), *_ = array_shapes(each.type)
   left, right = (
     array_shapes(body[name].type)[0][1] for name in each.operands[:2]
@@ -119,7 +120,7 @@ def _window(attributes: str) -> dict[str, Sequence[tuple[int, ...]]]:
 def _positions(
   size: int, kernel: int, output: int, window: Mapping[str, tuple[int, ...]]
 ) -> int:
-  """How many pairs of kernel and output places meet an element of the input."""
+  """Counts pairs of kernel and output positions that meet an input element."""
   stride = window.get('stride', (1,))[0]
   low = window.get('pad', (0, 0))[0]
   dilated = window.get('lhs_dilate', (1,))[0]
@@ -137,7 +138,7 @@ def _positions(
 
 
 def _sent(kind: str, each: Instruction, body) -> float:
-  """Bytes that a chip sends if the group exchanges in a ring."""
+  """Bytes that a chip sends if the chips of a group form a ring."""
   size = _group_size(each.attributes)
   operands = sum((nbytes(body[name].type) for name in each.operands), 0.0)
   share = (size - 1) / size
@@ -149,14 +150,14 @@ def _sent(kind: str, each: Instruction, body) -> float:
 
 
 def _group_size(attributes: str) -> int:
-  """How many chips exchange; HLO writes a list, a table, or axes of a mesh."""
+  """The chips of a group, which HLO writes as list, table or axes of a mesh."""
   if found := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
     return len(found[1].split(','))
   if found := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
     return int(found[1])
   if found := re.search(r'replica_groups=mesh\[(.*?)\] *\{(.*?)\}', attributes):
     sizes = dict(re.findall(r"'([^']*)'=(\d+)", found[1]))
-    # 'axis', or a part of it: 'axis':(what is before)size.
+    # A whole axis is 'name'; a part of one is 'name':(size before it)size.
     axes = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", found[2])
     return math.prod(int(part or sizes[axis]) for axis, part in axes)
   return 2

@@ -1,8 +1,8 @@
 """`mmicl compile`: does a run fit a slice of TPUs, and how fast can it be?
 
-XLA's TPU compiler runs without a TPU where PyPI's libtpu is installed (the
-extra `tpu`). Elsewhere the shardings alone say how much memory the state
-takes, and the output says so.
+XLA's TPU compiler runs without a TPU if PyPI's libtpu is installed (the extra
+`tpu`). Without libtpu only the memory of the state is known, from the
+shardings, and the report says so.
 """
 
 import dataclasses
@@ -38,11 +38,13 @@ def compile_run(
   shardings_only: bool = False,
   num_beams: int | None = None,
 ) -> dict[str, CompileReport]:
-  """Compiles what the gin files describe; without libtpu: abstractly.
+  """Compiles the step of a run that gin files describe.
 
-  Returns {'step': the training step's report}. With num_beams it is generation
-  that is compiled: the report of 'prefill', then that of 'step', which is left
-  out if the prefill does not fit or is not compiled.
+  Returns {'step': the training step's report}. With num_beams it compiles
+  generation instead and returns reports of 'prefill' and 'step'; 'step' is
+  missing if the prefill does not fit or is not compiled. With shardings_only,
+  or without libtpu, nothing is compiled. Raises UserError for a topology or a
+  mesh that cannot be.
   """
   job, where, sizes = _parse(files, bindings, topology)
   found = None if shardings_only else devices(where)
@@ -59,7 +61,10 @@ def compile_apart(
   topology: str,
   num_beams: int | None = None,
 ) -> dict[str, CompileReport]:
-  """As `compile_run`, in a process of its own, as the compiler may crash."""
+  """Does `compile_run` in a process of its own, since the compiler may crash.
+
+  After a crash the reports hold what the shardings alone say.
+  """
   again = functools.partial(
     compile_run, files, bindings, topology, num_beams=num_beams
   )
@@ -91,7 +96,7 @@ def _parse(
 
 
 def gin_mesh_sizes() -> dict[str, int]:
-  """The mesh that the gin files ask for; -1 stands for the devices left."""
+  """The sizes of the mesh's axes in the gin files; -1 takes what is left."""
   return {
     axis: gin.query_parameter(f'partitioning.make_mesh.{axis}')
     for axis in partitioning.MESH_AXES

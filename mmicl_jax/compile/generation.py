@@ -1,8 +1,8 @@
-"""Generation ahead of time: the prefill of a batch, then one more token.
+"""Compiles generation for a slice: the prefill of a batch, and one step.
 
-The prefill is all that happens up to the first token (images, encoder, the
-prompts' keys and values); a step is one run of the decoder with its choice of
-tokens, in the shardings that the prefill's results have.
+The prefill is all that happens before the first token: images, encoder, and
+the prompts' keys and values. A step runs the decoder once and chooses tokens;
+its arguments have the shardings of the prefill's results.
 """
 
 import dataclasses
@@ -47,9 +47,9 @@ def reports(
 ) -> Iterator[tuple[str, CompileReport]]:
   """Yields ('prefill', its report), then ('step', its report).
 
-  chips: the topology's; without them the reports say what the shardings alone
-  do, which is the memory of weights and prompts. The weights are held in the
-  job's frozen dtype.
+  chips: the topology's devices. Without them only the prefill's report comes,
+  with the memory of weights and prompts. The weights have the job's frozen
+  dtype or, if it names none, the dtype of the model's parameters.
   """
   model = _served(job)
   if chips is None:
@@ -85,7 +85,11 @@ def reports(
 def programs(
   model: MMICLConfig, options: Options
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-  """prefill(params, batch) -> (prompt, state); step(params, prompt, state)."""
+  """Returns the two programs of generation as functions.
+
+  They are prefill(params, batch) -> (prompt, state), and
+  step(params, prompt, state) -> state.
+  """
   static, dynamic = split_options(options)
   scanned = model.execution.scan_layers
   strategy = strategy_of(dataclasses.replace(static, cache_axis=int(scanned)))
@@ -128,7 +132,7 @@ def _placed(x: Any, place: Any) -> jax.ShapeDtypeStruct:
 def _compile(
   phase: _Phase, job: Job, topology: Topology, mesh: Mesh
 ) -> tuple[CompileReport, Any]:
-  """The report, and the results' shapes and places; None if it does not fit."""
+  """Returns (report, shapes and shardings of the results; None if too large)."""
 
   def placed(*arguments):
     with partitioning.use_mesh(mesh, in_jit=True):
@@ -152,7 +156,7 @@ def _prefill_flops(job: Job, model: MMICLConfig) -> float:
 
 
 def _step_flops(job: Job, model: MMICLConfig, beams: int) -> float:
-  """The mean over all steps to the full length."""
+  """The mean over all steps up to the full length."""
   last = max(job.targets_length, 2)
   more = _forward(job, model, last) - _forward(job, model, 1)
   return float(job.steps.batch_size * beams * more / (last - 1))

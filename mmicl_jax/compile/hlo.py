@@ -1,11 +1,11 @@
-"""A compiled program's HLO text as instructions, and how often each runs."""
+"""Reads a compiled program's HLO text: instructions, and how often they run."""
 
 import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
 
-# Element type, dimensions and layout of each array of a type.
+# Element type, dimensions and layout of an array within a type's text.
 _ARRAY = re.compile(r'\b([a-z]+\d*\w*)\[([\d,]*)\](\{[^{}]*\})?')
 BITS = {'pred': 8, 'bf16': 16, 'token': 0}
 
@@ -19,11 +19,11 @@ class Instruction:
   opcode: str
   operands: tuple[str, ...]
   attributes: str
-  literal: str  # what stands in the parentheses
+  literal: str  # the text in the parentheses
 
 
 def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
-  """The computations as {name: {name: instruction}}, and the entry's name."""
+  """Returns ({computation: {name: instruction}}, the entry's name)."""
   computations: dict[str, dict[str, Instruction]] = {}
   entry, body = '', {}
   for line in text.splitlines():
@@ -41,7 +41,7 @@ def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
 def trip_count(
   loop: Instruction, computations: Mapping[str, Mapping[str, Instruction]]
 ) -> int:
-  """How often a while loop runs; 1 where the program does not say."""
+  """How often a while loop runs; 1 if the program does not say."""
   known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
   if known:
     return int(known[1])
@@ -57,10 +57,10 @@ def trip_count(
 def reached(
   computations: Mapping[str, Mapping[str, Instruction]], entry: str
 ) -> Iterator[tuple[str, int, str | None]]:
-  """Every computation that runs, with how often it does, and its holder.
+  """Yields (computation, how often it runs, holder) for each that runs.
 
-  The holder is the computation that holds the fusion it stands in, or None
-  outside fusions.
+  The holder of a computation inside a fusion is the computation that this
+  fusion stands in; outside fusions it is None.
   """
   waiting: list[tuple[str, int, str | None]] = [(entry, 1, None)]
   while waiting:
@@ -83,7 +83,7 @@ def reached(
 
 
 def called(attributes: str, keys: str) -> list[str]:
-  """The computations that attributes name under `keys`, split by '|'."""
+  """The computations that attributes name under `keys`: 'key|other key'."""
   names: list[str] = []
   for found in re.finditer(
     rf'\b(?:{keys})=(?:\{{([^}}]*)\}}|%?([\w.\-]+))', attributes
@@ -106,7 +106,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-  """The position behind the parenthesis that closes the one at `start`."""
+  """The position after the parenthesis that closes the one at `start`."""
   depth = 0
   for i in range(start, len(text)):
     depth += (text[i] == '(') - (text[i] == ')')
@@ -116,7 +116,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def array_shapes(type_: str) -> list[tuple[str, tuple[int, ...]]]:
-  """Each array of a type: its element type and its dimensions."""
+  """(element type, dimensions) of each array in a type."""
   return [(found[1], _dimensions(found[2])) for found in _ARRAY.finditer(type_)]
 
 
@@ -125,12 +125,12 @@ def _dimensions(text: str) -> tuple[int, ...]:
 
 
 def nbytes(type_: str) -> float:
-  """Bytes of all arrays of a type."""
+  """Bytes of all arrays in a type."""
   return sum(map(_array_bytes, _ARRAY.finditer(type_)), 0.0)
 
 
 def hbm_bytes(type_: str) -> float:
-  """Bytes of a type's arrays in HBM; others have S(n) in their layout."""
+  """Bytes of a type's arrays in HBM; those elsewhere have S(n) as layout."""
   return sum(
     (
       _array_bytes(found)

@@ -1,4 +1,4 @@
-"""Compiles the training step of a run for a slice; nothing is computed."""
+"""Compiles the training step of a run for a slice, without running it."""
 
 import dataclasses
 import math
@@ -33,6 +33,7 @@ class Job:
 
   @property
   def lengths(self) -> flops.Lengths:
+    """The lengths that the FLOPs of an example depend on."""
     return flops.Lengths(
       self.inputs_length,
       self.targets_length,
@@ -41,6 +42,7 @@ class Job:
     )
 
   def layout(self, mesh: Mesh | AbstractMesh) -> RunLayout:
+    """Shapes and shardings of the run's state on a mesh."""
     model = self.model
     return RunLayout.of(
       model.config,
@@ -51,7 +53,7 @@ class Job:
     )
 
   def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
-    """Shapes of a batch, placed on the mesh."""
+    """A batch as ShapeDtypeStructs with shardings on the mesh."""
     rows = self.steps.batch_size
     size = self.model.config.vit.image_size
     shapes: dict[str, tuple[int, ...]] = {
@@ -75,13 +77,14 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class CompileReport:
-  """A job on a topology; bytes and seconds are those of one chip.
+  """What is known of a job on a topology; bytes and seconds are of one chip.
 
-  compiled: whether XLA's TPU compiler made the figures; if not, only those
-  that the shardings alone determine are there, and `fits` speaks of them.
-  roofline: seconds of compute, memory and network, each at its peak.
-  step_seconds: the largest, as if they overlapped perfectly. exposed_seconds:
-  as if nothing that is sent were hidden behind the other two.
+  compiled: whether the figures are from XLA's TPU compiler. If not, there are
+  only those that follow from the shardings, and `fits` is about them.
+  roofline: the seconds of compute, memory and network, each at its peak.
+  step_seconds: the largest of these, as if they overlapped perfectly.
+  exposed_seconds: the larger of compute and memory, plus network, as if sending
+  overlapped with nothing. bound: which of the three is the largest.
   """
 
   topology: str
@@ -116,25 +119,25 @@ class CompileReport:
 
 
 def devices(topology: Topology) -> list[Any] | None:
-  """The topology's jax.Devices as libtpu describes them; None without it.
+  """The topology's devices as libtpu describes them; None without libtpu.
 
   Raises UserError for a shape that this generation does not have.
   """
-  # No TPU is opened, so that several compilations may run at a time.
+  # No TPU is opened, so several processes may load libtpu at a time.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-  # Its threads have 64 KiB, which some programs of ours overflow.
+  # libtpu's threads have stacks of 64 KiB, which some of our programs overflow.
   os.environ.setdefault(
     'LIBTPU_INIT_ARGS', '--fibers_default_thread_stack_size=1048576'
   )
-  # What a TPU's machine would say; any kind that exists will do, and without
-  # them libtpu complains at length.
+  # A TPU's machine would set these. Any existing type will do; without them
+  # libtpu prints long complaints.
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   options: dict[str, Any] = {}
-  if topology.chips == 1:  # else a host is taken to have four
+  if topology.chips == 1:  # otherwise libtpu takes a host to have four
     options['chips_per_host_bounds'] = (1, 1, 1)
-  if topology.chip.name == 'v4':  # else each of its cores is a device
+  if topology.chip.name == 'v4':  # otherwise each of its cores is a device
     options['chip_config_name'] = 'megacore'
   try:
     import libtpu
@@ -145,7 +148,7 @@ def devices(topology: Topology) -> list[Any] | None:
     found = topologies.get_topology_desc(
       platform='tpu', topology_name=str(topology), **options
     )
-  except Exception as error:  # libtpu gives its refusal no type of its own
+  except Exception as error:  # libtpu's refusal has no type of its own
     raise UserError(
       f'libtpu knows no topology {topology}: {str(error).splitlines()[0]}'
     ) from error
@@ -155,7 +158,7 @@ def devices(topology: Topology) -> list[Any] | None:
 def report_abstract(
   job: Job, topology: Topology, sizes: Mapping[str, int]
 ) -> CompileReport:
-  """What the shardings alone say: bytes of state and batch, model FLOPs."""
+  """Reports what the shardings say: bytes of state and batch, model FLOPs."""
   whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
   mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
   layout = job.layout(mesh)
@@ -172,9 +175,9 @@ def shardings_report(
   arguments: Any,
   model_flops: float,
 ) -> CompileReport:
-  """A report of what is known before a program of these arguments is compiled.
+  """Reports what is known of a program before it is compiled.
 
-  arguments: a tree of ShapeDtypeStructs with shardings.
+  arguments: the program's, a tree of ShapeDtypeStructs with shardings.
   """
   held = sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
@@ -201,7 +204,7 @@ def compile_step(
   sizes: Mapping[str, int],
   chips: Sequence[Any],
 ) -> CompileReport:
-  """Compiles the step for these chips and reads what XLA says of it."""
+  """Compiles the step for these chips and reports XLA's figures."""
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   before = report_abstract(job, topology, dict(mesh.shape))
   layout = job.layout(mesh)
@@ -213,9 +216,9 @@ def compile_step(
 def compiled_report(
   lowered: jax.stages.Lowered, before: CompileReport, topology: Topology
 ) -> tuple[CompileReport, jax.stages.Compiled | None]:
-  """Compiles: the report `before` with the compiler's figures, and the program.
+  """Compiles; returns (`before` with the compiler's figures, the program).
 
-  The program is None if it is larger than the memory.
+  The program is None if it needs more memory than the chip has.
   """
   start = time.monotonic()
   try:
@@ -258,7 +261,7 @@ def _read(
   try:
     text = compiled.as_text()
   except jax.errors.JaxRuntimeError as error:
-    # libtpu may be newer than jaxlib, which then cannot read its programs.
+    # A jaxlib older than libtpu cannot read libtpu's programs.
     line = str(error).splitlines()[0][:150]
     reason = f'{found.reason}; the program cannot be read: {line}'
     return dataclasses.replace(found, reason=reason)

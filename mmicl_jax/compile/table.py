@@ -1,4 +1,4 @@
-"""The scaling page: training and generation of the large models on TPUs."""
+"""Writes the scaling page: how the large models train and generate on TPUs."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 
 @dataclasses.dataclass(frozen=True)
 class ScalingRow:
-  """A stage of a model on a slice; without a stage its generation."""
+  """A stage of training on a slice of TPUs; generation if there is no stage."""
 
   model: str
   stage: str | None
@@ -31,6 +31,7 @@ class ScalingRow:
 
   @property
   def name(self) -> str:
+    """Model and stage in words, or model and search."""
     search = 'greedy' if self.num_beams == 1 else f'{self.num_beams} beams'
     what = STAGES[self.stage] if self.stage else search
     return f'{self.model.upper()} {what}'
@@ -38,9 +39,9 @@ class ScalingRow:
   def run(
     self, run: Callable[..., Mapping[str, CompileReport]]
   ) -> dict[str, CompileReport]:
-    """Compiles the row; its reports by the names of the table's lines.
+    """Compiles the row; returns {name of a line in the table: its report}.
 
-    run: as fits.compile_run.
+    run: called like fits.compile_run.
     """
     files = [f'models/{self.model}.gin', f'stages/{self.stage or "tune"}.gin']
     bindings = [
@@ -59,7 +60,7 @@ class ScalingRow:
     return {f'{self.name}, {phase}': x for phase, x in found.items()}
 
 
-# The smallest slices that hold XXL and XL come first, then other generations.
+# First the smallest slices that hold XXL and XL, then other generations.
 ROWS = (
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4), remat='minimal'),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4)),
@@ -87,9 +88,10 @@ ROWS = (
 def write_scaling_page(
   path: str, only: str, run: Callable[..., Mapping[str, CompileReport]]
 ) -> None:
-  """Compiles all rows and writes the page after each of them.
+  """Compiles the rows and writes the page anew after each of them.
 
-  run: as fits.compile_run. only: a text that the rows to compile contain.
+  only: compiles the rows whose name and topology contain this text. run: called
+  like fits.compile_run. Raises UserError if no row contains `only`.
   """
   chosen = [row for row in ROWS if only in f'{row.name} {row.topology}']
   if not chosen:
@@ -106,7 +108,7 @@ def write_scaling_page(
 
 
 def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
-  """The Markdown text."""
+  """The page's Markdown. done: (row, name of the line, report) of each line."""
   return render(
     'compile/scaling.md.j2',
     date=datetime.date.today().isoformat(),
@@ -121,7 +123,7 @@ def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
 def _training(
   row: ScalingRow, name: str, report: CompileReport
 ) -> dict[str, str]:
-  """The cells of a line; empty where nothing was compiled."""
+  """The cells of a line; what was not compiled is left empty."""
   return {
     'model, stage': name,
     **_slice(report),

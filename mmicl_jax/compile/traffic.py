@@ -1,4 +1,4 @@
-"""Bytes that an instruction of a compiled program moves from and to HBM."""
+"""How many bytes an instruction moves from HBM and to it."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ COLLECTIVES = (
   'all-to-all',
   'collective-permute',
 )
-# They name, pack or reinterpret values; no byte moves.
+# Instructions that name, pack or reinterpret values without moving bytes.
 FREE = {
   *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while'),
   *('conditional', 'call', 'after-all', 'partition-id', 'opt-barrier', 'iota'),
@@ -25,9 +25,9 @@ FREE = {
 def moved(
   each: Instruction, body: Computation, computations: Mapping[str, Computation]
 ) -> float:
-  """Bytes of the result and of what is read of the operands.
+  """Bytes that an instruction reads of its operands, and those of its result.
 
-  each: outside fusions, of the computation `body`.
+  each: an instruction of the computation `body`, outside fusions.
   """
   if each.opcode in FREE or each.opcode.endswith('-start'):
     return 0.0
@@ -57,7 +57,7 @@ def _fusion(
   written = hbm_bytes(each.type)
   read = list(map(hbm_bytes, operands))
   if any(x.opcode in COLLECTIVES for x in inner.values()):
-    # A piece of a collective: its buffers are handed on, not moved.
+    # A piece of a collective passes its buffers on; it does not move them.
     for i in _handed_on(each):
       if i < len(read):
         written, read[i] = max(0.0, written - read[i]), 0.0
@@ -65,7 +65,7 @@ def _fusion(
     i = int(parameter.literal)
     if i < len(read) and read[i]:
       part, update = _parts(parameter.name, inner, computations)
-      if update:  # written in place: only the slice moves
+      if update:  # written in place, so only the slice moves
         written -= min(read[i], written) - update
       read[i] = min(read[i], part)
   return written + sum(read)
@@ -74,10 +74,10 @@ def _fusion(
 def _parts(
   name: str, inner: Computation, computations: Mapping[str, Computation]
 ) -> tuple[float, float]:
-  """Bytes that a fusion reads of a value, and those it writes into its place.
+  """Bytes that a fusion reads of a value, and those it writes in its place.
 
-  Stacked weights and activations are read by the slice, also where fusions
-  are nested.
+  Fusions read stacked weights and activations slice by slice. This follows
+  the value into nested fusions.
   """
   read = update = 0.0
   for use in (x for x in inner.values() if name in x.operands):
@@ -103,6 +103,6 @@ def _parts(
 
 
 def _handed_on(each: Instruction) -> list[int]:
-  """Operands whose buffers are also results."""
+  """The positions of operands whose buffers are results as well."""
   found = re.search(r'output_to_operand_aliasing=\{(.*?\))\}', each.attributes)
   return [int(i) for i in re.findall(r'\((\d+),', found[1])] if found else []

@@ -1,4 +1,4 @@
-"""What arithmetic a model asks for, and what chips can give.
+"""How much arithmetic a model needs, and how much a chip can do.
 
-In: sizes and lengths. Out: FLOPs, shares of a chip's peak.
+In: sizes and lengths. Out: FLOPs, and shares of a chip's peak.
 """

@@ -1,8 +1,8 @@
-"""TPU generations: what one chip computes, holds and moves, by its vendor.
+"""What a chip can compute, hold and move, by its vendor's figures.
 
-The figures are Google Cloud's published peaks a chip (bfloat16 FLOP/s, HBM
-capacity and bandwidth, interconnect of all links in one direction), copied by
-hand; nothing here was measured.
+The TPUs' figures are the peaks of one chip that Google Cloud publishes, copied
+by hand: bfloat16 FLOP/s, capacity and bandwidth of HBM, and the bandwidth of
+all interconnect links in one direction. Nothing here was measured.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from mmicl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One chip: its bfloat16 FLOP/s, bytes of HBM, and bytes/s."""
+  """One chip: bfloat16 FLOP/s, bytes of HBM, and bandwidths in bytes/s."""
 
   name: str
   flops: float
   hbm_bytes: int
   hbm_bandwidth: float
   ici_bandwidth: float
-  cores: int = 1  # those that XLA joins into one device
+  cores: int = 1  # XLA joins them into one device
 
 
 GIB = 2**30
@@ -45,6 +45,7 @@ class Topology:
 
   @property
   def chips(self) -> int:
+    """The number of chips."""
     return math.prod(self.shape)
 
   def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Topology:
 def parse_topology(text: str) -> Topology:
   """Reads a text such as 'v5e:2x4'.
 
-  Raises UserError for an unknown generation, and for a text of another form.
+  Raises UserError for an unknown generation or a text of another form.
   """
   match = re.fullmatch(r'(\w+):(\d+(?:x\d+)+)', text)
   if match is None or match[1] not in CHIPS:
@@ -68,8 +69,8 @@ def parse_topology(text: str) -> Topology:
   return found
 
 
-# JAX's device kind -> dense bfloat16 FLOP/s, the vendors' figures copied by
-# hand; the first that matches counts. 'TPU v5' is a v5p.
+# Patterns of JAX's device_kind, the first match counts, and dense bfloat16
+# FLOP/s: the vendors' figures, copied by hand. 'TPU v5' is a v5p.
 PEAKS = (
   (r'^TPU v4', CHIPS['v4'].flops),
   (r'^TPU v5 ?(lite|e)', CHIPS['v5e'].flops),
@@ -83,5 +84,5 @@ PEAKS = (
 
 
 def peak(kind: str) -> float | None:
-  """FLOP/s of a device by its kind; None for one that is not in the table."""
+  """Peak bfloat16 FLOP/s of a device by its device_kind; None if unknown."""
   return next((x for pattern, x in PEAKS if re.search(pattern, kind)), None)

@@ -1,10 +1,10 @@
-"""What a step must compute: model FLOPs from the parameters and the lengths.
+"""Model FLOPs: what a step must compute, from the parameters and the lengths.
 
-A matrix product M x K x N counts 2 M K N. Each kernel is multiplied with a
-known number of rows of each example, so the tree of parameters itself says
-the cost; attention adds its two products. Gradients with respect to
-activations count as one more forward pass of what they cross. Norms, biases
-and softmax are left out. Recomputed activations are no model FLOPs.
+A matrix product M x K x N counts as 2 M K N. Each kernel is multiplied with a
+known number of rows of each example, so the cost follows from the tree of
+parameters, plus attention's two products. The gradient of activations counts
+as one more forward pass through the layers that it crosses. Norms, biases,
+softmax and recomputed activations do not count.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from mmicl_jax.models.configs import MMICLConfig
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """What one example holds: tokens, images and words of instruction."""
+  """The lengths of one example: tokens, images, and the Q-Former's words."""
 
   inputs: int = 512
   targets: int = 128
@@ -30,7 +30,7 @@ class Lengths:
 
 
 def forward(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
-  """FLOPs of one example's forward pass, by part of the model."""
+  """FLOPs of one example's forward pass, for each part of the model."""
   total = {'vit': 0, 'qformer': 0, 'projector': 0, 't5': 0}
   for path, size in _kernels(config).items():
     total[path.split('/')[0]] += 2 * size * _rows(path, config, lengths)
@@ -44,9 +44,10 @@ def train_step_flops(
 ) -> int:
   """FLOPs of one example's training step.
 
-  trainable: the paths of the parameters that train, as `trees.flatten` names
-  them. Counts the forward pass; the gradient of the activations of T5, and of
-  each tower that trains; and the gradient of each trainable kernel.
+  They are those of the forward pass, of the gradient of activations (from the
+  loss back to the first part that trains) and of each trainable kernel's
+  gradient. trainable: the paths of the parameters that train, as
+  `trees.flatten` names them.
   """
   parts = forward(config, lengths)
   paths = set(trainable)
@@ -66,7 +67,7 @@ def train_step_flops(
 
 @functools.cache
 def _kernels(config: MMICLConfig) -> dict[str, int]:
-  """Sizes of kernels and adapters, scanned layers together, by path."""
+  """The sizes of kernels and adapters by path; scanned layers count as one."""
   params = nn.unbox(mmicl.abstract_params(config))
   flat = trees.flatten(params)
   return {
@@ -77,7 +78,7 @@ def _kernels(config: MMICLConfig) -> dict[str, int]:
 
 
 def _rows(path: str, config: MMICLConfig, lengths: Lengths) -> int:
-  """How many rows of one example a kernel is multiplied with."""
+  """The number of rows of one example that a kernel is multiplied with."""
   images = lengths.images
   patches, queries = config.vit.num_patches, config.qformer.num_queries
   rules = (
@@ -95,7 +96,7 @@ def _rows(path: str, config: MMICLConfig, lengths: Lengths) -> int:
 
 
 def _attention(config: MMICLConfig, lengths: Lengths) -> dict[str, int]:
-  """FLOPs of the scores and of the weighted sums: 4 x rows x keys x width."""
+  """FLOPs of attention's scores and weighted sums: 4 x rows x keys x width."""
   vit, qformer, t5 = config.vit, config.qformer, config.t5
   patches = vit.num_patches + 1
   joint = qformer.num_queries + lengths.instruction

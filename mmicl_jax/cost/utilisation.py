@@ -1,4 +1,4 @@
-"""Model FLOP/s of a run, and what share of its devices' peak they are."""
+"""The model FLOP/s of a run, and their share of its devices' peak."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from mmicl_jax.models.configs import MMICLConfig
 
 
 class Meter:
-  """Turns examples a second into model FLOP/s and shares of the peak.
+  """Turns examples per second into model FLOP/s and their share of the peak.
 
-  Padding counts, and what is recomputed does not: see flops.train_step_flops.
+  Padding counts; recomputed activations do not: see flops.train_step_flops.
   """
 
   def __init__(
@@ -22,13 +22,13 @@ class Meter:
     kind: str,
     devices: int,
   ):
-    """batch: one of the run's, for its shapes.
+    """Counts the FLOPs of one example.
 
-    trainable: the paths of the parameters that train, as for
+    batch: one of the run's; only its shapes count. trainable: as for
     flops.train_step_flops. kind: JAX's device_kind of each device.
     """
     words = batch.get('qformer_input_tokens')
-    images = batch.get('encoder_images')  # none: cached, no tower runs
+    images = batch.get('encoder_images')  # absent: the features are cached
     lengths = flops.Lengths(
       inputs=batch['encoder_input_tokens'].shape[1],
       targets=batch['decoder_target_tokens'].shape[1],
@@ -40,7 +40,7 @@ class Meter:
     self._peak = peak(kind)
 
   def __call__(self, examples_per_second: float) -> dict[str, float]:
-    """Rates of each device; `mfu` is there if the device's peak is known."""
+    """Rates for each device; `mfu` only if the device's peak is known."""
     rate = examples_per_second * self._flops / self._devices
     found = {'model_tflops_per_second': rate / 1e12}
     return found if self._peak is None else found | {'mfu': rate / self._peak}
