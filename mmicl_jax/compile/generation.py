@@ -132,7 +132,10 @@ def _placed(x: Any, place: Any) -> jax.ShapeDtypeStruct:
 def _compile(
   phase: _Phase, job: Job, topology: Topology, mesh: Mesh
 ) -> tuple[CompileReport, Any]:
-  """Returns (report, shapes and shardings of the results; None if too large)."""
+  """Returns (report, the results' shapes and shardings).
+
+  The latter are None if the program does not fit.
+  """
 
   def placed(*arguments):
     with partitioning.use_mesh(mesh, in_jit=True):

@@ -1,4 +1,4 @@
-"""From logits to answers: greedy, sampling, beam search, stop strings.
+"""Chooses tokens from logits: greedy, sampling, beam search, stop strings.
 
-In: a model and prompts it has read. Out: tokens and scores.
+In: a model and prompts that it has read. Out: tokens and scores.
 """

@@ -1,9 +1,9 @@
-"""Beam search as transformers does it, each example as if it were alone.
+"""Beam search as in transformers; an example's batch does not affect it.
 
-At every step the 2 x beams best continuations are found. Those that end, and
-are among the best `beams`, compete for the example's finished answers by
-score / length ** length_penalty. The best of those that go on are the next
-beams. Source: GenerationMixin._beam_search of transformers 5.
+Every step finds the 2 x beams best continuations. Of the best `beams` among
+them, those that end compete for a place among the example's answers, by
+score / length ** length_penalty. The best that do not end are the next beams.
+Source: GenerationMixin._beam_search of transformers 5.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ from mmicl_jax.decoding.scores import (
   take_rows,
 )
 
-LOW = -1e9  # transformers' score of what must not go on
+LOW = -1e9  # transformers' score of beams that must not go on
 
 
 class Hypotheses(NamedTuple):
-  """K sequences of each example: those that run, or finished answers.
+  """K sequences of each example: either the running ones or the answers.
 
-  sequences begin with the start token; lengths do not count it. scores: sums of
-  log-probabilities, which in answers are divided by length ** length_penalty.
-  finished: which places of the answers are taken; others have the score -inf.
+  sequences: with the start token, which lengths do not count. scores: sums of
+  log-probabilities; those of answers are divided by length ** length_penalty.
+  finished: which of the K places hold an answer; the others score -inf.
   """
 
   sequences: Int[Array, 'B K W']
@@ -44,7 +44,8 @@ class Hypotheses(NamedTuple):
 class Beams(NamedTuple):
   """The state of a search over B examples with K beams each.
 
-  open: whether a running beam may still beat an answer of the example.
+  open: whether one of the example's running beams may still beat an answer.
+  index: how many tokens each running beam has, with the start token.
   """
 
   running: Hypotheses
@@ -57,7 +58,10 @@ class Beams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch:
-  """The likeliest sequences of each example; a strategy.Strategy."""
+  """Finds the likeliest sequences of each example.
+
+  Its methods are those of strategy.Strategy.
+  """
 
   static: StaticOptions
 
@@ -76,7 +80,7 @@ class BeamSearch:
       finished=jnp.zeros(shape, bool),
       lengths=jnp.zeros(shape, jnp.int32),
     )
-    # All beams are alike at first: only the first one counts.
+    # All beams are the same at first, so only the first one may count.
     alike = jnp.full(shape, LOW).at[:, 0].set(0)
     running = empty._replace(scores=alike)
     keys = keys if self.static.do_sample else None
@@ -89,12 +93,12 @@ class BeamSearch:
     dynamic: DynamicOptions,
     stops: Int[Array, 'S V'] | None,
   ) -> Beams:
-    """One more token for every beam; those that end move to the answers."""
+    """Adds a token to every beam; beams that end may become answers."""
     beams = self.static.num_beams
     found, parents = self._extend(state, logits, dynamic, stops)
     ended = found.finished
 
-    # What goes on. 2 x beams candidates hold enough that do not end.
+    # Which beams go on: 2 x beams candidates hold enough that do not end.
     going = found._replace(
       scores=found.scores + ended * LOW, finished=jnp.zeros_like(ended)
     )
@@ -103,13 +107,13 @@ class BeamSearch:
     source = jnp.take_along_axis(parents, order, axis=1)
     source += beams * jnp.arange(len(source))[:, None]
 
-    # What ended competes with the answers so far.
+    # Which beams become answers: those that ended compete with the answers.
     wins = ended & (jnp.arange(ended.shape[1]) < beams)
     answers = best_answers(
       state, found._replace(finished=wins), state.index, dynamic
     )
 
-    # Alone, an example of which every candidate ended would stop here.
+    # Without a batch, a search whose candidates all ended would stop here.
     is_open = state.open & ~ended.all(-1)
     is_open &= self._can_improve(found, running, answers, state.index, dynamic)
     if self.static.early_stopping is True:
@@ -142,9 +146,9 @@ class BeamSearch:
     dynamic: DynamicOptions,
     stops: Int[Array, 'S V'] | None,
   ) -> tuple[Hypotheses, Int[Array, 'B M']]:
-    """The best beams with one more token, and which beam each one extends.
+    """Returns (the best M = 2 x beams continuations, the beam each extends).
 
-    finished: those that are answers now.
+    In the former `finished` marks those that are answers now.
     """
     index = state.index
     scores, log_probs, parents, tokens = continuations(
@@ -168,7 +172,7 @@ class BeamSearch:
     length: Int[Array, ''],
     dynamic: DynamicOptions,
   ) -> Bool[Array, 'B M']:
-    """Those that ended and, at the greatest length, those that are cut."""
+    """Which are answers: those that ended; at the greatest length, all."""
     return ended | (length >= dynamic.max_new_tokens)
 
   def _can_improve(
@@ -181,8 +185,9 @@ class BeamSearch:
   ) -> Bool[Array, 'B']:
     """Whether the best beam could still beat the worst answer.
 
-    A guess, as in transformers: the beam's sum may fall with more tokens, and
-    its length may grow.
+    As in transformers this is a guess. It divides the beam's present sum of
+    log-probabilities by its present length or, with early_stopping 'never', by
+    the greatest possible length.
     """
     best = length.astype(jnp.float32)
     if self.static.early_stopping == 'never':
@@ -198,10 +203,11 @@ def best_answers(
   length: Int[Array, ''],
   dynamic: DynamicOptions,
 ) -> Hypotheses:
-  """The best K of the answers so far and of what ended now.
+  """The best K among the answers so far and the beams that ended now.
 
-  ended.finished: which of them compete, if their example is open; their sums
-  are divided by length ** length_penalty.
+  ended: beams with sums of log-probabilities as scores, which are divided by
+  length ** length_penalty here. ended.finished: which of them compete; those
+  of an example that is not open do not.
   """
   scores = ended.scores / length.astype(jnp.float32) ** dynamic.length_penalty
   competes = ended.finished & state.open[:, None]
@@ -223,8 +229,8 @@ def continuations(
 ]:
   """The M = 2 x beams likeliest continuations of each example's beams.
 
-  Returns of each one the sum of its log-probabilities, the last token's part of
-  that sum, the beam that it extends, and the token.
+  Returns for each one: the sum of its log-probabilities, the new token's part
+  of that sum, the beam that it extends, and the new token.
   """
   batch, beams = state.running.scores.shape
   count = 2 * beams
@@ -241,7 +247,7 @@ def continuations(
   kept = min(count, logits.shape[-1])
   base = state.running.scores.reshape(-1, 1) - total[:, None]
   if static.do_sample and state.keys is not None:
-    # The largest of scores with Gumbel noise: a sample without replacement.
+    # The largest scores with Gumbel noise are a sample without replacement.
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.index)
     shape = (beams, logits.shape[-1])
     noise = jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
@@ -270,8 +276,9 @@ def warp(
 ) -> Float[Array, 'R V']:
   """Scores after temperature, top-k and nucleus, in this order.
 
-  At least two tokens of each row stay: if one of them is the end, the beam can
-  still go on.
+  At least two tokens of each row stay possible, so that a beam can go on even
+  if one of them is the end. Source: transformers' logits warpers with
+  min_tokens_to_keep=2.
   """
   scores = scores / dynamic.temperature
   if static.top_k:

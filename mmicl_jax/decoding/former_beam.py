@@ -1,7 +1,7 @@
-"""Beam search as transformers did it before version 5, to the same ids.
+"""Beam search as transformers 4 did it; it finds the same token ids.
 
-The numbers that MMICL and its relatives published are from that search. It
-differs where an answer is cut because there may be no more tokens, and in when
+The published numbers of MMICL and its relatives come from that search. It
+differs in how it scores beams that are cut at the greatest length, and in when
 it stops. Source: BeamSearchScorer and BeamHypotheses of transformers 4.33.
 """
 
@@ -22,10 +22,13 @@ from mmicl_jax.decoding.scores import Decoded
 
 @dataclasses.dataclass(frozen=True)
 class FormerBeamSearch(BeamSearch):
-  """Counts the start token of beams that are cut, and in its test to stop."""
+  """Counts the start token where a beam is cut and when it tests for the end.
+
+  Its methods are those of strategy.Strategy.
+  """
 
   def finish(self, state: Beams, dynamic: DynamicOptions) -> Decoded:
-    """Beams that still run where an example is open are answers, too."""
+    """Makes the running beams of open examples compete as answers, too."""
     open_ = jnp.broadcast_to(state.open[:, None], state.running.scores.shape)
     cut = state.running._replace(finished=open_)
     answers = best_answers(state, cut, state.index, dynamic)
@@ -37,7 +40,7 @@ class FormerBeamSearch(BeamSearch):
     length: Int[Array, ''],
     dynamic: DynamicOptions,
   ) -> Bool[Array, 'B M']:
-    return ended  # `finish` sees to those that are cut
+    return ended  # `finish` handles beams that are cut
 
   def _can_improve(
     self,
@@ -47,7 +50,7 @@ class FormerBeamSearch(BeamSearch):
     length: Int[Array, ''],
     dynamic: DynamicOptions,
   ) -> Bool[Array, 'B']:
-    """As in BeamSearch, of the best candidate even if it has just ended."""
+    """As in BeamSearch, but for the best candidate, even if it just ended."""
     best = (length + 1).astype(jnp.float32)
     if self.static.early_stopping == 'never':
       longest = jnp.float32(dynamic.max_new_tokens + 1)

@@ -1,9 +1,9 @@
-"""From an encoded prompt to tokens: greedy, sampling and beam search.
+"""From an encoded prompt to tokens: the compiled loop of all strategies.
 
-One compiled loop for all: the prompt's keys and values are made once per
-example and shared by its beams and samples, each step runs one token a row,
-and the loop ends when every row is done. A strategy (strategy.py) says how a
-step chooses tokens. Semantics are those of Hugging Face's `generate`.
+An example's keys and values of the prompt are computed once; all its beams and
+samples share them. Each step runs one token of each row, and the loop ends when
+all rows are done. A strategy (strategy.py) says how a step chooses tokens.
+Results are those of Hugging Face's `generate`.
 """
 
 import dataclasses
@@ -31,7 +31,10 @@ Step = Callable[[jax.Array, Any, jax.Array], tuple[jax.Array, Any]]
 
 
 class Memory(NamedTuple):
-  """What the decoder reads of B prompts: keys and values of every layer."""
+  """What the decoder reads of B prompts: each layer's keys and values.
+
+  is_token: which positions of the prompts are not padding.
+  """
 
   memory: PyTree
   is_token: Bool[Array, 'B T']
@@ -46,10 +49,11 @@ def decode(
   dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Decoded:
-  """The answers to prompts; `prompt` stays valid and may be asked again.
+  """Answers B prompts; `prompt` stays valid and can be used again.
 
-  keys: of `scores.row_keys`, for sampling only. stops: of `stops.stop_table`.
-  Rows whose prompt has no token are padding.
+  keys: from `scores.row_keys`, for sampling only. stops: from
+  `stops.stop_table`. Rows whose prompt has no token are padding: they get no
+  answer.
   """
   if model.config.execution.scan_layers:
     static = dataclasses.replace(static, cache_axis=1)
@@ -88,7 +92,7 @@ def advance(
   stops: Int[Array, 'S V'] | None = None,
   until: Scalar | None = None,
 ) -> Any:
-  """Chooses tokens until all rows are done, or have `until` new ones."""
+  """Adds tokens until all rows are done or have `until` new ones."""
 
   def running(state):
     more = strategy.running(state, dynamic)
@@ -107,7 +111,7 @@ def advance_once(
   dynamic: DynamicOptions,
   stops: Int[Array, 'S V'] | None = None,
 ) -> Any:
-  """The state after one more token of every row."""
+  """Runs the model once; returns the state with one more token in each row."""
   tokens = strategy.last_tokens(state)
   logits, cache = step(tokens[:, None], state.cache, state.index - 1)
   state = state._replace(cache=cache)
@@ -115,7 +119,7 @@ def advance_once(
 
 
 def model_step(model: MMICL, params: PyTree, prompt: Memory) -> Step:
-  """One step of the model, for `advance`; its cache holds the tokens' part."""
+  """The model as a step for `advance`; its cache is that of the new tokens."""
 
   def step(tokens, own, position):
     weights, tokens = keep_in_loop(params, tokens)
@@ -140,7 +144,10 @@ def prefill(
   encoded: Float[Array, 'B T D'],
   is_token: Bool[Array, 'B T'],
 ) -> Memory:
-  """The keys and values of B prompts: what all their answers share."""
+  """Computes the prompts' keys and values, which all their answers share.
+
+  encoded: the encoder's output. is_token: which positions are not padding.
+  """
   variables, rows = {'params': params}, len(is_token)
   _, cache = model.apply(
     variables,
@@ -160,9 +167,10 @@ def log_probs(
   prompt: Memory,
   targets: Int[Array, 'R U'],
 ) -> Float[Array, 'R U']:
-  """Log-probability of each token of R = B x candidates given texts.
+  """The log-probability of each token of given answers (targets).
 
-  An example's candidates are consecutive and share its keys and values.
+  R is B x candidates: the candidates of an example are consecutive rows and
+  share the keys and values of its prompt.
   """
   rows, length = targets.shape
   cache = model.apply({'params': params}, rows, length, method='empty_cache')
@@ -182,13 +190,13 @@ def log_probs(
 
 
 def _split(cache: Any) -> tuple[Any, Any]:
-  """The tokens' part of a cache, which every step changes, and the prompt's."""
+  """Returns (the tokens' part, which each step changes; the prompt's part)."""
   if isinstance(cache, LayerCache):
     return cache.own, cache.prompt
   return tuple(c.own for c in cache), tuple(c.prompt for c in cache)
 
 
 def _join(own: Any, memory: Any) -> Any:
-  if hasattr(own, 'key'):  # layers stacked on an axis
+  if hasattr(own, 'key'):  # one cache of stacked layers
     return LayerCache(own, memory)
   return tuple(map(LayerCache, own, memory))

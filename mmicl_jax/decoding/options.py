@@ -1,4 +1,4 @@
-"""How to generate: the options that users give, in two halves for the loop.
+"""How to generate: the users' options, and their two halves for the loop.
 
 Static options shape the compiled loop; dynamic ones are its arguments.
 """
@@ -18,7 +18,7 @@ from mmicl_jax.types import EOS
 BEAM_SEARCHES = ('transformers5', 'transformers4')
 Scalar = Shaped[Array, ''] | float | int
 
-# Whole numbers and the least of each; bounds of the real ones.
+# The whole-number options with the least value of each, and the real ones.
 WHOLE = {
   'num_beams': 1,
   'max_new_tokens': 1,
@@ -29,18 +29,18 @@ WHOLE = {
   'seed': -(2**63),
 }
 REAL = ('length_penalty', 'temperature', 'top_p', 'repetition_penalty')
-LARGEST = 1e30  # that a score is multiplied with or divided by in float32
+LARGEST = 1e30  # float32 scores are multiplied or divided by at most this
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
   """How to generate. Names, defaults and meanings are those of transformers.
 
-  early_stopping: True, False or 'never'. top_k 0 keeps all tokens. stop: texts
-  at which generation ends; they stay in the answer. seed: any of 64 bits.
-  beam_search: the search of 'transformers5', or that of 'transformers4', which
-  the published numbers are from (former_beam.py). Raises UserError for a value
-  of another type and for values or combinations without a meaning.
+  early_stopping: True, False or 'never'. top_k: 0 keeps all tokens. stop: texts
+  at which generation ends; they stay in the answer. seed: a whole number of 64
+  bits. beam_search: 'transformers5', or 'transformers4' for the search behind
+  the published numbers (former_beam.py). Raises UserError for a value of the
+  wrong type, and for values or combinations that mean nothing.
   """
 
   num_beams: int = 1
@@ -129,7 +129,7 @@ def _real(name: str, value: Any) -> float:
     raise UserError(f'{name} is {value!r}: give a number.')
   try:
     number = float(value)
-  except OverflowError:  # a whole number that no float holds
+  except OverflowError:  # a whole number too large for a float
     number = math.inf
   if not math.isfinite(number):
     raise UserError(f'{name} is {value}: give a finite number.')
@@ -167,7 +167,7 @@ def _texts(stop: Any) -> tuple[str, ...]:
 
 
 class DynamicOptions(NamedTuple):
-  """Options that are arguments of the compiled loop and cost no compilation."""
+  """Options that are arguments of the loop: new values need no compilation."""
 
   max_new_tokens: Scalar
   min_new_tokens: Scalar
@@ -179,10 +179,11 @@ class DynamicOptions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StaticOptions:
-  """Options that shape the compiled loop: each new value is compiled anew.
+  """Options that shape the compiled loop: each new value compiles it again.
 
   length: how many new tokens there is room for. nucleus, min_length and
-  repetition: whether top_p, min_new_tokens and repetition_penalty do anything.
+  repetition: whether top_p, min_new_tokens and repetition_penalty have any
+  effect.
   """
 
   length: int
@@ -197,7 +198,7 @@ class StaticOptions:
   repetition: bool = False
   no_repeat_ngram_size: int = 0
   eos: int = EOS
-  cache_axis: int = 0  # of rows; 1 where layers are stacked in front
+  cache_axis: int = 0  # the cache's axis of rows: 1 if layers are stacked
 
   @property
   def rows(self) -> int:
@@ -208,7 +209,10 @@ class StaticOptions:
 def split_options(
   options: Options, length: int | None = None
 ) -> tuple[StaticOptions, DynamicOptions]:
-  """The two halves of the options; `length` is at least max_new_tokens."""
+  """Splits options into (static, dynamic).
+
+  length: room for new tokens, at least max_new_tokens, which is the default.
+  """
   dynamic = DynamicOptions(
     *(getattr(options, n) for n in DynamicOptions._fields)
   )

@@ -1,4 +1,4 @@
-"""Whether a model and its devices can answer as the options ask at all."""
+"""Refuses options that a model or its devices cannot possibly meet."""
 
 import os
 
@@ -13,10 +13,10 @@ GIB = 2**30
 
 
 def check_room(options: Options, config: MMICLConfig, prompts: int) -> None:
-  """Raises UserError for what can only end in a lack of tokens or of memory.
+  """Raises UserError if the vocabulary or the memory is certainly too small.
 
-  prompts: how many are answered at a time. Only what is certainly needed is
-  counted: the keys and values of all new tokens, and the logits of one step.
+  prompts: how many are answered at a time. Only memory that is needed in any
+  case counts: the keys and values of all new tokens, and one step's logits.
   """
   if options.num_beams >= config.t5.vocab_size:
     raise UserError(
@@ -35,7 +35,7 @@ def check_room(options: Options, config: MMICLConfig, prompts: int) -> None:
 
 
 def device_memory() -> int:
-  """Bytes of all devices together; on CPUs those of the machine."""
+  """Bytes of memory of all devices together; on CPUs, of the machine."""
   limits = [(d.memory_stats() or {}).get('bytes_limit') for d in jax.devices()]
   known = [limit for limit in limits if limit]
   if len(known) == len(limits):

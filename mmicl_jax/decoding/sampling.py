@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling: one token a row and step, rows independent."""
+"""Greedy decoding and sampling: each row gets its next token by itself."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,7 +18,12 @@ from mmicl_jax.decoding.scores import (
 
 
 class Samples(NamedTuple):
-  """sequences: the start token and what followed; index: how many so far."""
+  """The state of R rows.
+
+  sequences: the start token, the new tokens, then zeros. index: how many
+  tokens each row has, with the start token. keys: one for each row, if tokens
+  are drawn.
+  """
 
   sequences: Int[Array, 'R W']
   log_probs: Float[Array, 'R U']
@@ -32,7 +37,7 @@ class Samples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """The likeliest token of each row or, with do_sample, one drawn at random.
+  """Takes each row's likeliest token or, with do_sample, draws one at random.
 
   Its methods are those of strategy.Strategy.
   """
@@ -69,7 +74,7 @@ class Sampling:
     dynamic: DynamicOptions,
     stops: Int[Array, 'S V'] | None,
   ) -> Samples:
-    """One more token for every row that is not done."""
+    """Adds a token to every row that is not done."""
     index = state.index
     scores = process(logits, state.sequences, index, self.static, dynamic)
     if self.static.do_sample and state.keys is not None:
@@ -99,7 +104,7 @@ class Sampling:
     return state.sequences[:, state.index - 1]
 
   def finish(self, state: Samples, dynamic: DynamicOptions) -> Decoded:
-    """Samples of an example in the order they were drawn, not by score."""
+    """The samples of each example in the order of their numbers, not scores."""
     shape = (-1, self.static.num_return_sequences)
     total = state.log_probs.sum(-1)
     length = jnp.maximum(state.lengths, 1).astype(jnp.float32)
@@ -117,7 +122,7 @@ def draw(
   static: StaticOptions,
   dynamic: DynamicOptions,
 ) -> Int[Array, 'R']:
-  """A sample a row after temperature, top-k and nucleus, in this order."""
+  """Draws a token for each row after temperature, top-k and nucleus."""
   values, ids = logits / dynamic.temperature, None
   vocabulary = logits.shape[-1]
   if static.top_k or static.nucleus:
@@ -125,7 +130,7 @@ def draw(
     values, ids = jax.lax.top_k(values, kept)
   if static.nucleus:
     probs = jax.nn.softmax(values)
-    before = jnp.cumsum(probs, -1) - probs  # 0 for the likeliest: always kept
+    before = jnp.cumsum(probs, -1) - probs  # 0 for the likeliest, so it stays
     values = jnp.where(before < dynamic.top_p, values, -jnp.inf)
   noise = jax.vmap(lambda key: jax.random.gumbel(key, values.shape[1:]))(keys)
   choice = largest(values + noise)

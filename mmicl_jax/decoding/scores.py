@@ -1,4 +1,4 @@
-"""What all strategies share: answers, random keys, changed scores, stops."""
+"""What all strategies share: answers, random keys, penalties, stop states."""
 
 from typing import Any, NamedTuple
 
@@ -10,15 +10,16 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt32
 from mmicl_jax.decoding.options import DynamicOptions, StaticOptions
 from mmicl_jax.types import START
 
-# Leaves of T5X models' caches that have no rows.
+# Leaves of T5X models' caches that have no axis of rows.
 SHARED_LEAVES = ('cache_index', 'cached_bias', 'position_embedder_index')
 
 
 class Decoded(NamedTuple):
-  """Answers of each example, the best first; tokens after the end are 0.
+  """K answers of each example; tokens after the end are 0.
 
-  scores: sum of log-probabilities (the end token's included) divided by
-  lengths ** length_penalty; lengths counts the end token.
+  Beams come best first, samples in the order they were drawn.
+  scores: the sum of log-probabilities divided by lengths ** length_penalty.
+  Both the sum and lengths include the end token.
   """
 
   tokens: Int[Array, 'B K U']
@@ -28,11 +29,11 @@ class Decoded(NamedTuple):
 
 
 def row_keys(seed: int, rows: UInt32[Array, 'B']) -> Shaped[Array, 'B']:
-  """A key for each row from the seed and the row's own number.
+  """Makes a random key for each row from the seed and the row's number.
 
-  A row's samples then do not depend on what else is in its batch.
+  So a row's samples do not depend on its batch.
   """
-  # A key made of the seed would hold its lower 32 bits alone.
+  # jax.random.key would take only the lower 32 bits of the seed.
   high, low = divmod(seed % 2**64, 2**32)
   key = jax.random.key(np.uint32(low))
   if high:
@@ -41,14 +42,14 @@ def row_keys(seed: int, rows: UInt32[Array, 'B']) -> Shaped[Array, 'B']:
 
 
 def largest(x: Float[Array, '*R V']) -> Int[Array, '*R']:
-  """The argmax over the last axis; of equal values the first.
+  """The argmax over the last axis; the first one if values are equal.
 
-  XLA's own argmax is a scalar loop on a CPU and several times slower.
+  On a CPU, XLA's own argmax is a scalar loop and several times slower.
   """
   size = x.shape[-1]
   iota = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
   best = x == x.max(-1, keepdims=True)
-  # Not-a-number equals nothing: stay inside the vocabulary all the same.
+  # NaN equals nothing, so `best` may be empty; stay inside the vocabulary.
   return jnp.minimum(jnp.where(best, iota, size).min(-1), size - 1)
 
 
@@ -59,14 +60,14 @@ def process(
   static: StaticOptions,
   dynamic: DynamicOptions,
 ) -> Float[Array, 'R V']:
-  """Scores after repetition penalty, no-repeat n-grams and minimum length.
+  """Applies repetition penalty, the ban on repeated n-grams, minimum length.
 
-  sequences: the start token and `index - 1` new ones, then zeros. The start
-  token counts as said, as in transformers.
+  sequences: the start token, `index - 1` new tokens, then zeros. As in
+  transformers, the start token counts as a token that was said.
   """
   rows = jnp.arange(len(logits))[:, None]
   if static.repetition:
-    # Zeros behind the sequence are harmless: the start token is 0 as well.
+    # The zeros after the sequence do no harm: the start token is 0, too.
     said = jnp.take_along_axis(logits, sequences, axis=1)
     penalty = dynamic.repetition_penalty
     said = jnp.where(said < 0, said * penalty, said / penalty)
@@ -79,7 +80,8 @@ def process(
         place + size - 1 < index, (len(logits), windows)
       )
       for i in range(size - 1):
-        # Clipped where the sequence is shorter than an n-gram: no window then.
+        # Clipping only happens to sequences shorter than an n-gram, of which
+        # no window is complete.
         last = jnp.take(sequences, index - size + 1 + i, axis=1, mode='clip')
         repeated &= sequences[:, i : i + windows] == last[:, None]
       banned = jnp.where(repeated, -jnp.inf, jnp.inf)
@@ -94,7 +96,7 @@ def process(
 def start_sequences(
   rows: tuple[int, ...], static: StaticOptions
 ) -> Int[Array, '... W']:
-  """The start token, and room for new tokens behind it."""
+  """Sequences of the start token, with zeros in the places of new tokens."""
   return jnp.full((*rows, static.length + 1), START, jnp.int32)
 
 
@@ -103,7 +105,7 @@ def next_stop_states(
   tokens: Int[Array, '*R'],
   stops: Int[Array, 'S V'] | None,
 ) -> tuple[Int[Array, '*R'], Bool[Array, '*R']]:
-  """Follows a table of `stops.stop_table`: new states, and which rows end."""
+  """Follows the table of `stops.stop_table`: (new states, which rows end)."""
   if stops is None:
     return states, jnp.zeros(states.shape, bool)
   states = stops[jnp.maximum(states, 0), tokens]
@@ -111,7 +113,7 @@ def next_stop_states(
 
 
 def take_rows(cache: PyTree, rows: Int[Array, 'R'], axis: int = 0) -> PyTree:
-  """The cache of the tokens so far with its rows in another order."""
+  """The cache with its rows in the order of `rows`; `axis` is that of rows."""
 
   def take(path: Any, x: jax.Array) -> jax.Array:
     name = getattr(path[-1], 'key', None) if path else None

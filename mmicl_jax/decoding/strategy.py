@@ -1,4 +1,4 @@
-"""What each way of choosing tokens can do, and the one that options ask for."""
+"""The interface of a way to choose tokens, and which one options ask for."""
 
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -17,14 +17,14 @@ State = TypeVar('State')
 class Strategy(Protocol[State]):
   """Chooses the next token of every row of the decoder, step by step.
 
-  A state is a NamedTuple. Every one has `cache`, which the model's step reads
-  and fills, and `index`, the number of tokens of each row so far: 1 at the
-  start, when there is the start token alone.
+  A state is a NamedTuple. It has `cache`, which the model's step reads and
+  fills, and `index`, the number of tokens that each row has, with the start
+  token.
   """
 
   @property
   def static(self) -> StaticOptions:
-    """The options that it was made for."""
+    """The options that the strategy was made for."""
     ...
 
   def start(
@@ -35,7 +35,8 @@ class Strategy(Protocol[State]):
   ) -> State:
     """The state before the first new token.
 
-    Examples that are not valid are done from the start. keys: for sampling.
+    valid: which examples are not padding; the others are done at once. keys:
+    one for each example, for sampling only.
     """
     ...
 
@@ -58,12 +59,12 @@ class Strategy(Protocol[State]):
     ...
 
   def finish(self, state: State, dynamic: DynamicOptions) -> Decoded:
-    """The answers so far; those that have not ended are cut."""
+    """The answers; sequences that have not ended are cut."""
     ...
 
 
 def strategy_of(static: StaticOptions) -> Strategy[Any]:
-  """Beam search where there are several beams, else one choice a row."""
+  """Beam search if there are several beams, otherwise greedy or sampling."""
   if static.num_beams == 1:
     return Sampling(static)
   former = static.beam_search == 'transformers4'

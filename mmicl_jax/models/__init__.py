@@ -1,4 +1,4 @@
-"""The network in Linen: ViT, Q-Former, T5, and where their arrays live.
+"""The network in Linen: ViT, Q-Former and T5, and how arrays are sharded.
 
 In: a config and a Batch. Out: logits.
 """

@@ -1,4 +1,4 @@
-"""Sizes are values: frozen dataclasses, and presets from TINY to XXL."""
+"""The model's sizes as frozen dataclasses, and presets from TINY to XXL."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from mmicl_jax.errors import UserError
 class ViTConfig:
   """EVA-CLIP's vision transformer. The defaults are ViT-g/14 as in BLIP-2.
 
-  layer_norm_eps is 1e-6 in Hugging Face's classes and 1e-5 in the published
-  MIC class: a checkpoint should run with the value it was trained at.
+  layer_norm_eps: 1e-6 in Hugging Face's classes, 1e-5 in the published MIC
+  class. A checkpoint should run with the value that it was trained with.
   """
 
   hidden_size: int = 1408
@@ -25,6 +25,7 @@ class ViTConfig:
 
   @property
   def num_patches(self) -> int:
+    """The patches of an image, without the class token."""
     return (self.image_size // self.patch_size) ** 2
 
 
@@ -32,8 +33,10 @@ class ViTConfig:
 class QFormerConfig:
   """A BERT whose queries read an image.
 
-  instruction: InstructBLIP's variant, which has word embeddings and a second
-  feed-forward for the words of the instruction; BLIP-2's has neither.
+  instruction: InstructBLIP's variant, which embeds the words of an instruction
+  and has a second feed-forward for them. BLIP-2's has neither.
+  cross_attention_frequency: every so many layers, from the first on, one
+  attends to the image.
   """
 
   hidden_size: int = 768
@@ -51,10 +54,10 @@ class QFormerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-  """T5 1.1, with a gated feed-forward, RMS norm and a head of its own.
+  """T5 1.1: gated feed-forward, RMS norm, and a head that shares no weights.
 
-  activation is 'gelu' (erf) in BLIP-2's and InstructBLIP's T5 and 'gelu_new'
-  (tanh) in stock FLAN-T5 (see transformers' T5Config.dense_act_fn).
+  activation: 'gelu' (erf) in BLIP-2's and InstructBLIP's T5, 'gelu_new' (tanh)
+  in stock FLAN-T5. Source: dense_act_fn in transformers' T5Config.
   """
 
   hidden_size: int = 2048
@@ -75,7 +78,7 @@ class T5Config:
 class LoRA:
   """Low-rank adapters on the Dense modules whose path matches `on`.
 
-  They add alpha / rank times what their two factors give; see lora.py.
+  They add alpha / rank times the product of their factors: see lora.py.
   """
 
   rank: int = 16
@@ -85,13 +88,16 @@ class LoRA:
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-  """How the same mathematics runs.
+  """How the model runs; the mathematics stay the same.
 
-  dtype is that of activations, param_dtype that of parameters as initialised.
-  remat: 'none', 'minimal' (matrix products are kept) or 'full'.
-  scan_layers: one traced layer under `lax.scan` with stacked parameters, or
-    a Python loop with one parameter tree a layer (faster steps of decoding).
-  lora: adapters that stand beside the kernels; folding them in ends them.
+  dtype: of activations. param_dtype: of parameters when they are initialised.
+  remat: which activations the backward pass computes again: 'none', 'minimal'
+  (all but matrix products) or 'full' (all).
+  scan_layers: True traces one layer and runs `lax.scan` over stacked
+  parameters. False loops in Python over each layer's own parameters; it
+  compiles longer and decodes faster.
+  lora: adapters beside the kernels; None if there are none or they are folded
+  into the kernels.
   """
 
   dtype: str = 'float32'
@@ -113,7 +119,7 @@ class MMICLConfig:
 
   @property
   def has_dropout(self) -> bool:
-    """Whether a step of training draws random numbers."""
+    """Whether a training step draws random numbers."""
     return self.t5.dropout_rate > 0 or self.qformer.dropout_rate > 0
 
 
@@ -122,13 +128,13 @@ REMATS = ('none', 'minimal', 'full')
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-  """Raises UserError for a value that is none of the choices."""
+  """Raises UserError if the value is not one of the choices."""
   if value not in choices:
     raise UserError(f'{name} is {value!r}: choose one of {", ".join(choices)}')
 
 
 def to_dict(config: MMICLConfig) -> dict[str, Any]:
-  """The nested dictionary that model.json holds."""
+  """The configuration as the nested dictionary that model.json holds."""
   return dataclasses.asdict(config)
 
 
@@ -150,7 +156,7 @@ def from_dict(values: dict[str, Any]) -> MMICLConfig:
 
 
 def with_execution(config: MMICLConfig, **changes: Any) -> MMICLConfig:
-  """The same model run another way: with_execution(XL, dtype='bfloat16')."""
+  """The same model run in another way: with_execution(XL, dtype='bfloat16')."""
   execution = dataclasses.replace(config.execution, **changes)
   return dataclasses.replace(config, execution=execution)
 

@@ -1,8 +1,8 @@
 """What all towers are made of: Dense, norms, attention, dropout, stacks.
 
-Numerics: activations and matrix products in `dtype`; attention scores, the
-softmax and norms in float32. Dropout is on exactly when the caller gives
-`rngs={'dropout': key}`.
+Activations and matrix products are in `dtype`; attention scores, softmax and
+norms are in float32. Dropout is on if the caller gives
+`rngs={'dropout': key}`, and off otherwise.
 """
 
 import re
@@ -19,7 +19,7 @@ from mmicl_jax.models.configs import Execution, LoRA
 
 
 class KeyValues(NamedTuple):
-  """Keys and values of one attention, heads before length: B H S K."""
+  """Keys and values of one attention; heads come before positions."""
 
   key: Float[Array, 'B H S K']
   value: Float[Array, 'B H S K']
@@ -28,7 +28,7 @@ class KeyValues(NamedTuple):
 def kernel_init(contracted: int, scale: float = 1.0):
   """A truncated normal initialiser with variance scale / fan-in.
 
-  The first `contracted` axes of the kernel are its inputs.
+  contracted: how many of the kernel's first axes are its inputs.
   """
 
   def init(key, shape, dtype):
@@ -48,17 +48,21 @@ def param(
   axes: tuple[str | None, ...],
   execution: Execution,
 ) -> Array:
-  """A parameter of `module` in the stored dtype; axes are logical names."""
+  """Makes a parameter of `module` in param_dtype.
+
+  axes: the logical name of each axis, or None.
+  """
   boxed = nn.with_logical_partitioning(init, axes)
-  # What Linen hands out is the array: only the stored value is boxed.
+  # Linen returns the plain array; only the stored value is boxed.
   value = module.param(name, boxed, shape, jnp.dtype(execution.param_dtype))
   return cast(Array, value)
 
 
 class Dense(nn.Module):
-  """A linear map from the last `contracted` axes to `features`.
+  """A linear map from the last axes of x to `features`.
 
-  axes: logical names of all kernel axes, the contracted ones first.
+  axes: the logical names of all axes of the kernel. Those before the features
+  are the axes of x that it contracts.
   """
 
   features: tuple[int, ...]
@@ -93,7 +97,7 @@ class Dense(nn.Module):
   def _low_rank(
     self, x: Float[Array, '...'], contracted: int, lora: LoRA
   ) -> Float[Array, '...']:
-    """What the adapter adds; zero at first, as its second factor is."""
+    """What the adapter adds: zero at first, since its second factor is zero."""
     a = param(
       self,
       'lora_a',
@@ -138,7 +142,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """T5's layer norm: no mean, no bias; the mean square in float32."""
+  """T5's layer norm: no mean and no bias, computed in float32."""
 
   eps: float
   execution: Execution
@@ -154,7 +158,7 @@ class RMSNorm(nn.Module):
 
 
 class Embed(nn.Module):
-  """A table of vectors; its rows are looked up by id and come in `dtype`."""
+  """A table of `rows` vectors; the vectors of ids are returned in `dtype`."""
 
   rows: int
   features: int
@@ -178,7 +182,7 @@ class Embed(nn.Module):
 def dropout(
   module: nn.Module, x: Float[Array, '...'], rate: float
 ) -> Float[Array, '...']:
-  """Inverted dropout of `x` where the module was given a 'dropout' key."""
+  """Drops entries of `x` and scales the rest, if there is a 'dropout' key."""
   if rate == 0 or not module.has_rng('dropout'):
     return x
   keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, x.shape)
@@ -186,12 +190,11 @@ def dropout(
 
 
 class Attention(nn.Module):
-  """Multi-head attention whose keys and values are made apart.
+  """Multi-head attention in two calls.
 
-  `project` makes the keys and values of a sequence, `__call__` attends to
-  them. Rows of x may be a multiple of the memory's: then consecutive rows
-  (the beams or candidates of one example) share one memory, which is never
-  tiled.
+  `project` computes the keys and values of a sequence; `__call__` attends to
+  them. If x has n times as many rows as the memory, then n consecutive rows
+  (the beams or candidates of one example) share a row of it, without copies.
   """
 
   num_heads: int
@@ -203,7 +206,7 @@ class Attention(nn.Module):
 
   def setup(self):
     heads = (self.num_heads, self.head_dim)
-    # Without the division in the scores, the queries' init makes up for it.
+    # Unscaled scores need smaller queries from the start.
     query_scale = 1.0 if self.scaled else 1 / self.head_dim
 
     def dense(scale: float = 1.0) -> Dense:
@@ -214,6 +217,7 @@ class Attention(nn.Module):
     self.query, self.key, self.value = dense(query_scale), dense(), dense()
 
   def project(self, x: Float[Array, 'B S D']) -> KeyValues:
+    """The keys and values of a sequence."""
     return KeyValues(*(f(x).swapaxes(1, 2) for f in (self.key, self.value)))
 
   @nn.compact
@@ -259,7 +263,7 @@ class Attention(nn.Module):
 
 
 def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
-  """Keeps activations sharded by batch; nothing happens without a mesh."""
+  """Keeps activations sharded by batch; does nothing without a mesh."""
   return spmd.with_logical_constraint(
     x, ('activation_batch', 'activation_length', 'activation_embed')
   )
@@ -278,19 +282,20 @@ def stack(
   in_axes: Sequence[Any],
   name: str = 'layers',
 ) -> Callable[..., Any]:
-  """`num_layers` of `layer(**fields)` as one call: (x, *args) -> (x, outputs).
+  """Joins `num_layers` layers into one call: (x, *args) -> (x, outputs).
 
-  layer: called as (x, *args) -> (x, output); fields holds its `execution`.
-  in_axes: for each argument nn.broadcast (all layers share it) or 0 (layer i
-  takes the i-th entry: stacked arrays when scanned, a sequence when not).
+  layer: made by layer(**fields), with `execution` among the fields, and called
+  as (x, *args) -> (x, output). in_axes: for each of args, nn.broadcast if all
+  layers share it, or 0 if layer i takes its i-th entry. With scan_layers such
+  an argument is a tree of stacked arrays, otherwise a sequence.
   """
   execution: Execution = fields['execution']
   if execution.remat != 'none':
     layer = nn.remat(
       layer,
       policy=POLICIES[execution.remat],
-      # In a loop, forward and backward pass are apart anyway; else XLA may see
-      # that it has the values already, and keep them.
+      # Outside a loop XLA would see that the backward pass computes the same
+      # values again, and keep them instead. A loop separates the two passes.
       prevent_cse=not execution.scan_layers,
     )
   if execution.scan_layers:

@@ -1,9 +1,9 @@
-"""Low-rank adapters: where they stand beside kernels, and folding them in.
+"""Low-rank adapters in a tree of parameters: splitting off and folding in.
 
 A Dense whose path matches `LoRA.on` has lora_a [in, rank] and lora_b
 [rank, out] beside its kernel and adds x a b alpha / rank (Hu et al., 2021,
-arXiv 2106.09685). Folded into the kernel they cost nothing and need no code
-where the weights go next: PyTorch, quantisation.
+arXiv 2106.09685). Folded into the kernel they cost no time, and PyTorch and
+quantisation need no code for them.
 """
 
 import re
@@ -19,7 +19,7 @@ _LEAF = re.compile(r'/lora_[ab]$')
 
 
 def split_adapters(params: Mapping[str, Any]) -> tuple[dict, dict]:
-  """(all but the adapters, the adapters), as nested dicts without the rest."""
+  """Splits a tree of parameters into (all but the adapters, the adapters)."""
   flat = trees.flatten(params)
   rest, adapters = {}, {}
   for path, x in flat.items():
@@ -36,12 +36,12 @@ def folded(
   dict[str, jax.ShapeDtypeStruct],
   Callable[[str], np.ndarray],
 ]:
-  """The same model with its adapters folded in: (config, shapes, reader).
+  """The same model with its adapters folded in, as (config, shapes, reader).
 
-  shapes and the reader go by path. Kernels that had adapters become float32:
-  what was trained is smaller than the steps of bfloat16, in which frozen
-  kernels are kept. Parameters are read one by one, as a whole model may not fit
-  in memory.
+  shapes: of each parameter, by path. read, and the reader returned: path ->
+  array, so that the whole model need not fit in memory. Kernels that had
+  adapters become float32, since bfloat16, in which frozen kernels are kept, is
+  too coarse for what the adapters add.
   """
   lora = config.execution.lora
   if lora is None:
@@ -66,7 +66,7 @@ def folded(
       np.asarray(read(module + name), np.float32)
       for name in ('lora_a', 'lora_b')
     )
-    stacked = a.ndim + b.ndim - 2 - kernel.ndim  # 1: layers on the first axis
+    stacked = a.ndim + b.ndim - 2 - kernel.ndim  # 1 if layers are stacked
     if stacked:
       low = np.stack([np.tensordot(x, y, 1) for x, y in zip(a, b, strict=True)])
     else:

@@ -1,4 +1,4 @@
-"""MMICL: images to visual tokens, spliced into a prompt that T5 reads."""
+"""MMICL: images become visual tokens in a prompt that T5 reads."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from mmicl_jax.models.t5 import T5, LayerCache
 from mmicl_jax.models.vit import ViT
 from mmicl_jax.types import PAD, Batch, Images
 
-# CLIP's statistics, as in transformers' BlipImageProcessor.
+# CLIP's mean and deviation of pixels, from transformers' BlipImageProcessor.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalise(images: Images) -> Float[Array, 'B N H W 3']:
-  """Bytes to CLIP's range; floating images are taken as normalised."""
+  """Normalises u8 images by CLIP's statistics; floats pass unchanged."""
   if jnp.issubdtype(images.dtype, jnp.floating):
     return images
   x = images.astype(jnp.float32) / 255
@@ -40,7 +40,7 @@ def splice(
 
 
 class MMICL(nn.Module):
-  """The model; `apply(variables, batch)` gives float32 logits B U V."""
+  """The whole model; `apply(variables, batch)` gives float32 logits."""
 
   config: MMICLConfig
 
@@ -63,7 +63,10 @@ class MMICL(nn.Module):
     return self._logits(batch, self.encode(batch))
 
   def encode(self, batch: Any) -> Float[Array, 'B T D']:
-    """A prompt's encoding, as in the paper's figure; no target is read."""
+    """Encodes prompts with their images, as in the paper's figure.
+
+    batch: a Batch whose targets may be missing.
+    """
     tokens, images = batch['encoder_input_tokens'], batch.get('encoder_images')
     if images is None or not images.shape[1]:
       return self.read(tokens)
@@ -78,7 +81,7 @@ class MMICL(nn.Module):
     tokens: Int[Array, 'B T'],
     visual: Float[Array, 'B *NQ D'] | None = None,
   ) -> Float[Array, 'B T D']:
-    """T5's encoding of a prompt with its visual tokens, where it has any."""
+    """Encodes prompts by T5, with their visual tokens if there are any."""
     text = self.t5.embed(tokens)
     if visual is not None:
       is_image = tokens == self.config.image_token
@@ -86,7 +89,7 @@ class MMICL(nn.Module):
     return self.t5.encode(text, tokens != PAD)
 
   def from_features(self, batch: Batch) -> Float[Array, 'B U V']:
-    """As a call, where `read_images` was made before and stored."""
+    """Logits from a Batch that holds stored results of `read_images`."""
     tokens = batch['encoder_input_tokens']
     visual = self.projector(batch['encoder_features'])
     return self._logits(batch, self.read(tokens, visual))
@@ -96,7 +99,7 @@ class MMICL(nn.Module):
     images: Images,
     words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q D']:
-    """Visual tokens in T5's space; a row's images share its words."""
+    """Turns images into visual tokens for T5; words are those of each row."""
     return self.projector(self.read_images(images, words))
 
   def read_images(
@@ -104,7 +107,7 @@ class MMICL(nn.Module):
     images: Images,
     words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q E']:
-    """What the Q-Former sees in images: the input of the projector."""
+    """What the Q-Former reads in images: the input of the projector."""
     return self.qformer(self.query_tokens, self.vit(normalise(images)), words)
 
   def _logits(
@@ -122,12 +125,13 @@ class MMICL(nn.Module):
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
     index: Int[Array, ''] | int = 0,
   ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
-    """See T5.decode: logits of the next tokens, and the cache."""
+    """Logits of the next tokens, and the cache: see T5.decode."""
     return self.t5.decode(tokens, encoded, is_token, cache, index)
 
   def empty_cache(
     self, rows: int, length: int
   ) -> LayerCache | tuple[LayerCache, ...]:
+    """Room for `length` tokens in each row: see T5.empty_cache."""
     return self.t5.empty_cache(rows, length)
 
 
@@ -148,7 +152,7 @@ def example_batch(config: MMICLConfig) -> dict[str, jax.Array]:
 
 
 def abstract_params(config: MMICLConfig) -> dict[str, Any]:
-  """Shapes, dtypes and logical axes of all parameters; nothing is computed."""
+  """Shapes, dtypes and logical axes of all parameters, computing nothing."""
   key = jax.random.key(0)
   batch = example_batch(config)
   return jax.eval_shape(MMICL(config).init, key, batch)['params']

@@ -1,8 +1,9 @@
-"""Where arrays live: one table from logical axes to mesh axes.
+"""How arrays are sharded: one table from logical axes to mesh axes.
 
-Models name what an axis means, never a device. A mesh has three axes: `data`
-(batch), `fsdp` (batch, and a shard of every parameter), `tensor` (heads, MLP
-and vocabulary). An axis that its mesh axes do not divide stays whole.
+Models say what an axis means and never name a device. A mesh has three axes:
+`data` splits the batch, `fsdp` the batch and every parameter, `tensor` heads,
+MLP and vocabulary. An axis of an array stays whole if its size is no multiple
+of the devices that would split it.
 """
 
 import contextlib
@@ -39,9 +40,9 @@ def make_mesh(
   tensor: int = 1,
   devices: Sequence[Any] | None = None,
 ) -> Mesh:
-  """A mesh over all devices; one axis may be -1: whatever is left.
+  """Makes a mesh over all devices; one axis may be -1 and takes what is left.
 
-  Raises UserError when the sizes do not multiply to the number of devices.
+  Raises UserError if the product of the sizes is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   return jax.make_mesh(
@@ -56,7 +57,10 @@ def make_mesh(
 def mesh_sizes(
   data: int, fsdp: int, tensor: int, count: int
 ) -> tuple[int, ...]:
-  """The sizes with -1 filled in, for so many devices; see make_mesh."""
+  """The sizes of a mesh over `count` devices with -1 filled in.
+
+  Raises UserError as make_mesh does.
+  """
   sizes = [data, fsdp, tensor]
   if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
     raise UserError(
@@ -78,10 +82,10 @@ def mesh_sizes(
 
 
 def parse_mesh(text: str) -> Mesh:
-  """`make_mesh` from text such as 'data=2,tensor=4'; axes left out are 1.
+  """Makes a mesh from text such as 'data=2,tensor=4'; absent axes are 1.
 
-  Raises UserError for other axes, values that are no numbers, and sizes that
-  do not multiply to the number of devices.
+  Raises UserError for an unknown axis, for a size that is no number, and if
+  the product of the sizes is not the number of devices.
   """
   sizes: dict[str, int] = dict.fromkeys(MESH_AXES, 1)
   for part in text.split(','):
@@ -99,10 +103,10 @@ def parse_mesh(text: str) -> Mesh:
 def partition_spec(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
-  """Mesh axes of an array whose axes have logical names.
+  """The mesh axes that split an array of this shape.
 
-  Raises UserError for a name that the table lacks, and when two axes of one
-  array would take the same mesh axis.
+  names: the logical name of each axis, or None. Raises UserError for a name
+  that the table lacks, and if two axes would be split by the same mesh axis.
   """
   table, taken, entries = dict(RULES), set(), []
   for name, size in zip(names, shape, strict=True):
@@ -127,9 +131,10 @@ def partition_spec(
 
 
 def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
-  """A NamedSharding for each leaf of a tree of nn.Partitioned (or plain) ones.
+  """The NamedSharding of each leaf of a tree.
 
-  boxed: parameters as `models.mmicl.abstract_params` gives them.
+  boxed: leaves in boxes with logical names, as `models.mmicl.abstract_params`
+  gives them; leaves without a box go to every device.
   """
 
   def one(leaf: Any) -> NamedSharding:
@@ -143,12 +148,12 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
-  """Rows of a batch over the `data` and `fsdp` axes."""
+  """The sharding of a batch: its rows over the `data` and `fsdp` axes."""
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
-  """The same on every device."""
+  """The sharding of an array that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
@@ -156,9 +161,9 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
 def use_mesh(
   mesh: Mesh | AbstractMesh, *, in_jit: bool = False
 ) -> Iterator[None]:
-  """The mesh and the rules of its axes, for the activations of the block.
+  """Runs a block with the mesh and RULES, which activations are sharded by.
 
-  in_jit: the block is traced by jit, where jax.set_mesh is refused.
+  in_jit: whether jit traces the block, where JAX refuses jax.set_mesh.
   """
   if in_jit or isinstance(mesh, AbstractMesh):
     context: Any = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)

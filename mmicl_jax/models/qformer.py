@@ -1,8 +1,9 @@
-"""The Q-Former: a fixed number of queries read an image, post-norm as BERT.
+"""The Q-Former: a fixed number of queries read an image, by BERT's layers.
 
-BLIP-2's variant has queries only. InstructBLIP's puts the instruction's words
-behind the queries: self-attention is joint, cross-attention to the image is
-the queries' alone, and queries and words have a feed-forward each.
+BLIP-2's variant has queries only. InstructBLIP's appends the instruction's
+words to the queries: they share self-attention, only queries attend to the
+image, and queries and words each have a feed-forward. Norms follow each
+sublayer, as in BERT.
 """
 
 import flax.linen as nn
@@ -57,11 +58,12 @@ class QFormerLayer(nn.Module):
       queries = self.add(queries, y, 'cross_attention_norm')
     queries = self.feed_forward(queries, 'query_mlp')
     if c.instruction:
-      # Words are absent in many prompts, their parameters never are.
+      # Many prompts have no words, but the parameters must always exist.
       words = self.feed_forward(words, 'text_mlp')
     return jnp.concatenate([queries, words], axis=1)
 
   def add(self, x, y, norm: str):
+    """Adds a sublayer's output to its input, then normalises."""
     y = dropout(self, y, self.config.dropout_rate)
     norm_layer = LayerNorm(
       self.config.layer_norm_eps, self.execution, name=norm
@@ -69,6 +71,7 @@ class QFormerLayer(nn.Module):
     return norm_layer(x + y)
 
   def feed_forward(self, x, name: str):
+    """The sublayer of two linear maps with an erf-GELU between them."""
     c, run = self.config, self.execution
     y = Dense((c.mlp_dim,), ('embed', 'mlp'), run, name=f'{name}_wi')(x)
     y = jax.nn.gelu(y, approximate=False)
@@ -77,7 +80,7 @@ class QFormerLayer(nn.Module):
 
 
 class QFormerGroup(nn.Module):
-  """The layers from one cross-attention to the next: what is scanned over."""
+  """The layers from one cross-attention to the next; groups are scanned."""
 
   config: QFormerConfig
   execution: Execution
@@ -96,7 +99,7 @@ class QFormerGroup(nn.Module):
 
 
 class QFormer(nn.Module):
-  """Queries and images' features to one vector a query and image."""
+  """Reads images' features; gives one vector for each query and image."""
 
   config: QFormerConfig
   execution: Execution
@@ -108,7 +111,7 @@ class QFormer(nn.Module):
     images: Float[Array, 'B N P E'],
     words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q D']:
-    """words: of a row; each of its images is read with them."""
+    """queries: the learned ones. words: a row's; all its images share them."""
     c, run = self.config, self.execution
     rows, count = images.shape[:2]
     image = images.reshape(rows * count, *images.shape[2:])

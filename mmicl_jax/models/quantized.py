@@ -1,8 +1,9 @@
 """Weights in eight bits, with one scale for each output channel.
 
-The arithmetic stays as it was. A quantised kernel is a box of flax's own kind:
-modules open it when they ask for their parameter, so no layer knows of it. It
-takes half of bfloat16's memory and bytes a step; a CPU is no faster with it.
+Only the storage changes: kernels are widened again before each product. A
+quantised kernel is a box in flax's sense, which flax opens for the module, so
+that layers need not know of it. It takes half of bfloat16's memory and
+bandwidth. On a CPU it is no faster.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,15 @@ from jaxtyping import Array, Float
 
 from mmicl_jax.models import partitioning
 
-# How many of a kernel's first axes are contracted, where it is not one.
+# Modules whose kernels contract more than one axis, and how many.
 CONTRACTED = {'out': 2, 'patch_embedding': 3}
 
 
 class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
-  """values * scale is the kernel; scale has 1 where `values` is contracted."""
+  """A kernel as values * scale.
+
+  scale: as `values`, but of size 1 in the axes that are contracted.
+  """
 
   values: Any  # int8; Any: trees of shardings have this form as well
   scale: Any
@@ -32,7 +36,8 @@ class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
   def replace_boxed(self, val: Any) -> 'Quantized':
     return quantize_kernel(val, sum(n == 1 for n in self.scale.shape))
 
-  # Of stacked layers, both arrays have the axis themselves; no name changes.
+  # Scanned layers: both arrays have the axis of layers already, and the box
+  # has no names of axes to change.
   def add_axis(self, index: int, params: dict[Any, Any]) -> 'Quantized':
     return self
 
@@ -41,7 +46,11 @@ class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
 
 
 def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
-  """Rounds to -127..127; the largest value of each output channel is exact."""
+  """Rounds a kernel to -127..127 times one scale for each output channel.
+
+  contracted: how many of the first axes are inputs. The largest value of each
+  channel stays exact.
+  """
   axes = tuple(range(contracted))
   most = jnp.abs(kernel.astype(jnp.float32)).max(axes, keepdims=True)
   scale = jnp.where(most > 0, most / 127, 1)
@@ -50,9 +59,9 @@ def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
 
 
 def quantize(params: Mapping[str, Any], name: str = '') -> dict[str, Any]:
-  """The parameters with all kernels in eight bits; tables and norms stay.
+  """Puts all kernels into eight bits; embeddings, norms and biases stay.
 
-  Layers must not be stacked.
+  The layers must not be stacked. name: the module that holds `params`.
   """
   result = {}
   for key, value in params.items():
@@ -66,15 +75,16 @@ def quantize(params: Mapping[str, Any], name: str = '') -> dict[str, Any]:
 
 
 def is_quantized(params: Any) -> bool:
+  """Whether a tree of parameters holds a quantised kernel."""
   leaves = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, Quantized))
   return any(isinstance(leaf, Quantized) for leaf in leaves)
 
 
 def keep_in_loop(params: Any, changing: Any) -> tuple[Any, Any]:
-  """Ties weights to a value that changes, inside a loop.
+  """Ties quantised weights to a value that changes in each turn of a loop.
 
-  Else the compiler opens the boxes once, before the loop, and holds all of
-  them open: the memory that eight bits were to save.
+  Otherwise the compiler widens all weights once before the loop, which takes
+  the memory that eight bits save.
   """
   if not is_quantized(params):
     return params, changing
@@ -82,9 +92,10 @@ def keep_in_loop(params: Any, changing: Any) -> tuple[Any, Any]:
 
 
 def quantized_places(params: Any, places: Any) -> Any:
-  """Where the leaves of a tree go that may have quantised kernels.
+  """The shardings of parameters, some of which may be quantised.
 
-  The kernels' scales are small and go to every device.
+  places: the sharding of each kernel or other leaf. Quantised values keep that
+  of their kernel; scales are small and go to every device.
   """
 
   def one(leaf: Any, place: Any) -> Any:

@@ -1,8 +1,7 @@
-"""Two forms of one parameter tree: layers stacked on an axis, or one by one.
+"""Two forms of one parameter tree: layers stacked on an axis, or separate.
 
-Training scans over stacked layers, so that one is traced and compiled.
-Generation loops over single layers, whose weights and caches need not be sliced
-at every step.
+Training scans over stacked layers, so that only one is traced and compiled.
+Generation loops over separate layers, so that no step slices weights or caches.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """T5 1.1: encoder, decoder, and the decoder's cache for generation.
 
-One decoder layer serves three callers. Training gives `encoded` and no cache.
-The first step of generation gives both, and the layer keeps the prompt's keys
-and values; later steps give the cache alone. The prompt's keys and values have
-one row an example, however many beams or candidates share them.
+A decoder layer runs in three ways. Training gives `encoded` and no cache. The
+first step of generation gives both, and the layer stores the prompt's keys and
+values in the cache. Later steps give the cache alone. The prompt's keys and
+values have one row for each example, however many beams or candidates share it.
 """
 
 from typing import NamedTuple
@@ -35,10 +35,10 @@ ACTIVATIONS = {
 
 
 class LayerCache(NamedTuple):
-  """What one decoder layer remembers; scanned layers share a leading axis.
+  """What one decoder layer remembers; scanned layers have an axis in front.
 
-  own: keys and values of the tokens so far, R H U K, filled up to `index`.
-  prompt: keys and values of the encoder's output, B H S K.
+  own: keys and values of the tokens so far, [R, H, U, K], filled up to `index`.
+  prompt: keys and values of the encoder's output, [B, H, S, K].
   """
 
   own: KeyValues
@@ -52,10 +52,10 @@ def relative_buckets(
   num_buckets: int,
   max_distance: int,
 ) -> Int[Array, 'T S']:
-  """T5's buckets of relative positions (the key's minus the query's).
+  """T5's buckets of relative positions: the key's minus the query's.
 
-  Near distances have a bucket each, far ones share buckets of growing width.
-
+  Each near distance has its own bucket; far ones share buckets that grow wider
+  with the distance.
   Source: transformers' T5Attention._relative_position_bucket.
   """
   if bidirectional:
@@ -73,7 +73,7 @@ def relative_buckets(
 
 
 class RelativeBias(nn.Module):
-  """The additive bias by distance that all layers of a stack share."""
+  """The bias that attention adds by distance; all layers of a stack share it."""
 
   config: T5Config
   execution: Execution
@@ -84,8 +84,8 @@ class RelativeBias(nn.Module):
     self, query: Int[Array, 'T'], key: Int[Array, 'S']
   ) -> Float[Array, '1 H T S']:
     c = self.config
-    # Wide, so that the heads of a fresh model look at different distances: a
-    # step of Adam is small beside the biases that make attention sharp.
+    # A large deviation, so that a new model's heads look at different
+    # distances: Adam's steps are small beside the biases of sharp attention.
     table = param(
       self,
       'embedding',
@@ -125,6 +125,7 @@ class MLP(nn.Module):
 def t5_attention(
   config: T5Config, execution: Execution, name: str
 ) -> Attention:
+  """The attention of T5's layers: no bias, unscaled scores."""
   return Attention(
     config.num_heads,
     config.head_dim,
@@ -157,7 +158,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-  """Causal self-attention, attention to the prompt, MLP."""
+  """Causal self-attention, then attention to the prompt, then the MLP."""
 
   config: T5Config
   execution: Execution
@@ -202,7 +203,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Embeddings of a prompt to its encoding."""
+  """Turns the embeddings of a prompt into its encoding."""
 
   config: T5Config
   execution: Execution
@@ -227,7 +228,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Embeddings of the tokens so far to the features that predict the next."""
+  """Turns the embeddings of tokens into features that predict the next one."""
 
   config: T5Config
   execution: Execution
@@ -270,7 +271,7 @@ class Decoder(nn.Module):
 
 
 class T5(nn.Module):
-  """The language model: `embed`, `encode`, and `decode` to logits."""
+  """The language model, in three steps: `embed`, `encode`, `decode`."""
 
   config: T5Config
   execution: Execution
@@ -285,14 +286,16 @@ class T5(nn.Module):
     self.lm_head = Dense((c.vocab_size,), ('embed', 'vocab'), run, False)
 
   def embed(self, tokens: Int[Array, 'B T']) -> Float[Array, 'B T D']:
-    # Left to itself, XLA 0.10's partitioner splits the rows it looked up by
-    # width, and on a (2, 2, 2) mesh then computes wrong logits (see
+    """The vectors of tokens."""
+    # Without the constraint the partitioner of jaxlib 0.10 splits these vectors
+    # by width and, on a (2, 2, 2) mesh, then computes wrong logits (see
     # tests/models/execution_test.py).
     return constrain(self.token_embedder(tokens))
 
   def encode(
     self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
   ) -> Float[Array, 'B T D']:
+    """The encoding of embeddings; is_token: which are not padding."""
     return self.encoder(x, is_token)
 
   def decode(
@@ -303,7 +306,7 @@ class T5(nn.Module):
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
     index: Int[Array, ''] | int = 0,
   ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
-    """Float32 logits of each next token, and the cache where one is given."""
+    """Float32 logits of each next token, and the new cache if one is given."""
     x = self.embed(tokens)
     x, cache = self.decoder(x, encoded, is_token, cache, index)
     return self.lm_head(x).astype(jnp.float32), cache
@@ -311,7 +314,7 @@ class T5(nn.Module):
   def empty_cache(
     self, rows: int, length: int
   ) -> LayerCache | tuple[LayerCache, ...]:
-    """Room for `length` tokens a row; the prompt's part comes with `decode`."""
+    """Room for `length` tokens in each row; `decode` adds the prompt's part."""
     c, run = self.config, self.execution
     shape = (rows, c.num_heads, length, c.head_dim)
 

@@ -42,7 +42,7 @@ class ViTLayer(nn.Module):
 
 
 class ViT(nn.Module):
-  """Features of an image's patches; that of the class token comes first."""
+  """Features of each image's patches, with the class token's first."""
 
   config: ViTConfig
   execution: Execution
@@ -56,7 +56,7 @@ class ViT(nn.Module):
     *leading, height, _, _ = images.shape
     batch = math.prod(leading)
 
-    # A convolution whose stride is its size is a matrix product of patches.
+    # A convolution whose stride is its size is a matrix product with patches.
     grid = height // p
     x = images.astype(run.dtype)
     x = x.reshape(batch, grid, p, grid, p, 3).swapaxes(2, 3)
