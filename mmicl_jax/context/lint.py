@@ -1,7 +1,7 @@
-"""The prompt linter: what is wrong with a finished prompt, for a person.
+"""The prompt linter: tells a person what is wrong with a finished prompt.
 
-A model trained on prompts whose names do not match their images learns to
-ignore names, and nothing crashes. So files are checked before training.
+A model trained on prompts whose image names are wrong learns to ignore the
+names, and nothing crashes. So files are checked before training.
 """
 
 import re
@@ -20,7 +20,7 @@ from mmicl_jax.context.text import (
 
 
 def lint(prompt: Any) -> list[str]:
-  """One sentence per problem of an Example, a Record or a prompt's text."""
+  """One sentence for each problem of an Example, a Record or a prompt."""
   if isinstance(prompt, str):
     return [*_images(prompt), *_mentions(prompt, '')]
   _, problem = match_images(prompt.inputs, len(prompt.images))
@@ -78,9 +78,9 @@ def _mentions(inputs: str, targets: str) -> list[str]:
   declared = {m['name'] for m in found if m['name'] is not None}
   declared |= {str(i) for i, m in enumerate(found) if m['name'] is None}
   undeclared: dict[str, None] = {}
-  # Names of images are no mentions of them.
+  # A name right before its image declares it; it does not mention it.
   for match in MENTION.finditer(IMAGE_SPAN.sub(IMAGE, inputs) + '\n' + targets):
-    # Without images, 'image 3' is ordinary prose, but <image3> never is.
+    # Without images 'image 3' is ordinary prose, but <image3> is always a name.
     if found or match[0].startswith('<'):
       for number in re.findall('[0-9]+', match[0]):
         if number not in declared:

@@ -1,9 +1,9 @@
-"""Templates as data: the forms in which a task may put its questions.
+"""Templates: the forms in which a task may put its questions, as data.
 
 `tasks/templates/NAME.json` is `{"fields": [...], "forms": [...]}`. A form is
 the text of a `Turn`, with `{image}` and `{0}`, and with `{question}` and other
-fields that `fill` replaces. Which form an item gets depends on the seed and on
-the item's id alone, not on the order or the process that draws it.
+fields that `fill` replaces. The form of an item depends only on the seed and
+the item's id, not on the order or the process that draws it.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from mmicl_jax.context.text import escape
 from mmicl_jax.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# Beside the package in a checkout, inside it when installed.
+# The templates are beside the package in a checkout, and inside a wheel.
 FOLDER = next(
   (
     folder / 'tasks' / 'templates'
@@ -30,23 +30,28 @@ _FIELD = re.compile(r'(?<!\{)\{([a-z_]+)\}(?!\})')
 
 @dataclasses.dataclass(frozen=True)
 class Templates:
+  """The forms of one task, and the fields that they may use."""
+
   name: str
   fields: tuple[str, ...]
   forms: tuple[str, ...]
 
   def draw(self, seed: int, item_id: str | int) -> str:
-    """The form of one item: the same in every run with this seed."""
+    """Draws the form of one item: the same in every run with this seed."""
     key = f'{seed}\n{self.name}\n{item_id}'.encode()
     number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
     return self.forms[number % len(self.forms)]
 
   def text(self, seed: int, item_id: str | int, **fields: str) -> str:
-    """The text of one item's Turn."""
+    """The text of one item's Turn: its form, with its fields filled in."""
     return fill(self.draw(seed, item_id), **fields)
 
 
 def load_templates(name: str | pathlib.Path) -> Templates:
-  """Templates of a task by name ('vqa'), or of a JSON file by path."""
+  """Reads the templates of a task by name ('vqa') or of a JSON file by path.
+
+  Raises UserError if there are none, and if the file has another form.
+  """
   path = pathlib.Path(name)
   if path.suffix != '.json':
     path = FOLDER / f'{name}.json'
@@ -72,10 +77,10 @@ def load_templates(name: str | pathlib.Path) -> Templates:
 
 
 def fill(form: str, **fields: str) -> str:
-  """Replaces {question} and the like; values are shown as they are.
+  """Replaces {question} and other fields by values, which are shown literally.
 
-  A full stop after a value that ends with one is dropped. Raises UserError for
-  a field without a value.
+  If a value ends with punctuation, a full stop after it is dropped. Raises
+  UserError for a field without a value.
   """
 
   def value(match: re.Match) -> str:

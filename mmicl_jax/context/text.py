@@ -1,8 +1,8 @@
-"""Finished prompts: the images and the references to them in plain text.
+"""Reads finished prompts: finds images, and references to them, in the text.
 
 `turns.py` writes prompts; this file reads them. It says what an image in a
-prompt is, whether there are as many as there are images, what truncation must
-keep, and how a prompt becomes a Turn's text again.
+prompt is, whether their number is right, what truncation must keep, and how a
+prompt becomes a Turn's text again.
 """
 
 import re
@@ -14,9 +14,9 @@ IMAGE = '图'
 MAX_IMAGES = 20
 PROXIES = tuple(f'<image{k}>' for k in range(MAX_IMAGES))
 
-# The place of one image: 图, or copies of it in a row.
+# The place of one image: 图, or several in a row.
 _RUN = re.compile(f'{IMAGE}+')
-# An image in finished text: perhaps its name, then its place.
+# An image in finished text: its name, if it has one, then its place.
 IMAGE_SPAN = re.compile(rf'(?:<image(?P<name>[0-9]+)> ?)?{IMAGE}+')
 _PROTECTED = re.compile(
   rf'(?:\b[Ii]mage [0-9]+(?: is|:)? ?)?(?:<image[0-9]+> ?)?{IMAGE}+\.?'
@@ -30,12 +30,14 @@ MENTION = re.compile(
 
 
 class Span(NamedTuple):
+  """A piece of a prompt; protected: truncation must keep it."""
+
   text: str
   protected: bool
 
 
 def spans(inputs: str) -> list[Span]:
-  """Cuts a prompt into what truncation must keep and what may give way.
+  """Cuts a prompt into pieces that truncation must keep or may drop.
 
   'image 0 is <image0>图.\\nWhat?' -> [('image 0 is <image0>图.', True),
   ('\\nWhat?', False)]. The texts joined are the prompt.
@@ -52,15 +54,15 @@ def spans(inputs: str) -> list[Span]:
 
 
 def collapse(inputs: str) -> str:
-  """One 图 per image: published files may hold 32 copies for each."""
+  """Leaves one 图 for each image; published files may hold 32 copies."""
   return _RUN.sub(IMAGE, inputs)
 
 
 def match_images(inputs: str, num_images: int) -> tuple[tuple[int, ...], str]:
-  """Counts the places of images in a prompt and compares with its images.
+  """Compares the places of images in a prompt with the number of its images.
 
-  Returns the number of 图 in a row at each place, in order, and one sentence on
-  what does not match, '' if there is one place for each image:
+  Returns (how many 图 stand in a row at each place, a sentence on what does not
+  match). The sentence is '' if there is one place for each image:
   ('<image0>图 or <image1>图图', 2) -> ((1, 2), '').
   """
   copies = tuple(len(run) for run in _RUN.findall(inputs))
@@ -79,13 +81,14 @@ def match_images(inputs: str, num_images: int) -> tuple[tuple[int, ...], str]:
 
 
 def answer_problem(answer: str) -> str:
-  """One sentence if an answer holds the place of an image, '' if not."""
+  """A sentence if an answer contains 图, otherwise ''."""
   if IMAGE not in answer:
     return ''
   return f'The answer {short(answer)} holds {IMAGE}: answers are text.'
 
 
 def too_many(count: int) -> str:
+  """The sentence that refuses a prompt with too many images."""
   return (
     f'{count} images in one prompt, but only {MAX_IMAGES} have names '
     f'({PROXIES[0]} to {PROXIES[-1]}): use fewer images or demonstrations.'
@@ -93,12 +96,12 @@ def too_many(count: int) -> str:
 
 
 def slotted(inputs: str, answer: str = '') -> tuple[str, str]:
-  """A finished single prompt and its answer as a Turn's text and answer.
+  """Turns a finished prompt and its answer into a Turn's text and answer.
 
   'image 0 is <image0>图. Is image 0 red? See image 10.' becomes
-  'image {0} is {image}. Is image {0} red? See image 10.': only numbers of
-  images that the prompt has are references. Raises UserError when two images
-  have one name.
+  'image {0} is {image}. Is image {0} red? See image 10.': a number is a
+  reference only if the prompt has that image. Raises UserError if two images
+  have the same name.
   """
   inputs = collapse(inputs)
   found = [m['name'] for m in IMAGE_SPAN.finditer(inputs)]
@@ -125,9 +128,10 @@ def slotted(inputs: str, answer: str = '') -> tuple[str, str]:
 
 
 def escape(text: str) -> str:
-  """Text that a Turn shows as it is: '{0}' -> '{{0}}'."""
+  """Escapes text so that a Turn shows it literally: '{0}' -> '{{0}}'."""
   return re.sub(r'\{(image|[0-9]+)\}', r'{{\1}}', text)
 
 
 def short(text: str) -> str:
+  """A quoted text for messages, cut after 80 characters."""
   return repr(text if len(text) <= 80 else text[:77] + '...')

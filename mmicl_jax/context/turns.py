@@ -1,10 +1,10 @@
 """The context scheme: turns with images become one prompt that T5 can read.
 
 A `Turn` is a question with its images and, for a demonstration, its answer.
-`assemble` puts demonstrations before the query and numbers the images of the
-whole prompt once, by position, so that no two can share a name. In the prompt
-the k-th image is `<imagek>图`: its name, then the place where its visual
-tokens go. Python only: datasets, command line and server share this file.
+`assemble` puts demonstrations before the query and numbers all images of the
+prompt by position, so that no two share a name. In the prompt the k-th image is
+`<imagek>图`: its name, then the place where its visual tokens go. This file
+needs Python only.
 """
 
 import dataclasses
@@ -56,18 +56,19 @@ _RESERVED = re.compile(rf'{IMAGE}|<image[0-9]+>')
 class Turn:
   """A question about images; with an answer it can be a demonstration.
 
-  In `text`, `{image}` is the place of the turn's next image, and `{0}`, `{1}`
-  the number that its first, second image has in the whole prompt (`<image{0}>`
-  its name). Images are declared in front when the text has no `{image}`. The
-  answer may use `{0}` too. `{{0}}` and `{{image}}` stand for themselves; all
-  other braces are ordinary text.
+  In `text`, `{image}` is the place of the turn's next image. `{0}` becomes the
+  number that its first image has in the whole prompt, `{1}` that of its second,
+  and so on; `<image{0}>` becomes the first image's name. If the text has no
+  `{image}`, the images are declared before it. The answer may use `{0}` too.
+  `{{0}}` and `{{image}}` are shown as {0} and {image}; all other braces are
+  ordinary text.
 
     Turn('image {0} is a chinchilla. image {1} is', ['a.png', 'b.png'])
     Turn('Is {image} larger than {image}?', ['a.png', 'b.png'], 'no')
 
-  Images are opaque here: paths, bytes, base64, PIL images or arrays.
-  Raises UserError when slots and images do not match, or when the text holds
-  the reserved 图 or `<imageK>`.
+  Images may be anything (paths, bytes, base64, PIL images, arrays): nothing
+  here looks inside. Raises UserError if slots and images do not match, or if
+  the text or the answer contains the reserved 图 or `<imageK>`.
   """
 
   text: str
@@ -111,11 +112,11 @@ class Turn:
 class Example:
   """What the model reads: one 图 in `inputs` for each of `images`, in order.
 
-  Instead of one 图 there may be copies in a row; `copies` has their numbers.
-  `turns` (demonstrations, then the query) and `style` are kept when `assemble`
-  made it, so that demonstrations can be dropped; `name` says in errors where
-  it came from. Raises UserError when 图 and images do not match: nothing that
-  reads an Example has to count again.
+  An image may have several 图 in a row instead of one; `copies` says how many
+  each has. turns, style: what `assemble` made it from (demonstrations, then the
+  query), so that demonstrations can be dropped later. name: where the example
+  is from, for error messages. Raises UserError if 图 and images do not match,
+  so that nobody who reads an Example must count again.
   """
 
   inputs: str
@@ -137,10 +138,11 @@ class Example:
 
   @property
   def num_shots(self) -> int:
+    """The number of demonstrations, as far as `turns` is known."""
     return max(len(self.turns) - 1, 0)
 
   def keep_shots(self, k: int) -> 'Example':
-    """The same query after only its k newest demonstrations, renumbered."""
+    """The query with only its last k demonstrations; images are renumbered."""
     if k >= self.num_shots:
       return self
     *shots, query = self.turns
@@ -155,12 +157,14 @@ def assemble(
   style: str = 'plain',
   name: str = '',
 ) -> Example:
-  """Demonstrations, then the query, with images numbered by position.
+  """Joins demonstrations and the query to one prompt; numbers its images.
 
-  plain: 'text answer' paragraphs and the query's text; the target is its
-  answer. chat: 'User: text\\nBot: answer\\n', then 'User: text' with the target
-  'Bot: answer'. Raises UserError for a demonstration without an answer and for
-  more images than there are names.
+  style: 'plain' gives a paragraph 'text answer' for each demonstration, then
+  the query's text; the target is its answer. 'chat' gives
+  'User: text\\nBot: answer\\n' for each demonstration, then 'User: text', with
+  the target 'Bot: answer'. name: where the prompt is from, for error messages.
+  Raises UserError for a demonstration without an answer and for more than
+  MAX_IMAGES images.
   """
   if style not in STYLES:
     raise UserError(f'Unknown style {style!r}: use one of {", ".join(STYLES)}.')
@@ -185,7 +189,7 @@ def assemble(
   if style == 'chat':
     inputs = ''.join(f'User: {t}\nBot: {a}\n' for t, a in demonstrations)
     inputs += f'User: {text}'
-    # An empty answer stays empty: no answer must not look like one.
+    # 'Bot: ' alone would look like an answer.
     targets = f'Bot: {answer}' if answer else ''
   else:
     shown = [f'{t.rstrip()} {a}'.lstrip() for t, a in demonstrations]
@@ -196,14 +200,14 @@ def assemble(
 def sample_shots(
   pool: Sequence[Any], query_index: int, k: int, rng: random.Random | int
 ) -> list[Any]:
-  """k different items of the pool: never the query nor one that equals it.
+  """Draws k different items of the pool, none of which equals the query.
 
-  Items are Turns, or records with `inputs` and `images`; equal means the same
-  text and images. `rng` is a random.Random or a seed; the global generator is
-  not touched. The pool is only indexed, never walked, so it may be a file.
-  Raises UserError when fewer than k others exist.
+  Items are Turns, or records with `inputs` and `images`; they are equal if
+  their texts and images are. rng: a random.Random or a seed; Python's global
+  generator is not used. The pool is read by index only, so it may be a large
+  file. Raises UserError if fewer than k items differ from the query.
   """
-  if isinstance(rng, int):  # Random takes a seed and its negative for one
+  if isinstance(rng, int):  # Random treats a seed and its negative as the same
     rng = random.Random(rng if rng >= 0 else str(rng))
   query, tried, shots = pool[query_index], {query_index % len(pool)}, []
   while len(shots) < k:
@@ -223,9 +227,10 @@ def sample_shots(
 def scene(
   text: str, whole: Any, parts: Sequence[Any], names: Sequence[str] = ()
 ) -> Turn:
-  """Interconnected images: {0} is the whole picture, {1}... crops of it.
+  """A Turn about a picture {0} and crops of it, {1}, {2} and so on.
 
-  With `names`, one per crop, a sentence says what each one shows.
+  names: one for each crop, which a sentence says it shows; may be empty.
+  Raises UserError for another number of names.
   """
   parts, names = listed(parts), listed(names)
   if names and len(names) != len(parts):
@@ -239,7 +244,7 @@ def scene(
 
 
 def video(text: str, frames: Sequence[Any]) -> Turn:
-  """Interconnected images: the frames of one video in the order of time."""
+  """A Turn about the frames of one video, in the order of time."""
   frames = listed(frames)
   relation = ''
   if len(frames) > 1:
@@ -249,15 +254,15 @@ def video(text: str, frames: Sequence[Any]) -> Turn:
 
 
 def declarations(count: int) -> str:
-  """Turn text that declares its images: 'image {0} is {image}.\\n' for each."""
+  """Text that declares a Turn's images: 'image {0} is {image}.\\n' for each."""
   return ''.join(f'image {{{i}}} is {{image}}.\n' for i in range(count))
 
 
 def turn_from_example(example: Example) -> Turn:
-  """A finished prompt without demonstrations as a Turn, free to be renumbered.
+  """Turns a finished prompt without demonstrations into a Turn.
 
-  References to its images become slots (`text.slotted`). Raises UserError when
-  two images have one name.
+  References to its images become slots, so that they can be renumbered. Raises
+  UserError if two images have the same name.
   """
   text, answer = slotted(example.inputs, example.targets)
   return Turn(text, example.images, answer)
@@ -271,7 +276,7 @@ def _render(turn: Turn, first: int) -> str:
 
 
 def _numbered(text: str, first: int) -> str:
-  """Fills a turn's slots; its first image is number `first` of the prompt."""
+  """Fills a turn's slots; its first image has the number `first`."""
   place = first - 1
 
   def fill(match: re.Match) -> str:
@@ -291,10 +296,10 @@ def _count_slots(text: str) -> int:
 
 
 def listed(items: Any) -> tuple[Any, ...]:
-  """A list as a tuple; one thing where a list is meant is a list of one.
+  """A list as a tuple; a single thing becomes a tuple of one.
 
-  One thing: a text, bytes, a path, a mapping, a PIL image, an array [H, W] or
-  [H, W, C], a Turn, an Example, and whatever else cannot be walked.
+  A single thing is a text, bytes, a path, a mapping, an array [H, W] or
+  [H, W, C], or anything that cannot be iterated, such as a PIL image or a Turn.
   """
   single = isinstance(items, (str, bytes, os.PathLike, Mapping))
   if single or not isinstance(items, Iterable):

@@ -55,8 +55,7 @@ def relative_buckets(
   """T5's buckets of relative positions: the key's minus the query's.
 
   Each near distance has its own bucket; far ones share buckets that grow wider
-  with the distance.
-  Source: transformers' T5Attention._relative_position_bucket.
+  with distance. Source: T5Attention._relative_position_bucket of transformers.
   """
   if bidirectional:
     num_buckets //= 2
@@ -73,7 +72,7 @@ def relative_buckets(
 
 
 class RelativeBias(nn.Module):
-  """The bias that attention adds by distance; all layers of a stack share it."""
+  """The bias that attention adds by distance, the same for a stack's layers."""
 
   config: T5Config
   execution: Execution

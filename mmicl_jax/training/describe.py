@@ -1,4 +1,4 @@
-"""What tells a person about a run: files beside its checkpoints, its log."""
+"""Writes what tells a person about a run: files beside checkpoints, the log."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -26,7 +26,11 @@ def describe_run(
   data: DataSettings,
   config_text: str | None,
 ) -> None:
-  """Writes what makes the checkpoints usable alone; process 0 does."""
+  """Writes the files that make a checkpoint usable by itself.
+
+  They are model.json, the ledger, the vocabulary and the gin configuration.
+  Only process 0 writes.
+  """
   if jax.process_index() != 0:
     return
   model_dir.write_config(directory, layout.config)
@@ -44,7 +48,10 @@ def open_log(
   start: int,
   on_metrics: Callable[[int, Mapping[str, float]], None] | None,
 ) -> RunLog:
-  """The log of a run that goes on from step `start`."""
+  """Opens the log of a run that begins after step `start`.
+
+  on_metrics: called with a step and its metrics.
+  """
   first = jax.process_index() == 0
   wanted = run.tensorboard
   if wanted is None:
@@ -65,9 +72,10 @@ def show_first(
   layout: RunLayout,
   vocabulary: str | os.PathLike | None,
 ) -> None:
-  """Hands the log what only a run's first batch tells.
+  """Gives the log what a run's first batch tells.
 
-  That is how to count its FLOPs, and, with a vocabulary, sample prompts.
+  That is how many FLOPs a step needs and, if there is a vocabulary, the first
+  prompts.
   """
   trained = trees.flatten(layout.state.params)
   kind = jax.devices()[0].device_kind

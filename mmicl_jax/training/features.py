@@ -1,4 +1,4 @@
-"""Checks that a run may read stored features in the place of its towers."""
+"""Checks that a run may read stored features instead of running its towers."""
 
 import os
 from collections.abc import Mapping
@@ -17,9 +17,11 @@ def check_features(
   trainable: Mapping[str, Any],
   params: Mapping[str, Any],
 ) -> None:
-  """Raises UserError if a run trains its towers, or has others than the store.
+  """Raises UserError if the stored features do not fit a run.
 
-  trainable, params: the trainable half and all of the parameters.
+  They do not if the run trains its towers, or if other towers made them.
+  directory: of the feature store. trainable, params: the trainable half, and
+  all parameters.
   """
   if trained := sorted(set(trainable) & set(TOWERS)):
     raise UserError(

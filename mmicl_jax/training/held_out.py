@@ -1,4 +1,4 @@
-"""Loss and accuracy on held-out data, now and then during a run."""
+"""Measures loss and accuracy on held-out data every so many steps."""
 
 import collections
 import functools
@@ -17,7 +17,10 @@ MEANS = ('loss', 'accuracy')
 
 
 class Evaluation:
-  """Of all held-out batches, from the place where their source stands."""
+  """Evaluates parameters on the held-out batches of a run.
+
+  It begins where their source stands, and sets the source back afterwards.
+  """
 
   def __init__(
     self,
@@ -34,15 +37,15 @@ class Evaluation:
     self._data, self._every = data.held_out, run.eval_every
 
   def due(self, step: int) -> bool:
+    """Whether to evaluate after this step."""
     return step % self._every == 0
 
   def __call__(self, params: Params) -> dict[str, float]:
-    """Means over the target tokens, and how many records were dropped or cut.
+    """Means over all target tokens, and how many records were left out or cut.
 
-    The data then stands where it stood.
-
-    Raises Preempted where there is no time for it, and UserError for data
-    without target tokens.
+    The names are 'eval/loss', 'eval/accuracy', 'eval/skipped' and so on. Raises
+    Preempted if the machine is about to be taken away, and UserError if the
+    data has no target tokens.
     """
     total: collections.Counter = collections.Counter()
     start, before = self._data.get_state(), dropped_counts(self._data)

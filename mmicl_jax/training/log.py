@@ -1,4 +1,4 @@
-"""The metrics of a run's steps, handed to all who want to see them."""
+"""Collects the metrics of a run's steps and shows them where wanted."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,16 @@ BESIDE_THE_BAR = {
   'skipped': '{:.0f} bad records skipped',
   'truncated': '{:.0f} examples shortened',
 }
-# What a source of batches counts, and what one of them is called.
+# What a source of batches counts, and how a line names one of them.
 DROPPED = {'skipped': 'bad record', 'truncated': 'example that was shortened'}
 
 
 class RunLog:
-  """Means of some steps' metrics: to the bar, TensorBoard and a callback.
+  """Sends the steps' mean metrics to the bar, TensorBoard and a callback.
 
-  every: so many steps make a mean. meter: adds what a rate in examples/s costs.
-  last: the newest value of each metric. Only process 0 shows anything.
+  every: how many steps each mean is over. meter: turns examples per second into
+  FLOP/s, once it is set. last: the newest value of each metric. Only process 0
+  shows anything.
   """
 
   def __init__(
@@ -62,7 +63,7 @@ class RunLog:
   def show_prompts(
     self, step: int, samples: Sequence[tuple[str, bytes | None]]
   ) -> None:
-    """Shows prompts, each a text and its images as PNG, in TensorBoard."""
+    """Shows prompts in TensorBoard: each a text, and its images as one PNG."""
     if self._summaries is not None:
       self._summaries.show(step, samples)
 
@@ -72,12 +73,12 @@ class RunLog:
     metrics: Mapping[str, jax.Array],
     dropped: Mapping[str, float],
   ) -> None:
-    """Takes the metrics of a step that the device may still compute.
+    """Takes the metrics of a step, which the device may not have finished.
 
-    dropped: see `dropped_counts`.
+    dropped: from `dropped_counts`.
     """
-    # One step may run while the next batch is read, no more: a queue of
-    # batches on the device would take memory.
+    # Only one step may run while the next batch is read: more batches waiting
+    # on the device would take memory.
     if self._pending:
       jax.block_until_ready(self._pending[-1])
     self._pending.append(metrics)
@@ -102,7 +103,7 @@ class RunLog:
     self._bar.note(beside_the_bar(values))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Hands on the values of a step, those of an evaluation too."""
+    """Sends the values of a step, or of an evaluation, on."""
     self.last |= values
     if self._summaries is not None:
       self._summaries.write(step, values)
@@ -110,15 +111,15 @@ class RunLog:
       self._on_metrics(step, values)
 
   def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-    """Hands on and tells what an evaluation found."""
+    """Sends the values of an evaluation on, and prints them."""
     self.write(step, values)
     told = {n.removeprefix('eval/'): x for n, x in values.items()}
     self.say(f'evaluation at step {step}: {beside_the_bar(told)}')
 
   def dropped(self, info: Any) -> None:
-    """Tells the first bad record and the first example that was shortened.
+    """Prints the run's first bad record and first shortened example.
 
-    info: a data.loader.BatchInfo, or what another source says of a batch.
+    info: a data.loader.BatchInfo, or what another source gives with a batch.
     """
     for kind, what in DROPPED.items():
       if kind not in self._told and (found := getattr(info, kind, ())):
@@ -132,7 +133,7 @@ class RunLog:
 
 
 def beside_the_bar(values: Mapping[str, float]) -> str:
-  """The numbers that a person watches: {'loss': 1.25} -> 'loss 1.2500'."""
+  """The numbers that a person watches, as text: 'loss 1.2500, ...'."""
   return ', '.join(
     text.format(values[name])
     for name, text in BESIDE_THE_BAR.items()
@@ -141,5 +142,5 @@ def beside_the_bar(values: Mapping[str, float]) -> str:
 
 
 def dropped_counts(source: BatchSource) -> dict[str, float]:
-  """How many bad records a source left out and examples it shortened so far."""
+  """How many records a source has left out, and shortened, so far."""
   return {name: float(getattr(source, name, 0)) for name in DROPPED}

@@ -1,8 +1,8 @@
-"""Training, both stages: from gin files (`mmicl train`) or as a function.
+"""The training loop of both stages, for `mmicl train` and for Python.
 
-A run is a function of its arguments and of the step: the step's dropout key
-is fold_in(root, step), the data iterator's position is in every checkpoint,
-and a resumed run computes bit for bit what an uninterrupted one does.
+A resumed run computes bit for bit what an uninterrupted one does: a step's
+dropout key is fold_in(root, step), and every checkpoint holds the position of
+the data iterator.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class TrainResult:
   ledger: stages.Ledger
 
 
-# A signal is the process's: so is what notices it.
+# A process gets the signal, so there is one of these for the process.
 preemption = Preemption()
 
 
@@ -61,13 +61,14 @@ def train(
   profile: bool = False,
   note: str | None = None,
 ) -> TrainResult:
-  """Trains until step `steps.train_steps`, resuming what is in its directory.
+  """Trains until step `steps.train_steps`; resumes a run in `run.model_dir`.
 
-  name: what the progress is called. on_metrics: is given the step and the
-  means since the last call. config_text: saved as config.gin. profile: traces
-  five of the first steps for xprof, in the run's directory. note: is said when
-  the run begins. On SIGTERM the run saves and raises SystemExit(0). Raises
-  UserError for settings that cannot work, before anything is compiled.
+  name: the title of the progress bar. on_metrics: called with a step and the
+  mean metrics since its last call. config_text: saved as config.gin. profile:
+  traces five of the first steps for xprof into the run's directory. note:
+  printed when the run begins. On SIGTERM the run saves and raises
+  SystemExit(0). Raises UserError for settings that cannot work, before
+  anything is compiled, and for bad data or numbers that are not finite.
   """
   mesh = run.mesh or partitioning.make_mesh()
   steps.check_mesh(mesh)
@@ -77,7 +78,8 @@ def train(
     model.config, model.trainable, steps.chain(), mesh, model.frozen_dtype
   )
   checkpointer = Checkpointer(run.model_dir, keep=run.keep, best_by=run.best_by)
-  # As T5X splits them, so that both trainers start and drop alike.
+  # T5X splits the key like this, so both trainers begin with the same weights
+  # and drop the same entries.
   init_key, dropout_key = jax.random.split(jax.random.PRNGKey(run.seed))
   trainee = Trainee.begin(
     layout, checkpointer, data.train, model.init_from, init_key
@@ -87,7 +89,7 @@ def train(
     check_features(
       data.feature_cache, model.config, trainee.state.params, trainee.params
     )
-  # Not before: a run that is refused must leave another's files as they are.
+  # Only now: a run that is refused must not overwrite another run's files.
   describe_run(checkpointer.directory, layout, data, config_text)
 
   step_fn = compiled_step(layout, steps, dropout_key)
@@ -97,7 +99,7 @@ def train(
   log = open_log(name, steps, run, start, on_metrics)
 
   def rates(step: int) -> bool:
-    """Whether the checkpoint of a step is saved with its evaluation."""
+    """Whether the evaluation of a step saves the step's checkpoint."""
     return bool(run.best_by and evaluation and evaluation.due(step))
 
   def evaluate() -> None:
@@ -115,7 +117,7 @@ def train(
     try:
       if trainee.saved is not None:
         log.say(f'resuming at step {start} from {checkpointer.directory}')
-        evaluate()  # SIGTERM may have cut it short
+        evaluate()  # SIGTERM may have ended it early
       stream = iter(data.train)
       for step in range(start + 1, steps.train_steps + 1):
         preemption.check()
@@ -138,7 +140,8 @@ def train(
       log.say(f'stopped by SIGTERM: saved at step {trainee.step}')
       raise SystemExit(0) from None
     except Exception:
-      if jax.process_count() == 1:  # else the others wait for this one
+      # With several processes the others would wait for this one's save.
+      if jax.process_count() == 1:
         trainee.rescue()
       raise
     trainee.save()
@@ -154,7 +157,7 @@ def _next(
   parts: int,
   step: int,
 ) -> tuple[Mapping[str, np.ndarray], Any]:
-  """The next batch; raises UserError where it is absent or of another size."""
+  """The next batch; raises UserError if there is none or its size is wrong."""
   try:
     batch, info = next(stream)
   except StopIteration:

@@ -1,8 +1,7 @@
-"""AdamW as MMICL was trained, and the learning-rate schedules.
+"""The AdamW that MMICL was trained with, and learning-rate schedules.
 
-Clipping by the global norm is part of the chain, and the chain is given the
-trainable half of the parameters alone. A clip outside of it would need the
-gradients of the frozen half as well.
+The chain clips by the global norm. It only gets the trainable half of the
+parameters, so the norm is that of their gradients.
 """
 
 import math
@@ -24,10 +23,10 @@ def adamw(
 ) -> optax.GradientTransformation:
   """Clips by the global norm, then takes AdamW's step.
 
-  Weight decay acts on biases too, as in the published code. learning_rate: a
-  schedule even where it is constant, so that the optimizer's state, and with it
-  a checkpoint, has the same shape for all of them. Raises UserError for a clip
-  or a decay that has no meaning.
+  Weight decay acts on biases too, as in MMICL's published code. learning_rate:
+  a schedule even if it is constant, so that the optimizer's state, and with it
+  a checkpoint, always has the same shape. Raises UserError unless clip > 0 and
+  weight_decay >= 0.
   """
   if clip <= 0 or weight_decay < 0:
     raise UserError(
@@ -43,7 +42,7 @@ def adamw(
 
 
 def constant(learning_rate: float) -> optax.Schedule:
-  """The same rate at every step."""
+  """The same rate at every step; raises UserError for a negative one."""
   _check_rate(learning_rate)
   return optax.constant_schedule(learning_rate)
 
@@ -53,8 +52,9 @@ def log_warmup(
 ) -> optax.Schedule:
   """DeepSpeed's WarmupLR: peak * ln(step + 1) / ln(warm-up steps), then peak.
 
-  warmup: the share of `train_steps` that warms up. The rate never decays. This
-  is the schedule of MMICL's published scripts.
+  The rate never decays. warmup: the share of `train_steps` that warms up. This
+  is the schedule of MMICL's published scripts. Raises UserError for a negative
+  rate, and unless 0 <= warmup < 1, as the schedules below do.
   """
   _check_rate(learning_rate)
   # At least two steps, as in DeepSpeed, because ln(1) would divide by zero.
@@ -73,12 +73,15 @@ def warmup_cosine(
   warmup: float = 0.1,
   final: float = 0.0,
 ) -> optax.Schedule:
-  """Linear from 0 to the peak, then half a cosine down to `final` * peak."""
+  """Rises linearly from 0 to the peak, then falls by a cosine to final * peak.
+
+  warmup: the share of `train_steps` that warms up.
+  """
   _check_rate(learning_rate)
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=learning_rate,
-    # At least one step is not of the warm-up, however short the run is.
+    # At least one step comes after the warm-up, however short the run is.
     warmup_steps=min(_warmup_steps(train_steps, warmup), train_steps - 1),
     decay_steps=train_steps,
     end_value=final * learning_rate,
@@ -91,7 +94,10 @@ def warmup_linear(
   warmup: float = 0.1,
   final: float = 0.0,
 ) -> optax.Schedule:
-  """Linear from 0 to the peak, then linear down to `final` * peak."""
+  """Rises linearly from 0 to the peak, then falls linearly to final * peak.
+
+  warmup: the share of `train_steps` that warms up.
+  """
   _check_rate(learning_rate)
   warmup_steps = min(_warmup_steps(train_steps, warmup), train_steps - 1)
   return optax.join_schedules(
@@ -106,7 +112,7 @@ def warmup_linear(
 
 
 def steps(examples: int, epochs: int, batch_size: int) -> int:
-  """The number of training steps of so many passes over the examples."""
+  """The number of training steps for `epochs` passes over the examples."""
   return math.ceil(examples * epochs / batch_size)
 
 

@@ -1,4 +1,4 @@
-"""The first prompts of a run as a person can check them."""
+"""Shows the first prompts of a run, so that a person can check them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ GAP = 4  # white pixels between two images
 def sample_prompts(
   batch: Mapping[str, Any], tokenizer: Tokenizer, count: int = 4
 ) -> list[tuple[str, bytes | None]]:
-  """The first `count` rows of a batch, each as a text and a PNG.
+  """The first `count` rows of a batch, each as (text, PNG bytes).
 
   The text is the prompt and the answer, decoded from their ids, so that a wrong
-  vocabulary is seen at once. The PNG shows the images side by side; it is None
-  for a prompt without images.
+  vocabulary is noticed at once. The PNG shows the images side by side; it is
+  None for a prompt without images.
   """
   found = []
   for i in range(min(count, len(batch['encoder_input_tokens']))):
@@ -31,7 +31,7 @@ def sample_prompts(
         batch['decoder_target_tokens'][i],
       )
     )
-    # A batch of stored features has no images.
+    # A batch with stored features has no images.
     pixels = batch.get('encoder_images', {i: ()})[i]
     images = [x for x in np.asarray(pixels) if x.any()]
     text = f'{collapse(prompt)}\n\n**{answer}**'

@@ -1,17 +1,18 @@
-"""A trace of a few steps, for xprof and TensorBoard's profile plugin."""
+"""Traces a few steps, for xprof and TensorBoard's profile plugin."""
 
 import os
 from typing import Any
 
 import jax
 
-FIRST, STEPS = 3, 5  # later than compilation and the first reading of data
+FIRST, STEPS = 3, 5  # after compilation and the first reading of data
 
 
 class StepTrace:
-  """Traces the steps FIRST to FIRST + STEPS - 1 of a run, if `wanted`.
+  """Traces the steps FIRST to FIRST + STEPS - 1 after `start`, if `wanted`.
 
-  Writes <directory>/plugins/profile/<time>/*.xplane.pb.
+  Writes <directory>/plugins/profile/<time>/*.xplane.pb. A context manager,
+  which ends the trace of a run that ends earlier.
   """
 
   def __init__(self, directory: str | os.PathLike, start: int, wanted: bool):
@@ -27,13 +28,13 @@ class StepTrace:
       self._stop()
 
   def before(self, step: int) -> None:
-    """To be called before a step is started."""
+    """Call this before each step."""
     if step == self._first:
       jax.profiler.start_trace(self._directory)
       self._running = True
 
   def after(self, step: int, result: Any) -> None:
-    """To be called with what the step returned."""
+    """Call this after each step, with what it returned."""
     if self._running and self._first and step == self._first + STEPS - 1:
       jax.block_until_ready(result)
       self._stop()

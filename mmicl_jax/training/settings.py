@@ -1,4 +1,4 @@
-"""What a run is given, by concern. Each part checks itself when it is made."""
+"""The settings of a run in four parts; each checks itself when it is made."""
 
 import dataclasses
 import os
@@ -16,13 +16,12 @@ from mmicl_jax.types import BatchSource
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-  """The model, which half of it is trained, and the weights it starts with.
+  """The model, which half of it trains, and the weights it starts with.
 
-  trainable: a profile of stages.PROFILES, or regular expressions.
-  frozen_dtype: of the other half's parameters; None keeps the model's.
-  init_from: a checkpoint whose weights a new run starts with (stage 2 with
-    those of stage 1, or converted ones). A run that is resumed does not read
-    it.
+  trainable: the name of a profile in stages.PROFILES, or regular expressions.
+  frozen_dtype: of the frozen half's parameters; None keeps the model's.
+  init_from: a checkpoint whose weights a new run starts with: for stage 2, one
+  of stage 1 or converted weights. A run that is resumed does not read it.
   Raises UserError for a profile or a dtype that does not exist.
   """
 
@@ -38,11 +37,12 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-  """What is read: batches, and the vocabulary and features behind them.
+  """The data of a run.
 
-  held_out: the batches of an evaluation. vocabulary: copied to the run's
-  directory, and used to show its first prompts. feature_cache: the folder of
-  the features that `train` reads in the place of images.
+  train: the batches to train on. held_out: those to evaluate on. vocabulary: a
+  file that is copied to the run's directory and used to show its first prompts.
+  feature_cache: the folder of the features that `train` reads instead of
+  images.
   """
 
   train: BatchSource
@@ -53,14 +53,14 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-  """What a step computes, and how many there are.
+  """What a step computes, and how many steps there are.
 
-  train_steps: the run ends at this step, resumed or not.
-  batch_size: rows over all processes.
-  optimizer: makes the optax chain of a schedule.
-  num_microbatches: a batch is computed in so many equal parts.
-  loss_mean: 'tokens' or 'microbatch', see step.gradients.
-  Raises UserError for numbers below 1 and unknown means.
+  train_steps: the run ends at this step, even if it was resumed.
+  batch_size: rows of all processes together.
+  optimizer: makes the optax chain from the schedule `learning_rate`.
+  num_microbatches: how many equal parts a batch is computed in.
+  loss_mean: 'tokens' or 'microbatch': see step.gradients.
+  Raises UserError for numbers below 1 and an unknown loss_mean.
   """
 
   train_steps: int
@@ -88,7 +88,7 @@ class StepSettings:
     return self.optimizer(self.learning_rate)
 
   def check_mesh(self, mesh: Mesh | AbstractMesh) -> None:
-    """Raises UserError unless a batch divides over microbatches and shards."""
+    """Raises UserError unless microbatches and shards divide a batch evenly."""
     shards = mesh.shape['data'] * mesh.shape['fsdp']
     parts = self.num_microbatches * shards
     if self.batch_size % parts:
@@ -101,11 +101,12 @@ class StepSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-  """Where a run lives, and how often it saves, evaluates and reports.
+  """Where a run is stored, and after how many steps it saves and reports.
 
-  mesh: None is all devices of this machine, as data.
-  keep, best_by: see Checkpointer; with best_by each evaluation saves.
-  tensorboard: None writes summaries where the package is installed.
+  mesh: None takes all devices as the axis `data`.
+  save_every, eval_every, log_every: in steps; eval_every None never evaluates.
+  keep, best_by: see Checkpointer. With best_by each evaluation saves.
+  tensorboard: None writes summaries if the package is installed.
   Raises UserError for numbers that no run can have.
   """
 
@@ -134,7 +135,7 @@ class RunSettings:
       )
 
   def evaluates(self, data: DataSettings) -> bool:
-    """Whether there is something to evaluate; best_by raises without it."""
+    """Whether the run evaluates; raises UserError if best_by needs it to."""
     found = data.held_out is not None and self.eval_every is not None
     if self.best_by is not None and not found:
       raise UserError(
@@ -145,7 +146,7 @@ class RunSettings:
 
 
 def _check_counts(counts: Mapping[str, int | None]) -> None:
-  """Raises UserError for a number below 1; None is for what is not wanted."""
+  """Raises UserError for a number below 1; None, for 'never', is allowed."""
   for name, count in counts.items():
     if count is not None and count < 1:
       raise UserError(f'{name} is {count}: give at least 1')

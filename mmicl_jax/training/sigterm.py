@@ -1,4 +1,4 @@
-"""A machine is about to be taken away: finish the step, save, leave."""
+"""Notices SIGTERM, so that a run can save before its machine is taken away."""
 
 import contextlib
 import signal
@@ -10,14 +10,14 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(Exception):  # noqa: N818
-  """It is time to save and leave."""
+  """Raised when it is time to save and leave."""
 
 
 class Preemption(contextlib.ContextDecorator):
-  """Notices SIGTERM. All processes of a run learn of it at the same step.
+  """Notices SIGTERM; all processes of a run learn of it at the same step.
 
-  It decorates the function of a run, so that a signal before the first step is
-  noticed as well.
+  It decorates the function of a run, so that it also notices a signal before
+  the first step.
   """
 
   def __init__(self):
@@ -43,8 +43,8 @@ class Preemption(contextlib.ContextDecorator):
   def check(self) -> None:
     """Raises Preempted if a machine of the run is about to be taken away.
 
-    With several processes all must call it equally often, and all are told in
-    the same call.
+    With several processes each must call this equally often; all of them then
+    learn of it in the same call.
     """
     if jax.process_count() == 1:
       requested = self._flag.is_set()

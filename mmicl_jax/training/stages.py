@@ -1,8 +1,8 @@
 """Which parameters a stage trains: split, merge, and the ledger.
 
-A parameter tree is a nested dict. A stage is a tuple of regular expressions,
-which are searched in the paths of its leaves, joined by '/'. Only one half of
-the split is an argument of the gradient: the other half is frozen.
+A parameter tree is a nested dict. A stage is a tuple of regular expressions; a
+parameter trains if one of them is found in its path, whose parts are joined by
+'/'. The gradient is taken of that half only; the other half is frozen.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ Profile = str | Sequence[str]
 _T5_SELF = r'^t5/(encoder|decoder)/layers(_\d+)?/self_attention'
 _T5_CROSS = r'^t5/decoder/layers(_\d+)?/cross_attention'
 
-# Each expression must match something: else a module that was renamed would be
+# Each expression must match something; otherwise a renamed module would be
 # frozen and nobody would notice.
 PROFILES: dict[str, tuple[str, ...]] = {
-  # Stage 1: what lies between the frozen towers.
+  # Stage 1: what stands between the frozen ViT and T5.
   'pretrain': ('^qformer/', '^query_tokens$', '^projector/'),
   # Stage 2 as the paper describes it and the published code intends it.
   'tune': (
@@ -45,14 +45,14 @@ PROFILES: dict[str, tuple[str, ...]] = {
     f'{_T5_SELF}/(query|key)/',
     f'{_T5_CROSS}/(query|key)/',
   ),
-  # Low-rank adapters are trained in the place of stage 2's kernels: lora.py.
+  # Low-rank adapters instead of stage 2's kernels: see models/lora.py.
   'lora': ('^projector/', '/lora_[ab]$'),
   'all': ('',),
 }
 
 
 def patterns(profile: Profile) -> tuple[str, ...]:
-  """The expressions of a profile's name. A sequence is taken as it is.
+  """The expressions of a profile, given by its name or as a sequence.
 
   Raises UserError for an unknown name or an expression that does not compile.
   """
@@ -74,11 +74,10 @@ def patterns(profile: Profile) -> tuple[str, ...]:
 
 
 def split_params(params: Tree, profile: Profile) -> tuple[dict, dict]:
-  """Splits a parameter tree into two nested dicts: trainable and frozen.
+  """Splits a parameter tree into two nested dicts: (trainable, frozen).
 
-  Neither has empty branches. Leaves may be arrays, shapes or flax's boxes, and
-  are handed on as they are.
-  Raises UserError if an expression of the profile matches no parameter.
+  Neither has empty branches. Leaves may be arrays, shapes or flax's boxes; they
+  are not changed. Raises UserError if an expression matches no parameter.
   """
   flat = trees.flatten(params)
   chosen: set[str] = set()
@@ -99,7 +98,7 @@ def split_params(params: Tree, profile: Profile) -> tuple[dict, dict]:
 
 
 def merge_params(trainable: Tree, frozen: Tree) -> dict:
-  """One tree of the two halves that `split_params` gives."""
+  """Joins the two halves that `split_params` gives into one tree."""
   flat = trees.flatten(frozen)
   flat |= trees.flatten(trainable)
   return trees.unflatten(flat)
@@ -135,7 +134,7 @@ class Ledger:
     )
 
   def rows(self) -> list[dict[str, Any]]:
-    """The rows of a table, one for each module, the two totals last."""
+    """The rows of a table: one for each module, then the two totals."""
     return [
       {
         'module': e.module,
@@ -148,7 +147,7 @@ class Ledger:
     ]
 
   def to_json(self) -> str:
-    """The table as JSON, sizes in bytes."""
+    """The ledger as JSON, with sizes in bytes."""
     return json.dumps(
       {
         'profile': self.profile,
@@ -167,8 +166,8 @@ def ledger_of(
 ) -> Ledger:
   """Counts each module's parameters, their bytes and those of the optimizer.
 
-  The leaves may be arrays or shapes. The optimizer's bytes are those of its
-  moments; its few scalar counters are left out.
+  params: leaves may be arrays or shapes. The optimizer's bytes are those of its
+  moments; its scalar counters do not count.
   """
   halves = split_params(nn.meta.unbox(params), profile)
   entries = []
@@ -200,7 +199,7 @@ def _paths(tree: Tree) -> list[str]:
 
 
 def _module(path: str) -> str:
-  """The module that a parameter is counted in; T5 is counted in its parts."""
+  """The module that a parameter is counted in; T5 has several."""
   parts = path.split('/')
   return '/'.join(parts[: 2 if parts[0] == 't5' else 1])
 

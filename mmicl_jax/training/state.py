@@ -1,4 +1,4 @@
-"""A run's arrays before there are any: shapes, first values, checkpoints."""
+"""The arrays of a run: their shapes and shardings, and how they begin."""
 
 import dataclasses
 import functools
@@ -48,7 +48,11 @@ class RunLayout:
     mesh: Mesh | AbstractMesh,
     frozen_dtype: str | None = None,
   ) -> 'RunLayout':
-    """Plans a run. frozen_dtype: of the frozen half; None keeps the model's."""
+    """Plans the arrays of a run; nothing is computed.
+
+    frozen_dtype: of the frozen half; None keeps the model's. Raises UserError
+    if the profile matches no parameter.
+    """
     trainable, frozen = stages.split_params(
       mmicl.abstract_params(config), profile
     )
@@ -56,9 +60,8 @@ class RunLayout:
       frozen = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(frozen_dtype)), frozen
       )
-    # The weights are still in flax's boxes, which name their axes. The moments
-    # that the optimizer makes of them are in such boxes too, and are therefore
-    # placed as the weights are.
+    # The weights are still in flax's boxes, which name their axes. So the
+    # optimizer's moments are in such boxes, too, and are sharded like them.
     state = TrainState(
       jax.ShapeDtypeStruct((), jnp.int32),
       trainable,
@@ -79,10 +82,14 @@ class RunLayout:
     return stages.merge_params(self.state.params, self.frozen)
 
   def ledger(self) -> stages.Ledger:
+    """Which modules train, with their parameters and memory."""
     return stages.ledger_of(self.params, self.profile, self.optimizer)
 
   def random(self, key: jax.Array) -> tuple[TrainState, Params]:
-    """Step 0 with random parameters, computed on the devices that hold them."""
+    """Step 0 with random parameters, made on the devices that hold them.
+
+    Returns (state, frozen half).
+    """
 
     def init(key):
       params = mmicl.init_params(self.config, key)
@@ -99,7 +106,8 @@ class RunLayout:
   ) -> tuple[TrainState, Params]:
     """Step 0 with the weights of a checkpoint; the optimizer's state is new.
 
-    Adapters are random, as the checkpoint has none.
+    Low-rank adapters are random, since the checkpoint has none. Returns (state,
+    frozen half).
     """
     wanted, adapters = lora.split_adapters(self.params)
     params = store.load_weights(path, wanted)
@@ -114,17 +122,17 @@ class RunLayout:
     return start(trainable), frozen
 
   def save_tree(self, state: TrainState, frozen: Params) -> dict:
-    """The tree that a checkpoint holds."""
+    """The tree that a checkpoint of this step holds."""
     params = stages.merge_params(state.params, frozen)
     return state_tree(params, state.step, state.opt_state)
 
   def resume(
     self, checkpointer: Checkpointer
   ) -> tuple[TrainState, Params, Any] | None:
-    """The newest checkpoint that can be read: both halves, and its position.
+    """Reads the newest checkpoint that can be read; None if there is none.
 
-    The position is that of the data iterator, or None where none was saved.
-    The result is None where there is no checkpoint.
+    Returns (state, frozen half, position of the data iterator); the position
+    is None if none was saved.
     """
     like = self.save_tree(self.state, self.frozen)
     found = checkpointer.restore_latest(like)
@@ -143,7 +151,7 @@ class RunLayout:
 
 
 def shardings_of(tree: Any) -> Any:
-  """The shardings of a tree of placed jax.ShapeDtypeStruct."""
+  """The shardings of a tree of jax.ShapeDtypeStruct."""
   return jax.tree.map(lambda x: x.sharding, tree)
 
 
@@ -158,10 +166,10 @@ def _placed(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
 def compiled_step(
   layout: RunLayout, steps: StepSettings, rng: jax.Array | None = None
 ):
-  """train_step under jit: (state, frozen, batch) -> (state, metrics).
+  """`train_step` under jit: (state, frozen, batch) -> (state, metrics).
 
-  rng: the root of dropout, which a model without any does not read. The
-  state's buffers are donated; the frozen half is only read.
+  rng: the root key of dropout; a model without dropout ignores it. The state's
+  buffers are donated; the frozen half is only read.
   """
   batch = partitioning.batch_sharding(layout.mesh)
   state = shardings_of(layout.state)

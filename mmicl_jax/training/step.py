@@ -1,8 +1,8 @@
-"""One step of training: loss, gradients of the trainable half, update.
+"""One training step: loss, gradients of the trainable half, update.
 
-The frozen half is an argument of the step but not of the gradient, so there
-are no gradients, accumulators or moments for it. `apply_fn` and `to_device`
-give a step its model and its batches.
+The frozen half is an argument of the step but not of the gradient, so it has no
+gradients, accumulators or moments. `apply_fn` and `to_device` give a step its
+model and its batches.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,9 +32,10 @@ LOSS_MEANS = ('tokens', 'microbatch')
 
 @flax.struct.dataclass
 class TrainState:
-  """What a step replaces. The frozen parameters stand beside it.
+  """What a step changes; the frozen parameters are kept apart.
 
-  The leaves are arrays. Where only shapes or shardings matter, they are those.
+  The leaves are arrays, or jax.ShapeDtypeStructs where only shapes and
+  shardings matter.
   """
 
   step: Any  # i32 scalar
@@ -43,9 +44,10 @@ class TrainState:
 
 
 def apply_fn(model: MMICLConfig, mesh: Mesh | AbstractMesh) -> Apply:
-  """The model as a function of (parameters, batch, dropout key or None).
+  """The model as a function (parameters, batch, dropout key or None) -> logits.
 
-  To be called under jit, with parameters and batch placed on the mesh.
+  Call it under jit, with parameters and batch on the mesh. It reads stored
+  features instead of images if the batch holds them.
   """
   module = MMICL(model)
 
@@ -66,9 +68,9 @@ def apply_fn(model: MMICLConfig, mesh: Mesh | AbstractMesh) -> Apply:
 def to_device(
   batch: Mapping[str, np.ndarray], mesh: Mesh
 ) -> dict[str, jax.Array]:
-  """This process's rows as part of a batch over the whole mesh.
+  """Joins each process's rows to one batch over the whole mesh.
 
-  Which rows those are, hosts.batch_share tells.
+  batch: this process's rows, which `hosts.batch_share` tells.
   """
   sharding = partitioning.batch_sharding(mesh)
   return {
@@ -82,7 +84,7 @@ def cross_entropy(
   targets: Int[Array, 'B U'],
   weights: Int[Array, 'B U'],
 ) -> Float[Array, '']:
-  """The weighted sum of the tokens' cross-entropies, in float32."""
+  """The sum of the tokens' cross-entropies times weights, in float32."""
   losses = optax.losses.softmax_cross_entropy_with_integer_labels(
     logits.astype(jnp.float32), targets
   )
@@ -90,7 +92,7 @@ def cross_entropy(
 
 
 def token_sums(apply: Apply, params: Params, batch: Batch, rng=None) -> Metrics:
-  """Sums over a batch's target tokens: loss, accuracy, and their number."""
+  """Sums over target tokens: 'loss', 'accuracy' (hits), 'tokens' (number)."""
   logits = apply(params, batch, rng)
   targets = batch['decoder_target_tokens']
   weights = batch['decoder_loss_weights']
@@ -113,16 +115,16 @@ def gradients(
   loss_mean: str = 'tokens',
   batch_sharding: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Params, Metrics]:
-  """Gradients of the trainable half, and loss, accuracy and tokens.
+  """Gradients of the trainable half, and mean loss, accuracy and token count.
 
   loss_mean: 'tokens' gives every target token of the batch the same weight,
-    however many microbatches there are. 'microbatch' is the mean of the
-    microbatches' means, as in the published PyTorch code, which accumulates
+    however many microbatches there are. 'microbatch' takes the mean of the
+    microbatches' means, as MMICL's published code does, which accumulates
     gradients.
-  rng: the key of dropout, or None for a pass without it. All microbatches of
-    a step draw from the second half of its split, as they do under T5X.
-  batch_sharding: of the batch; its microbatches are then split over all
-    devices too.
+  rng: the key of dropout; None drops nothing. All microbatches of a step use
+    the second half of its split, as they do under T5X.
+  batch_sharding: of the batch; if given, each microbatch is split over all
+    devices, too.
   """
   total = jnp.sum(batch['decoder_loss_weights']).astype(jnp.float32)
 
@@ -139,8 +141,8 @@ def gradients(
   if num_microbatches == 1:
     grads, metrics = differentiate(trainable, batch, rng)
   else:
-    # T5X splits the key for each microbatch, but hands on the key that it
-    # split, so that it takes the same second half every time.
+    # For each microbatch T5X splits the same key again, so that it takes the
+    # same second half every time.
     key = None if rng is None else jax.random.split(rng)[1]
 
     def body(sums, microbatch):
@@ -160,10 +162,10 @@ def gradients(
 def _divided(
   batch: Batch, parts: int, sharding: jax.sharding.NamedSharding | None
 ) -> Batch:
-  """The batch in parts of consecutive rows, stacked on an axis in front.
+  """Cuts a batch into parts of consecutive rows, stacked on a first axis.
 
-  Each part is split over all devices. If parts were sliced out of the whole
-  batch one by one, XLA would copy that batch with its images to every device.
+  Each part is split over all devices. If the loop sliced the parts out of the
+  whole batch, XLA would copy that batch with its images to every device.
   """
   divided = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
   if sharding is None:
@@ -184,10 +186,11 @@ def train_step(
   rng: jax.Array | None,
   **options: Any,
 ) -> tuple[TrainState, Metrics]:
-  """One update of the state, and its metrics. options: of `gradients`.
+  """Updates the state once; returns (state, metrics).
 
-  rng: the root of dropout. Step k uses fold_in(rng, k), so that a resumed run
-    draws the same numbers as an uninterrupted one.
+  rng: the root key of dropout. Step k uses fold_in(rng, k), so that a resumed
+    run draws the same numbers as an uninterrupted one.
+  options: those of `gradients`.
   The norms among the metrics are those of the trainable half.
   """
   key = None if rng is None else jax.random.fold_in(rng, state.step)
@@ -200,7 +203,7 @@ def train_step(
 
 
 def norms(name: str, tree: Params) -> Metrics:
-  """The norm of a whole tree, and that of each module at its top."""
+  """The L2 norm of a tree as `name`, and of each top module as name/module."""
   squares = {
     module: optax.tree.norm(part, squared=True).astype(jnp.float32)
     for module, part in tree.items()

@@ -1,4 +1,4 @@
-"""What TensorBoard sees of a run: scalars, and prompts with their images."""
+"""Writes a run's scalars and its first prompts for TensorBoard."""
 
 import contextlib
 import importlib.util
@@ -16,11 +16,11 @@ from mmicl_jax.errors import UserError, explained
 
 
 class Summaries:
-  """TensorBoard scalars, texts and images, one new event file a run.
+  """Writes TensorBoard's scalars, texts and images into a new event file.
 
-  Written with TensorBoard's record writer: the writers of clu, and
-  TensorBoard's own event writer, import TensorFlow, which takes many seconds.
-  Raises UserError where the file cannot be written.
+  It uses TensorBoard's record writer, since clu's writers and TensorBoard's own
+  event writer import TensorFlow, which takes many seconds. Raises UserError if
+  TensorBoard is missing or the file cannot be written.
   """
 
   def __init__(self, directory: str | os.PathLike):
@@ -32,7 +32,7 @@ class Summaries:
         f'summaries need the package tensorboard ({error}): install it, or '
         'set TENSORBOARD=False'
       ) from error
-    # Made by protoc at import: their names are not in the source.
+    # protoc makes these classes at import, so type checkers cannot see them.
     self._event: Any = vars(event_pb2)['Event']
     self._summary: Any = vars(summary_pb2)['Summary']
     self._metadata: Any = vars(summary_pb2)['SummaryMetadata']
@@ -45,9 +45,11 @@ class Summaries:
 
   @staticmethod
   def available() -> bool:
+    """Whether TensorBoard is installed."""
     return importlib.util.find_spec('tensorboard') is not None
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes one scalar for each value."""
     scalars = [
       self._summary.Value(tag=name, simple_value=value)
       for name, value in values.items()
@@ -57,7 +59,7 @@ class Summaries:
   def show(
     self, step: int, prompts: Sequence[tuple[str, bytes | None]]
   ) -> None:
-    """Writes prompts: each a text (Markdown) and its images as one PNG."""
+    """Writes prompts: each a Markdown text, and its images as one PNG."""
     values = []
     for i, (text, png) in enumerate(prompts):
       values.append(self._text(f'prompts/{i}/text', text))
@@ -72,7 +74,8 @@ class Summaries:
     self._add(step=step, summary=self._summary(value=values))
 
   def close(self) -> None:
-    with contextlib.suppress(OSError):  # what _add failed to write
+    """Closes the file."""
+    with contextlib.suppress(OSError):  # _add has raised it already
       self._file.close()
 
   def _text(self, tag: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a run trains: begun or restored, advanced step by step, saved."""
+"""What a run trains: it begins or is restored, takes steps, and is saved."""
 
 import contextlib
 import dataclasses
@@ -16,9 +16,9 @@ from mmicl_jax.training.state import RunLayout
 from mmicl_jax.training.step import Metrics, Params, TrainState
 from mmicl_jax.types import BatchSource
 
-# (state, frozen parameters, batch) -> the state behind the step, its metrics
+# (state, frozen parameters, batch) -> (state after the step, its metrics)
 StepFunction = Callable[..., tuple[TrainState, Metrics]]
-# The metrics that say whether a step was sound.
+# The metrics that tell whether a step was sound.
 LOOKED_AT = ('loss', 'grad_norm', 'param_norm', 'tokens')
 
 
@@ -49,9 +49,9 @@ class Trainee:
     init_from: str | os.PathLike | None,
     key: jax.Array,
   ) -> 'Trainee':
-    """Starts with the newest checkpoint; else other weights; else random ones.
+    """Begins with the newest checkpoint, or `init_from`, or random weights.
 
-    Sets `data` to the place where the checkpoint's run was.
+    If there is a checkpoint, it sets `data` to the position saved in it.
     """
     resumed = layout.resume(checkpointer)
     if resumed is not None:
@@ -60,7 +60,7 @@ class Trainee:
       if position is not None:
         data.set_state(position)
       elif seek := getattr(data, 'seek', None):
-        seek(step)  # T5X saves no place that we can read
+        seek(step)  # T5X's checkpoints hold no position that we can read
       return cls(layout, checkpointer, data, state, frozen, step, step)
     if init_from is not None:
       state, frozen = layout.with_weights(os.fspath(init_from), key)
@@ -76,9 +76,10 @@ class Trainee:
   def advance(
     self, step_fn: StepFunction, batch: Mapping[str, jax.Array], info: Any
   ) -> Metrics:
-    """Takes one step; returns before the device has computed it.
+    """Starts one step; returns before the device has computed it.
 
-    info: what the data says of the batch, for the error of an unsound step.
+    info: what the data says about the batch, for the error message of an
+    unsound step.
     """
     self.state, metrics = step_fn(self.state, self.frozen, batch)
     self.step += 1
@@ -86,10 +87,10 @@ class Trainee:
     return metrics
 
   def check(self) -> None:
-    """Waits for the steps since the last check; raises UserError if unsound.
+    """Waits for all steps so far; raises UserError if one was unsound.
 
-    A step is unsound if its loss, gradients or parameters are not finite, or
-    if its batch had no target token.
+    A step is unsound if its loss, gradients or parameters are not finite, or if
+    its batch had no target token.
     """
     steps = self._unchecked
     found = jax.device_get(
@@ -109,7 +110,7 @@ class Trainee:
           'Try a smaller PEAK_RATE, a longer warm-up, or float32 '
           '(presets.model.dtype, FROZEN_DTYPE)'
         )
-    self._unchecked = []  # not before: after an error nothing may be saved
+    self._unchecked = []  # only now: nothing may be saved after an error
 
   def _last_sound(self) -> str:
     if self.saved is None:
@@ -120,7 +121,7 @@ class Trainee:
   def rescue(self) -> None:
     """Saves what was trained, if it is sound, while an error ends the run.
 
-    Errors of the save are passed over, because the first one is to be told.
+    Errors of the save are ignored, so that the first error is shown.
     """
     with contextlib.suppress(Exception):
       if self.step:
@@ -129,9 +130,10 @@ class Trainee:
       self.checkpointer.close()
 
   def save(self, metrics: Mapping[str, float] | None = None) -> None:
-    """Saves this step, unless it is saved; metrics: of its evaluation.
+    """Saves this step unless it is saved already.
 
-    Raises UserError and saves nothing if a step was unsound.
+    metrics: of its evaluation, if there was one. Raises UserError and saves
+    nothing if a step was unsound.
     """
     self.check()
     if self.step != self.saved:
@@ -142,7 +144,7 @@ class Trainee:
 
 
 def _reason(info: Any) -> str:
-  """Why a batch may be empty: its first bad record, or its examples."""
+  """Why a batch may have no target token: a bad record, or its examples."""
   if skipped := getattr(info, 'skipped', ()):
     return f' ({skipped[0]})'
   names = ', '.join(name for name in getattr(info, 'ids', ()) if name)
