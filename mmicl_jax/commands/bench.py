@@ -1,4 +1,4 @@
-"""`mmicl bench`: measures training and generation, beside transformers."""
+"""`mmicl bench`: times training and generation, beside transformers."""
 
 import argparse
 import sys
@@ -21,19 +21,19 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add('what', choices=WHAT, help='what to measure')
-  add('--checkpoint', metavar='DIR', help='quality: of this model')
-  add('--input', metavar='FILE', help='quality: on these records')
-  add('--limit', type=int, default=64, help='quality: on so many')
-  add('--sizes', default='small,base', help='of tiny, small, base, xl')
+  add('--checkpoint', metavar='DIR', help='quality: the model to measure')
+  add('--input', metavar='FILE', help='quality: the records to answer')
+  add('--limit', type=int, default=64, help='quality: records at most')
+  add('--sizes', default='small,base', help='among tiny, small, base, xl')
   add('--images', default='1,4', help='numbers of images (%(default)s)')
-  add('--batches', default='1,8', help='prompts a step (%(default)s)')
+  add('--batches', default='1,8', help='prompts in each step (%(default)s)')
   add('--beams', default='1,5', help='1 is greedy (%(default)s)')
   add('--kinds', default='encode,generate,questions', help='cases to run')
   add('--new_tokens', type=int, default=32)
-  add('--rounds', type=int, default=5, help='turns of each side')
+  add('--rounds', type=int, default=5, help='timed runs of each side')
   add('--threads', type=int, default=2, help='CPU cores of each side')
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
-  add('--no_bfloat16', action='store_true', help='without their bfloat16')
+  add('--no_bfloat16', action='store_true', help='skip their bfloat16')
   add('--json', action='store_true', help='print JSON')
   parser.epilog = EPILOG
 
@@ -126,6 +126,6 @@ def _numbers(args: argparse.Namespace, name: str) -> Sequence[int]:
 
 
 def _tell(row: dict[str, Any]) -> None:
-  """The ratio of a case as soon as it is measured."""
+  """Prints the ratio of a case as soon as it is measured."""
   text = f'{row["size"]}: {row["case"]}: {row["ratio_of_minima"]:.2f}x'
   print(text, file=sys.stderr)

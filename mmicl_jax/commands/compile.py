@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action='append',
     default=[],
     metavar='FILE',
-    help='of the model, the stage and the mesh, as for `mmicl train`',
+    help='files of the model, the stage and the mesh, as for `mmicl train`',
   )
   add(
     '--gin_binding',
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--generate',
     action='store_true',
-    help='the prefill of a batch of prompts, and a step of decoding',
+    help='compile the prefill of a batch of prompts and a decoding step',
   )
-  add('--num_beams', type=int, default=1, help='--generate: of the search')
+  add('--num_beams', type=int, default=1, help='--generate: 1 is greedy')
   add('--table', metavar='FILE', help='write the scaling table as Markdown')
   add('--only', default='', help='--table: rows that contain this text')
   add('--json', action='store_true', help='print JSON')
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def lines(report: CompileReport) -> list[str]:
-  """A report for people."""
+  """The lines of a report for a terminal."""
 
   def gib(x: float | int | None) -> str:
     return 'unknown' if x is None else f'{x / GIB:.2f} GiB'

@@ -1,4 +1,4 @@
-"""`mmicl convert`: to-jax, to-pytorch, check."""
+"""`mmicl convert to-jax | to-pytorch | check`: PyTorch's weights and ours."""
 
 import argparse
 
@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  # Orbax tells of every file it makes, and shows a traceback of each error in
-  # its threads before it raises it here, where it becomes one sentence.
+  # Orbax logs every file that it makes, and the traceback of each error in its
+  # threads before it raises the error here, where it becomes one sentence.
   logging.set_verbosity(logging.FATAL)
   return {'to-jax': _to_jax, 'to-pytorch': _to_pytorch, 'check': _check}[
     args.action
@@ -83,7 +83,7 @@ def _to_jax_arguments(sub: argparse.ArgumentParser) -> None:
   sub.add_argument(
     '--dtype',
     choices=('float32', 'bfloat16'),
-    help="of the parameters; default: the source's",
+    help="dtype of the parameters; default: the source's",
   )
   sub.add_argument(
     '--vit_eps', type=float, help="eps of the ViT's layer norm, e.g. 1e-5"
@@ -103,12 +103,14 @@ def _to_jax_arguments(sub: argparse.ArgumentParser) -> None:
   parts.add_argument(
     '--instruction',
     action='store_true',
-    help="InstructBLIP's Q-Former where none is given",
+    help="if no --qformer is given, make InstructBLIP's variant",
   )
   parts.add_argument(
     '--activation', choices=('gelu', 'gelu_new'), help="T5's; gelu: erf"
   )
-  parts.add_argument('--seed', type=int, help='of what no part gives')
+  parts.add_argument(
+    '--seed', type=int, help='of the parameters that no part gives'
+  )
   _json_argument(sub)
 
 
@@ -122,9 +124,9 @@ def _check_arguments(sub: argparse.ArgumentParser) -> None:
     '--images', default='2,0,3', help='images in each row (default 2,0,3)'
   )
   sub.add_argument(
-    '--words', type=int, default=0, help='of Q-Former text (default 0)'
+    '--words', type=int, default=0, help="the Q-Former's words (default 0)"
   )
-  sub.add_argument('--seed', type=int, default=0, help='of random inputs')
+  sub.add_argument('--seed', type=int, default=0, help='of the random inputs')
   sub.add_argument('--vit_eps', type=float, help="eps of the ViT's layer norm")
   sub.add_argument(
     '--tolerance',
@@ -181,7 +183,7 @@ def _done(args: argparse.Namespace, notes: list[str]) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-  """0 if all is within tolerance, else 1."""
+  """Returns 0 if all places are within tolerance, else 1."""
   report = check_parity(
     args.source,
     args.checkpoint,

@@ -1,4 +1,4 @@
-"""`mmicl data check | stats | show | cache-features`: all about MIC files."""
+"""`mmicl data check | stats | show | cache-features`: work on MIC records."""
 
 import argparse
 from typing import Any
@@ -13,7 +13,7 @@ from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.outputs import check_output
 from mmicl_jax.runtime.progress import counted
 
-_PRINTED = 100  # problems shown on a screen; --json has all of them
+_PRINTED = 100  # problems printed as text; --json prints all of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   check.add_argument(
     '--images',
     action='store_true',
-    help='open every image too, not only look whether its file is there',
+    help='also open every image, not only check that its file exists',
   )
   _json(check)
 
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--dtype',
     choices=('bfloat16', 'float32'),
     default='bfloat16',
-    help='of the computation and of the features (default %(default)s)',
+    help='dtype of the computation and the features (default %(default)s)',
   )
   cache.add_argument(
     '--batch_size', type=int, default=16, help='images at once (%(default)s)'
@@ -174,7 +174,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _spread(count: int, limit: int) -> list[int]:
-  """At most `limit` indices from first to last, evenly."""
+  """At most `limit` indices, spread evenly from the first to the last."""
   limit = min(count, limit)
   return [i * (count - 1) // max(limit - 1, 1) for i in range(limit)]
 

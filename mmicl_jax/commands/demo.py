@@ -1,4 +1,4 @@
-"""`mmicl demo`: trains a small MMICL here, sees it learn, shows it."""
+"""`mmicl demo`: trains a small MMICL and shows that it learns in context."""
 
 import argparse
 import dataclasses

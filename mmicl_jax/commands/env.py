@@ -1,4 +1,4 @@
-"""`mmicl env`: what an issue report needs to say of a machine."""
+"""`mmicl env`: what an issue report needs to say about a machine."""
 
 import argparse
 from typing import Any

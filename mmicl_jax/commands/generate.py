@@ -1,4 +1,4 @@
-"""`mmicl generate`: one prompt, or a file of records in and answers out."""
+"""`mmicl generate`: answers one prompt, or all records of a file."""
 
 import argparse
 import dataclasses
@@ -36,7 +36,7 @@ _HELP = {
   'beam_search': 'of transformers 5, or of 4 as for the published numbers',
 }
 
-# Those that answers files of the former format have in their digest.
+# The options that answer files of the former format have in their digest.
 _FORMER_OPTIONS = (
   *('num_beams', 'max_new_tokens', 'min_new_tokens', 'length_penalty'),
   *('early_stopping', 'num_return_sequences', 'do_sample', 'temperature'),
@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add('--batch_size', type=int, default=8, help='prompts a step (%(default)s)')
   add('--max_input_length', type=int, default=1024, help='in tokens')
-  add('--dtype', choices=('float32', 'bfloat16'), help='of the arithmetic')
-  add('--weights', choices=('int8',), help='hold them in eight bits')
+  add('--dtype', choices=('float32', 'bfloat16'), help='to compute in')
+  add('--weights', choices=('int8',), help='hold the weights in eight bits')
   add('--mesh', help='devices, as in data=2,tensor=4; -1: what is left')
   add('--cache_dir', metavar='DIR', help='keep visual tokens for later runs')
   add(
@@ -162,7 +162,7 @@ def _answer_file(
       source=source,
       target=Path(args.output),
       name=args.input,
-      # What comes through a pipe has no folder: images stand in this one.
+      # A pipe has no folder, so image paths begin in the working directory.
       data_dir=args.data_dir or (os.curdir if piped else None),
       options=options,
       shots=tuple(shots),
@@ -172,7 +172,7 @@ def _answer_file(
       settings=_settings(args, options, shots),
       former=_former_settings(args, options),
     )
-    kept = job.check()  # before the model is loaded: mistakes show at once
+    kept = job.check()  # before the model is loaded, so mistakes show at once
     summary = job.run(_load(args), kept)
   if args.json:
     show.print_json(summary, None)
@@ -189,7 +189,7 @@ def _answer_file(
 def _settings(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> dict[str, Any]:
-  """What decides answers beside the records and the model."""
+  """What the answers depend on besides the records and the model."""
   return {
     'format': 2,
     'shots': [
@@ -211,13 +211,16 @@ def _settings(
 def _former_settings(
   args: argparse.Namespace, options: Options
 ) -> dict[str, Any] | None:
-  """The same, as lines of the former format digest them."""
+  """The settings as files of the former format digest them.
+
+  None if an option was given that the former format did not have.
+  """
   if any(
     getattr(options, field.name) != field.default
     for field in dataclasses.fields(options)
     if field.name not in _FORMER_OPTIONS
   ):
-    return None  # options that it did not have
+    return None
   return {
     'checkpoint': str(Path(args.checkpoint).resolve()),
     'shots': args.shots,
@@ -245,7 +248,7 @@ def _shots(args: argparse.Namespace) -> list[Turn]:
 
 
 def _load(args: argparse.Namespace) -> Any:
-  # These load JAX: after the arguments are checked.
+  # Imported here, since they load JAX: bad arguments are refused before that.
   from mmicl_jax.inference.engine import check_size
   from mmicl_jax.inference.load import load
   from mmicl_jax.models import partitioning

@@ -1,4 +1,4 @@
-"""`mmicl train`: from gin files to checkpoints."""
+"""`mmicl train`: trains as gin files say, and writes checkpoints."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action='append',
     required=True,
     metavar='FILE',
-    help='a gin file, sought here and in gin_configs; repeatable, later wins',
+    help='a gin file, here or in gin_configs; repeatable, the later one wins',
   )
   parser.add_argument(
     '--gin_binding',
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _add_hosts(parser: argparse.ArgumentParser) -> None:
-  """Flags with the names that they have in T5X."""
+  """Adds the flags of runs on several hosts, named as in T5X."""
   group = parser.add_argument_group('several hosts')
   group.add_argument(
     '--multihost',
@@ -72,7 +72,7 @@ def _add_hosts(parser: argparse.ArgumentParser) -> None:
   group.add_argument(
     '--coordinator_address',
     metavar='HOST:PORT',
-    help='of process 0, where nothing else tells; needs the two below',
+    help='of process 0, if no scheduler tells it; needs the two below',
   )
   group.add_argument('--process_count', type=int, metavar='N')
   group.add_argument('--process_index', type=int, metavar='I')

@@ -1,4 +1,4 @@
-"""Reading gin files: where they are sought, and what is wrong with them."""
+"""Reads gin files: where it looks for them, and what can be wrong in them."""
 
 import contextlib
 import difflib
@@ -19,7 +19,7 @@ from mmicl_jax.configure.gin_types import check_types
 from mmicl_jax.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# A clone has gin_configs at its top, an installed package inside itself.
+# gin_configs is beside the package in a clone, and inside a wheel.
 PLACES = [
   place
   for root in (PACKAGE.parent, PACKAGE)
@@ -30,15 +30,15 @@ PLACES = [
 def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   """Parses gin files, then bindings (NAME=VALUE), which win.
 
-  Files are sought in the working directory, then among those that come with
-  the package. Raises UserError for a missing file, two stages, a name that no
-  file knows, a value that is no gin value or of another type than is read, or
-  one that is still required, before anything else happens.
+  It looks for files in the working directory, then among those that come with
+  the package. Raises UserError, before anything else happens, for a missing
+  file, two stages, a name that no file knows, a value that gin cannot read or
+  that has the wrong type, and for a value that is required but not given.
   """
   assert importlib.util
   gin.clear_config()
-  # gin would also take `gin_configs/a.gin` for data of a Python package, and
-  # fails where a directory on sys.path is a package without __init__.py.
+  # Only this reader: gin's other one takes `gin_configs/a.gin` for a file of a
+  # Python package, and fails for packages without __init__.py.
   gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
   for place in PLACES:
     gin.add_config_file_search_path(str(place))
@@ -66,9 +66,9 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-  """A gin configuration of its own; the one before is back at the end.
+  """Runs a block with its own gin configuration, then restores the former.
 
-  For code that parses gin files where a run under gin may be under way.
+  For code that parses gin files while a run under gin may be going on.
   """
   saved = [
     (table, table.copy())
@@ -111,7 +111,7 @@ def check_files(files: Sequence[str]) -> None:
 
 
 def check_names() -> None:
-  """Raises UserError for a name that was set, but that nothing reads."""
+  """Raises UserError for a name that was set but that nothing reads."""
   texts = ' '.join(repr(values) for values in gin_config._CONFIG.values())
   known = set(re.findall(r'%([\w./]+)', texts)) | _shipped_names()
   for name in sorted(set(macros()) - known):
@@ -121,7 +121,7 @@ def check_names() -> None:
 
 
 def check_required() -> None:
-  """Raises UserError for names that must still be given."""
+  """Raises UserError if a value is required but not given."""
   missing = [name for name, value in macros().items() if _required(value)]
   if missing:
     raise UserError(_must_be_given(missing))
@@ -135,7 +135,7 @@ def _must_be_given(names: Sequence[str]) -> str:
 
 
 def gin_explained(error: Exception) -> UserError:
-  """gin's own error as a sentence, with the file and line that it names."""
+  """gin's error as a UserError of one sentence, with gin's file and line."""
   text, _, _ = str(error).partition('\n  In call to configurable')
   text = ' '.join(text.split())
   if name := re.search(r"for '(\w+)/gin\.macro'", text):
@@ -161,7 +161,7 @@ def _hint(error: Exception, text: str) -> str:
 
 
 def _near(text: str) -> str:
-  """What a function or parameter that gin does not know was meant to be."""
+  """A hint at the name that was meant by one that gin does not know, or ''."""
   registry = gin_config._REGISTRY
   if found := re.search(r"'([\w.]+)' doesn't have a .* '(\w+)'", text):
     wrong = found[2]
@@ -179,24 +179,28 @@ def _near(text: str) -> str:
 
 @functools.cache
 def _shipped_names() -> set[str]:
-  """What the files of gin_configs set: a run need not read all of them."""
+  """The names that files of gin_configs set; a run need not read them all."""
   files = {path for place in PLACES[1::2] for path in place.rglob('*.gin')}
   texts = [path.read_text(encoding='utf-8') for path in files]
   return set(re.findall(r'^(\w+) *=', '\n'.join(texts), re.MULTILINE))
 
 
 def call_configured(function: Callable[..., Any], **arguments: Any) -> Any:
-  """Calls a function with what gin bound to its other parameters."""
+  """Calls a function with `arguments` and what gin bound to its parameters.
+
+  Raises UserError for a UserError or an OSError, without what gin adds to it.
+  """
   try:
     return gin.get_configurable(function)(**arguments)
   except (UserError, OSError) as error:
-    # gin appends in which configurable it was: of no use to who runs it.
+    # gin appends the name of the configurable, which is of no use to users.
     sentence = str(error).split('\n  In call to configurable')[0]
     raise UserError(sentence) from error
 
 
 def _found(name: str) -> str:
-  # gin would first take `models/a.gin` for data of a Python package `models`.
+  # Our own search: gin would first look in a Python package named `models` for
+  # `models/a.gin`.
   for path in (Path(name), *(place / name for place in PLACES)):
     if path.is_file():
       return str(path.absolute())
@@ -206,7 +210,7 @@ def _found(name: str) -> str:
 
 
 def macros() -> dict[str, Any]:
-  """The names in capitals that the files parsed so far have set."""
+  """The names in capitals that files have set so far, with their values."""
   return {
     scope: values.get('value')
     for (scope, selector), values in gin_config._CONFIG.items()
@@ -219,12 +223,12 @@ def _required(value: Any) -> bool:
 
 
 def _parse(parser: Callable[[str], Any], argument: str, what: str) -> None:
-  # gin logs an error for every place where a file is not.
+  # gin logs an error for every place where it does not find the file.
   disabled = logging.root.manager.disable
   logging.disable(logging.ERROR)
   try:
     parser(argument)
-  except Exception as error:  # gin passes on what importing and parsing raise
+  except Exception as error:  # importing and parsing may raise anything
     raise UserError(f'{what} cannot be used: {gin_explained(error)}') from error
   finally:
     logging.disable(disabled)

@@ -1,7 +1,7 @@
-"""What gin bound, held against the annotations of the functions it is for.
+"""Checks what gin bound against the annotations of the functions it is for.
 
-gin passes any value on, and a text where a number belongs would end in a
-traceback somewhere in a run, or after its first steps.
+gin accepts any value, so a text instead of a number would end a run with a
+traceback, perhaps after its first steps.
 """
 
 import collections.abc
@@ -28,8 +28,8 @@ _WORDS: dict[Any, str] = {
 def check_types() -> None:
   """Raises UserError for a value that is not of its parameter's type.
 
-  Only functions of this package are looked at, and only values that are
-  written out: what a reference (@name()) gives is known when it is called.
+  It checks only functions of this package and literal values; what a reference
+  (@name()) gives is known only when it is called.
   """
   for (scope, selector), values in gin_config._CONFIG.items():
     configurable: Any = gin_config._REGISTRY.get_match(selector)
@@ -49,7 +49,7 @@ def check_types() -> None:
 
 
 def _value(name: str, bound: Any) -> tuple[str, Any]:
-  """What a chain of macros ends in, and the name of the last one.
+  """Follows a chain of macros; returns (name of the last one, its value).
 
   Raises UserError for a macro that refers to itself.
   """
@@ -59,7 +59,7 @@ def _value(name: str, bound: Any) -> tuple[str, Any]:
       raise UserError(f'{macro} refers to itself: give it a value')
     seen.append(macro)
     found = gin_config._CONFIG.get((macro, 'gin.macro'))
-    if found is None:  # gin says so when it resolves it
+    if found is None:  # gin raises the error when it resolves the macro
       break
     name, bound = macro, found['value']
   return name, bound
@@ -96,7 +96,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _described(hint: Any) -> str:
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
-    # A gin file has no paths, only their text.
+    # A gin file cannot hold path objects, only text.
     shown = [one for one in arguments if _origin(one) is not os.PathLike]
     return ' or '.join(map(_described, shown))
   if origin is collections.abc.Sequence:

@@ -1,9 +1,8 @@
-"""What T5X's commands say: a mistake in one sentence, and a run without dumps.
+"""Makes T5X's commands print a user's mistake as one sentence, and log less.
 
-gin_configs/t5x/model.gin imports this module, and that is what turns it on: gin
-reads the files that follow, and a mistake in those is to be told, too. It acts
-in `python -m t5x.train`, `t5x.eval` and `t5x.infer` alone; imported anywhere
-else it changes nothing.
+Importing this module turns it on, but only in `python -m t5x.train`, `t5x.eval`
+and `t5x.infer`. gin_configs/t5x/model.gin imports it, so that mistakes in the
+gin files read after it become sentences, too.
 """
 
 import logging
@@ -21,9 +20,9 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.t5x import preprocessors
 
 COMMANDS = ('t5x.train', 't5x.eval', 't5x.infer')
-# What T5X's log says of a run's way: its phases, and clu's lines of metrics.
-# The rest is the gin files again, which MODEL_DIR/config.gin holds, each
-# parameter's shape, which model-info.txt holds, and each step of Orbax.
+# The files whose log lines tell how a run goes: its phases, and clu's metrics.
+# The other lines repeat the gin files (also in MODEL_DIR/config.gin) and the
+# parameters' shapes (also in model-info.txt), or are Orbax's steps.
 TOLD = ('train.py', 'trainer.py', 'eval.py', 'infer.py', 'logging_writer.py')
 
 
@@ -32,14 +31,14 @@ def excepthook(
   error: BaseException,
   trace: TracebackType | None,
 ) -> None:
-  """Ends the process as `mmicl` ends: a mistake is a sentence and status 2."""
+  """Ends the process as `mmicl` does: a mistake is one sentence, status 2."""
   sentence = sentence_of(error)
   if sentence is None:
     sys.__excepthook__(kind, error, trace)
     return
-  logging.disable()  # threads that still end: the sentence is the last line
+  logging.disable()  # threads still end; the sentence must be the last line
   print(f'mmicl: {" ".join(sentence.split())}', file=sys.stderr, flush=True)
-  sys.exit(2)  # Python takes a hook's status for its own
+  sys.exit(2)  # Python exits with the status that a hook gives
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -56,8 +55,8 @@ def sentence_of(error: BaseException) -> str | None:
 def check_gin(config: object = None) -> None:
   """Raises UserError for gin's files, names and values as `mmicl train` does.
 
-  gin calls this with what it has read, before T5X builds anything. T5X itself
-  takes two stages, and --gin.TRAIN_STEPSS=9, in silence.
+  gin calls this after reading, before T5X builds anything. T5X itself accepts
+  two stages, or --gin.TRAIN_STEPSS=9, without a word.
   """
   del config
   if flags.FLAGS.is_parsed():
@@ -68,35 +67,35 @@ def check_gin(config: object = None) -> None:
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-  """Whether a line is logged: all with --verbosity=1; warnings, and TOLD."""
+  """Whether a line is logged: warnings, files of TOLD; all at --verbosity=1."""
   if absl_logging.get_verbosity() >= absl_logging.DEBUG:
     return True
-  if record.filename == 'resource_reader.py':  # gin's search for a file
+  if record.filename == 'resource_reader.py':  # gin looks for a file
     return False
-  if record.exc_info and record.exc_info[1]:  # clu's threads; it ends the run
+  if record.exc_info and record.exc_info[1]:  # the hook prints it in the end
     return sentence_of(record.exc_info[1]) is None
-  if record.funcName == 'write_texts':  # the gin files again
+  if record.funcName == 'write_texts':  # repeats the gin files
     return False
   return record.levelno >= logging.WARNING or record.filename in TOLD
 
 
 def _from_gin(error: Exception) -> bool:
-  """Whether gin itself raised it, reading or evaluating a file."""
+  """Whether gin itself raised the error, while it read or evaluated a file."""
   files = [
     frame.f_code.co_filename
     for frame, _ in traceback.walk_tb(error.__traceback__)
   ]
-  # What is built into Python raises on behalf of who called it.
+  # An error from inside Python belongs to the file that called it.
   files = [file for file in files if not file.startswith('<frozen')]
   gin = os.path.dirname(gin_config.__file__)
   return bool(files) and os.path.dirname(files[-1]) == gin
 
 
 def _missing_file() -> str | None:
-  """The first --gin_file that is nowhere to be found; None: all are there.
+  """The first --gin_file that does not exist, or None.
 
-  gin fails in its own words, and with a TypeError for `gin_configs/none.gin`,
-  where it takes the folder for a Python package.
+  gin itself raises a TypeError for `gin_configs/none.gin`, since it takes the
+  folder for a Python package.
   """
   names = flags.FLAGS.gin_file if flags.FLAGS.is_parsed() else None
   for name in names or ():
@@ -108,7 +107,7 @@ def _missing_file() -> str | None:
 
 def _turn_on() -> None:
   sys.excepthook = excepthook
-  # Before gin's own: those would name what is missing in gin's words.
+  # Before gin's own hooks, which name missing values less plainly.
   gin_config._FINALIZE_HOOKS.insert(0, check_gin)
   logging.getLogger('absl').addFilter(is_shown)
 

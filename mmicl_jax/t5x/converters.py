@@ -1,4 +1,4 @@
-"""Features of a SeqIO task -> the batch that a model reads, padded."""
+"""Turns the features of a SeqIO task into the padded batch of a model."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from mmicl_jax.errors import UserError
 
 
 class FeatureConverter(seqio.EncDecFeatureConverter):
-  """Task features -> Batch; images stay bytes [N, H, W, 3] a row.
+  """Turns task features into a Batch; a row's images are u8[N, H, W, 3].
 
-  They have no packed form, so `pack` must be False.
+  Images cannot be packed: raises UserError if `pack` is True.
   """
 
   TASK_FEATURES = {
@@ -38,12 +38,13 @@ class FeatureConverter(seqio.EncDecFeatureConverter):
     return {**super()._convert_example(features), **extra}
 
   def get_model_feature_lengths(self, task_feature_lengths):
+    """SeqIO's lengths of the model's features, with those of images."""
     extra = {n: task_feature_lengths[o] for o, n in self.RENAMED.items()}
     return {**super().get_model_feature_lengths(task_feature_lengths), **extra}
 
 
 class InstructionFeatureConverter(FeatureConverter):
-  """The same with the text that InstructBLIP's Q-Former reads."""
+  """FeatureConverter with the words that InstructBLIP's Q-Former reads."""
 
   TASK_FEATURES = {
     **FeatureConverter.TASK_FEATURES,

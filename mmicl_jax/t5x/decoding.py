@@ -1,7 +1,7 @@
-"""Our decoding under T5X's DecodeFnCallable signature, for its models and ours.
+"""Our decoding under the signature of T5X's DecodeFnCallable.
 
-A T5X model is given `decode_fn` by gin in place of t5x.decoding's functions.
-T5X itself is not imported: the signature is all that is needed.
+By gin, any T5X model can use `decode_fn` instead of t5x.decoding's functions.
+T5X itself is not imported: only its signature is needed.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from mmicl_jax.types import EOS, START
 
 
 class DecodingState(NamedTuple):
-  """What tokens_to_logits is called with: T5X's names for these."""
+  """What tokens_to_logits is called with, under T5X's names."""
 
   cur_index: Int[Array, '']  # tokens before the current one
   cur_token: Int[Array, 'R 1']
@@ -40,13 +40,14 @@ def decode_fn(
   max_decode_len: int | None = None,
   **options: Any,
 ) -> tuple[Int[Array, 'B K U'], Float[Array, 'B K']]:
-  """`num_decodes` sequences an example and their scores, the best LAST.
+  """Finds `num_decodes` sequences for each example; returns (tokens, scores).
 
-  inputs: only its shape counts, decoding starts at T5's start token 0 and runs
-  for U tokens. cache: one row an example on axis `cache_offset`; it is repeated
-  for each decode here, as T5X's functions do. Beam search with `num_decodes`
-  beams (one: greedy), or independent samples, which need a decode_rng. options:
-  more fields of `options.Options`.
+  The best comes LAST, as in T5X. It runs beam search with `num_decodes` beams,
+  greedy if there is one, or draws as many samples if do_sample.
+  inputs: only its shape counts; decoding begins with T5's start token 0 and
+  runs for U tokens. cache: has one row for each example on axis `cache_offset`,
+  which is repeated here for each decode. decode_rng: needed by do_sample;
+  raises ValueError without it. options: more fields of `options.Options`.
   """
   batch, length = inputs.shape
   static, dynamic = split_options(

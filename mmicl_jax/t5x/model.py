@@ -1,9 +1,9 @@
-"""MMICL as the model that T5X trains, evaluates and infers with.
+"""MMICL as a model that T5X can train, evaluate and infer with.
 
-T5X asks for names, not for a base class; this adapter has them and needs T5X
-only for its optimizer wrapper, SeqIO only for its converter and vocabulary. The
-numbers are those of train_step: the same initialisation, loss, dropout keys,
-optimizer chain and checkpoint tree.
+T5X needs a model's methods, not a base class. So this class needs T5X only for
+its optimizer wrapper, and SeqIO only for its converter and vocabulary. It
+computes what train_step computes: the initialisation, loss, dropout keys,
+optimizer chain and checkpoint tree are the same.
 """
 
 import functools
@@ -31,13 +31,13 @@ Variables = FrozenDict | dict[str, Any]
 
 
 class T5XModel:
-  """The model of a stage, under T5X's names.
+  """The model of a stage, with the methods that T5X calls.
 
   trainable, optimizer, learning_rate, num_microbatches, loss_mean and
-  frozen_dtype mean what they mean in training/settings.py. T5X gives a loss its
-  microbatch alone, so 'tokens' works with one microbatch only. decode_fn: ours
-  or one of t5x.decoding; num_decodes: how many it finds a row. Raises UserError
-  for settings that cannot work.
+  frozen_dtype are explained in training/settings.py. T5X shows the loss only
+  one microbatch, so loss_mean 'tokens' needs num_microbatches=1. decode_fn:
+  ours, or one of t5x.decoding. num_decodes: how many answers it finds for each
+  row. Raises UserError for settings that cannot work.
   """
 
   def __init__(
@@ -77,6 +77,7 @@ class T5XModel:
 
   @property
   def FEATURE_CONVERTER_CLS(self) -> type:  # noqa: N802
+    """The class of the converter that makes this model's batches."""
     from mmicl_jax.t5x import converters
 
     if self._text:
@@ -85,29 +86,31 @@ class T5XModel:
 
   @functools.cached_property
   def input_vocabulary(self) -> Any:
+    """The SeqIO vocabulary of prompts and answers."""
     from mmicl_jax.t5x import vocabulary
 
     return vocabulary.Vocabulary(self._vocabulary)
 
   @property
   def output_vocabulary(self) -> Any:
+    """The same as input_vocabulary."""
     return self.input_vocabulary
 
   def ledger(self) -> stages.Ledger:
-    """What is trained, and in how many bytes."""
+    """Which modules train, with their parameters and memory."""
     params = jax.eval_shape(self._init, jax.random.PRNGKey(0))
     return stages.ledger_of(params, self.profile, self.chain)
 
   @functools.cached_property
   def optimizer_def(self) -> Any:
-    """T5X's wrapper of `transformation`."""
+    """`transformation` in T5X's wrapper."""
     from t5x import optimizers
 
     return optimizers.OptaxWrapper(self.transformation)
 
   @property
   def transformation(self) -> optax.GradientTransformation:
-    """The chain over the trainable half; the other has no state at all."""
+    """The optimizer's chain for the trainable half; the other has no state."""
     frozen = set(trees.flatten(self._frozen))
 
     def labels(params: Variables) -> Variables:
@@ -129,7 +132,8 @@ class T5XModel:
   ) -> FrozenDict:
     """Random parameters, and `params_axes`: the logical names of their axes.
 
-    Shapes of inputs are only checked: no parameter depends on them.
+    input_shapes are only checked, since no parameter depends on them. Raises
+    UserError for images of another size than the model's.
     """
     del input_types
     self._check(input_shapes)
@@ -148,7 +152,7 @@ class T5XModel:
   def loss_fn(
     self, params: Variables, batch: Batch, dropout_rng: Any
   ) -> tuple[Float[Array, ''], Metrics]:
-    """A microbatch's share of the loss, and metrics over its tokens."""
+    """A microbatch's share of the loss, and metrics of its target tokens."""
     trainable, frozen = stages.split_params(unfreeze(params), self.profile)
     merged = stages.merge_params(trainable, jax.lax.stop_gradient(frozen))
     key = dropout_rng if self.config.has_dropout else None
@@ -161,7 +165,7 @@ class T5XModel:
   def eval_fn(
     self, params: Variables, batch: Batch
   ) -> tuple[Float[Array, ''], Metrics]:
-    """The mean over the target tokens, without dropout."""
+    """The mean loss over target tokens without dropout, and metrics."""
     sums = token_sums(self._apply, unfreeze(params), batch)
     return sums['loss'] / jnp.maximum(sums['tokens'], 1), _metrics(sums)
 
@@ -172,7 +176,7 @@ class T5XModel:
     rng: jax.Array | None = None,
     **options: Any,
   ) -> Int[Array, 'B U']:
-    """The best answer's tokens of each row."""
+    """The tokens of each row's best answer."""
     return self.predict_batch_with_aux(params, batch, rng, **options)[0]
 
   def predict_batch_with_aux(
@@ -184,7 +188,11 @@ class T5XModel:
     return_all_decodes: bool = False,
     **options: Any,
   ) -> tuple[Int[Array, 'B U'] | Int[Array, 'B K U'], dict[str, Any]]:
-    """Tokens and, as 'scores', what decode_fn says of them; the best last."""
+    """Returns (tokens, {'scores': the scores that decode_fn gives}).
+
+    They are those of each row's best answer or, with return_all_decodes, of all
+    its answers, the best last.
+    """
     params = unfreeze(params)
     prompt = self._prompt(params, batch)
     targets = batch['decoder_input_tokens']
@@ -195,7 +203,7 @@ class T5XModel:
     step = loop.model_step(self.module, params, prompt)
 
     def tokens_to_logits(state: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-      # T5X's sampling counts the position for each row; all rows agree.
+      # T5X's sampling has a position for each row; all are the same.
       position = jnp.max(state.cur_index)
       own = structure.unflatten([state.cache[f'{i}'] for i in range(n)])
       logits, own = step(state.cur_token, own, position)
@@ -217,7 +225,7 @@ class T5XModel:
     return decodes[:, -1], {'scores': scores[:, -1]}
 
   def score_batch(self, params: Variables, batch: Batch) -> Float[Array, 'B']:
-    """Log-likelihood of each row's target tokens."""
+    """The log-likelihood of each row's target tokens."""
     params = unfreeze(params)
     found = loop.log_probs(
       self.module,
@@ -234,7 +242,7 @@ class T5XModel:
     return loop.prefill(self.module, params, encoded, is_token)
 
   def _apply(self, params: Params, batch: Any, rng: Any) -> jax.Array:
-    # T5X's partitioner has set mesh and axis rules around the step.
+    # T5X's partitioner sets the mesh and the axis rules around the step.
     rngs = {} if rng is None else {'dropout': rng}
     logits: Any = self.module.apply({'params': params}, batch, rngs=rngs)
     return logits
@@ -249,7 +257,7 @@ class T5XModel:
 
 
 def params_axes(config: MMICLConfig) -> dict[str, Any]:
-  """T5X's tree of axis names: `kernel_axes` beside each `kernel`."""
+  """The tree of logical axes as T5X wants it: `kernel_axes` for `kernel`."""
   flat = trees.flatten(mmicl.abstract_params(config))
   return trees.unflatten(
     {
@@ -270,12 +278,12 @@ def _metrics(sums: Mapping[str, jax.Array]) -> Metrics:
 
 
 def _own(cache: Any) -> Any:
-  """The tokens' part of an empty cache, as loop.model_step takes it."""
-  if hasattr(cache, 'own'):  # layers stacked on an axis
+  """The tokens' part of an empty cache, which loop.model_step takes."""
+  if hasattr(cache, 'own'):  # one cache of stacked layers
     return cache.own
   return tuple(layer.own for layer in cache)
 
 
 def _named(leaves: list[jax.Array]) -> dict[str, jax.Array]:
-  """T5X maps over caches that are dicts."""
+  """A cache as a dict, since T5X maps over dicts only."""
   return {f'{i}': leaf for i, leaf in enumerate(leaves)}

@@ -1,7 +1,7 @@
-"""Where T5X puts arrays: on the devices of a run's mesh, as `mmicl train` does.
+"""Makes T5X shard arrays over a run's mesh as `mmicl train` does.
 
-T5X knows the axes `data` and `model`: our `data` and `fsdp` in one, and our
-`tensor`.
+T5X's meshes have two axes. Its `data` is our `data` and `fsdp` together; its
+`model` is our `tensor`.
 """
 
 import functools
@@ -19,11 +19,11 @@ AXES = {'data': 'data', 'fsdp': 'data', 'tensor': 'model'}
 
 
 class Partitioner(t5x_partitioning.PjitPartitioner):
-  """T5X's partitioner over a mesh that the files of meshes/ describe.
+  """T5X's partitioner over a mesh that a file of meshes/ describes.
 
-  T5X's own would give all CPUs of a host to `model`, whatever the file says,
-  knows no TPU after v4, and fails where a size does not divide. Here an axis
-  that its mesh axis does not divide stays whole, as in partitioning.shardings.
+  T5X's own gives all CPU devices of a host to `model`, whatever the file says,
+  knows no TPU after v4, and fails if a size is not divisible. Here such an axis
+  stays whole, as in partitioning.shardings.
   """
 
   def __init__(self, mesh: Mesh):
@@ -34,13 +34,15 @@ class Partitioner(t5x_partitioning.PjitPartitioner):
 
   @functools.cached_property
   def mesh(self) -> Mesh:
-    # A host's devices must be a block of the mesh: T5X cuts batches so.
+    """The mesh with T5X's axes."""
+    # T5X gives each host a block of the batch, so a host's devices must be a
+    # block of the mesh.
     devices = sorted(self._devices.flat, key=lambda d: d.process_index)
     shape = (-1, self._devices.shape[-1])
     return Mesh(np.array(devices).reshape(shape), ('data', 'model'))
 
   def get_mesh_axes(self, train_state: Any) -> Any:
-    """The mesh axes of every array in a state of arrays or their shapes."""
+    """The mesh axes of each array in a train state (or of each shape)."""
     found = super().get_mesh_axes(train_state)
     specs = traverse_util.flatten_dict(
       found.state_dict(), keep_empty_nodes=True
@@ -60,7 +62,7 @@ class Partitioner(t5x_partitioning.PjitPartitioner):
 def whole_where_uneven(
   spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh
 ) -> PartitionSpec:
-  """The spec without mesh axes that do not divide the size they would cut."""
+  """Drops the mesh axes of a spec that do not divide the axis evenly."""
 
   def kept(axes: Any, size: int) -> Any:
     names = axes if isinstance(axes, tuple) else (axes,)
@@ -71,7 +73,10 @@ def whole_where_uneven(
 
 
 def axis_rules(mesh: Mesh) -> list[tuple[str, str | None]]:
-  """partitioning.RULES for T5X's axes; parameters are split if `fsdp` is."""
+  """partitioning.RULES for T5X's mesh axes.
+
+  `embed` is split over T5X's `data` only if `fsdp` has several devices.
+  """
   rules: list[tuple[str, str | None]] = [('batch', 'data')]
   for name, axes in partitioning.RULES:
     whole = not axes or (axes == ('fsdp',) and mesh.shape['fsdp'] == 1)

@@ -1,11 +1,11 @@
-"""The two steps of a task over records; what is cached lies between them.
+"""The two steps of a SeqIO task over records, with a cache between them.
 
     (split, index) -> `read_examples`: texts, and images as PNG files
       -> cache, if wanted -> `to_features`: what data.features.featurize gives
 
-TensorFlow tells an error of a Python function with its traceback, three times.
-A mistake in a record is therefore handed on as text, and a tf.debugging.Assert
-ends the run with it: `record_sentence` finds it in TensorFlow's error.
+For an error in a Python function TensorFlow prints its traceback three times.
+So a mistake in a record is returned as text, and a tf.debugging.Assert ends the
+run with it; `record_sentence` finds the text in TensorFlow's error.
 """
 
 import io
@@ -34,7 +34,10 @@ def read_examples(
   splits: Mapping[str, Sequence[Any]],
   image_size: int,
 ) -> tf.data.Dataset:
-  """(split, index) -> texts, and images as PNG of the model's size."""
+  """Turns (split, index) into texts, and images as PNG of the model's size.
+
+  splits: the Examples or Records of each split.
+  """
 
   def one(split: bytes, index: Any) -> tuple[Any, ...]:
     example, own = as_example(splits[split.decode()][int(index)], int(index))
@@ -67,7 +70,12 @@ def to_features(
   spec: FeatureSpec,
   bert: BertTokenizer | None,
 ) -> tf.data.Dataset:
-  """What `read_examples` gave -> ids with the end token, pixels; not padded."""
+  """Turns the result of `read_examples` into token ids and pixels.
+
+  Ids end with the end token; nothing is padded. sequence_length: SeqIO's
+  lengths, which win over those of `spec`. bert: the Q-Former's tokenizer, if it
+  reads text.
+  """
   tokenizer = vocabulary.tokenizer
   limits = dict(sequence_length or {})
   spec = FeatureSpec(
@@ -116,9 +124,9 @@ def to_features(
 
 
 def record_sentence(error: BaseException) -> str | None:
-  """The mistake in a record that ended a dataset; None for another error."""
+  """The mistake in a record that ended a dataset; None for other errors."""
   found = re.search(r'assertion failed: \[mmicl\] \[(.*)\]', str(error))
-  # TensorFlow writes quotes and line ends with a backslash before them.
+  # TensorFlow puts backslashes before quotes and line ends.
   return re.sub(r'\\(.)', r'\1', found[1]) if found else None
 
 
@@ -127,7 +135,7 @@ def _call(
   arguments: Sequence[tf.Tensor],
   types: Sequence[tf.DType],
 ) -> list[tf.Tensor]:
-  """tf.numpy_function, where a UserError becomes a failed assertion."""
+  """tf.numpy_function that turns a UserError into a failed assertion."""
 
   def guarded(*values: Any) -> list[Any]:
     try:

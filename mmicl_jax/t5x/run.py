@@ -1,8 +1,8 @@
-"""What T5X's commands are given by gin_configs/t5x: data and checkpoints.
+"""Builds the data and checkpoint settings that gin_configs/t5x gives to T5X.
 
-gin calls these functions to build the arguments of T5X's `train`, `evaluate` or
-`infer`. So whatever cannot work is refused here, before T5X compiles anything
-or writes a file.
+gin calls these functions to make the arguments of T5X's `train`, `evaluate` or
+`infer`. So they refuse what cannot work before T5X compiles anything or writes
+a file.
 """
 
 import importlib
@@ -32,13 +32,14 @@ from mmicl_jax.training.state import RunLayout
 
 
 class CheckpointManager(t5x_checkpoints.OrbaxCheckpointManagerInterface):
-  """Restores each parameter in the dtype that this run gives it.
+  """Restores each parameter in the dtype that it has in this run.
 
-  T5X knows one dtype for all: weights from a float32 checkpoint would make the
+  T5X itself has one dtype for all, so a float32 checkpoint would make the
   frozen half float32 again.
   """
 
   def restore(self, *args: Any, **options: Any) -> Any:
+    """T5X's restore; then it casts the parameters."""
     state = super().restore(*args, **options)
     params = jax.tree.map(
       lambda x, y: x.astype(jnp.dtype(y.dtype)),
@@ -57,9 +58,10 @@ def checkpoint_config(
 ) -> utils.CheckpointConfig:
   """When a run saves, and what it starts with if there is nothing to resume.
 
-  Raises UserError if the checkpoint to go on from is of another architecture,
-  trainable set or optimizer, or beyond the last step, if a batch does not
-  divide, or if saving and evaluating would not fall together.
+  Raises UserError if the checkpoint to resume has another architecture,
+  trainable set or optimizer, or is past the last step; if a batch cannot be
+  split evenly; or if neither of SAVE_EVERY and EVAL_EVERY is a multiple of the
+  other.
   """
   mesh = run.mesh or partitioning.make_mesh()
   step.check_mesh(mesh)
@@ -72,17 +74,17 @@ def checkpoint_config(
     _check_last_step(run.model_dir, step.train_steps)
   elif initial.init_from is not None:
     path = steps.step_path(*steps.locate(initial.init_from))
-    # Adapters, which it has none of, are random.
+    # Low-rank adapters are random, since the checkpoint has none.
     store.check_tree(path, {'target': lora.split_adapters(layout.params)[0]})
     restore = utils.RestoreCheckpointConfig(
       path=os.fspath(path),
       mode='specific',
-      assignment_map=[(r'state/.*', None)],  # step and optimizer are new
+      assignment_map=[(r'state/.*', None)],  # a new step and optimizer state
       fallback_to_scratch=True,
       checkpoint_manager_cls=CheckpointManager,
     )
   save = utils.SaveCheckpointConfig(
-    dtype=None,  # as they are: the frozen half may be bfloat16
+    dtype=None,  # keeps each parameter's own: the frozen half may be bfloat16
     period=run.save_every,
     keep=run.keep,
     checkpoint_manager_cls=(
@@ -113,9 +115,9 @@ def _check_last_step(directory: str | os.PathLike, train_steps: int) -> None:
 
 
 def weights(path: str, model: T5XModel) -> utils.RestoreCheckpointConfig:
-  """The parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint.
+  """Restores the parameters of a MODEL_DIR's newest, or of one, checkpoint.
 
-  Raises UserError if there is none or if it is not this model's.
+  Raises UserError if there is none, or if another model wrote it.
   """
   place = steps.step_path(*steps.locate(path))
   store.check_tree(
@@ -134,10 +136,10 @@ def task(
   split: str = 'train',
   use_cached: bool = False,
 ) -> str:
-  """The name of a task, as SeqIO knows it once `module` is imported.
+  """Imports `module`, which registers a task, and returns the task's name.
 
-  Raises UserError if it does not know it, or if the task has no such split or,
-  where it should be cached, no cache.
+  Raises UserError if the module is missing or does not register the task, and
+  if the task has no such split or, with use_cached, no cache.
   """
   if module is not None:
     try:
@@ -173,7 +175,7 @@ def task(
 def eval_dataset(
   config: type[utils.DatasetConfig], eval_data: Any
 ) -> utils.DatasetConfig | None:
-  """The configuration of the held-out records, None without any."""
+  """The configuration of the held-out records; None if there are none."""
   return None if eval_data is None else config()
 
 
@@ -187,11 +189,11 @@ def get_dataset(
   *,
   model_dir: str,
 ) -> Any:
-  """T5X's dataset, from behind the batches that a resumed run has seen.
+  """T5X's dataset without the batches that a resumed run has seen already.
 
-  So runs can go on with either trainer: neither can read the other's place in
-  the data, but both know the step. T5X's own way, saving tf.data's iterator,
-  would not survive the change.
+  So either trainer can resume a run of the other: neither can read the other's
+  position in the data, but both know the step. T5X would save tf.data's
+  iterator, which `mmicl train` cannot read.
   """
   del continue_from_last_checkpoint
   dataset = utils.get_dataset(
@@ -209,7 +211,7 @@ def describe(
   model: T5XModel,
   vocabulary: str,
 ) -> None:
-  """Writes beside the checkpoints what a MODEL_DIR needs to be used alone."""
+  """Writes the files that make a MODEL_DIR usable by itself."""
   t5x_gin.summarize_gin_config(model_dir, summary_writer, step)
   if jax.process_index() == 0:
     _describe(model_dir, model, vocabulary)

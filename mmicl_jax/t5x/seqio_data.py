@@ -1,8 +1,8 @@
-"""MIC records as SeqIO tasks: the features of the Grain loader, for T5X.
+"""MIC records as SeqIO tasks: T5X gets the features of the Grain loader.
 
-A task numbers its examples; `preprocessors` reads them and makes features, and
-`converters` makes a batch of those. `add` declares a task over any examples;
-`mic_records` declares one over record files and is what gin files call.
+A task numbers its examples; preprocessors.py reads them and makes features, and
+converters.py makes batches. `add` declares a task over any examples.
+`mic_records` declares one over record files; gin files call it.
 """
 
 import functools
@@ -30,7 +30,7 @@ NAME = 'mic_records'
 def exact_match(
   targets: Sequence[str], predictions: Sequence[str]
 ) -> dict[str, float]:
-  """Percentage of answers that are right but for case and outer blanks."""
+  """The percentage of right answers, ignoring case and spaces at the ends."""
   hits = [
     target.strip().lower() == answer.strip().lower()
     for target, answer in zip(targets, predictions, strict=True)
@@ -47,12 +47,12 @@ def add(
   qformer_vocabulary: str | None = None,
   metric_fns: Sequence[Any] = (exact_match,),
 ) -> seqio.Task:
-  """Declares a task over sequences of Examples or Records, one a split.
+  """Declares a task over one sequence of Examples or Records for each split.
 
-  vocabulary: see Vocabulary. spec: the lengths that hold where SeqIO is given
-  none. A task of that name is replaced. The dataset keeps `inputs_pretokenized`
-  and `targets_pretokenized`, which T5X prints, as texts; it never has pixels
-  under such a name.
+  vocabulary: see Vocabulary. spec: the lengths to use if SeqIO is given none.
+  A task of the same name is replaced. The dataset keeps `inputs_pretokenized`
+  and `targets_pretokenized`, which T5X prints, as texts; pixels never have such
+  a name.
   """
   words = Vocabulary(vocabulary)
   bert = BertTokenizer(qformer_vocabulary) if qformer_vocabulary else None
@@ -105,8 +105,8 @@ def mic_records(
 ) -> str:
   """Declares a task over record files and returns its name.
 
-  data, eval_data: files of the splits 'train' and 'validation'. The arguments
-  mean what they mean to data.loader.record_loader, and so do the errors.
+  data, eval_data: the files of the splits 'train' and 'validation'. The other
+  arguments, and the errors, are those of data.loader.record_loader.
   """
   check_vocabulary(Tokenizer(vocabulary), model, vocabulary)
   files = {'train': data, 'validation': eval_data}
@@ -133,7 +133,7 @@ def feature_lengths(
   qformer_vocabulary: str | None = None,
   qformer_length: int = 512,
 ) -> dict[str, int]:
-  """SeqIO's task_feature_lengths."""
+  """The lengths of a task's features as SeqIO's task_feature_lengths."""
   found = {
     'inputs': inputs_length,
     'targets': targets_length,
@@ -150,7 +150,7 @@ def _indices(
   shuffle_files: bool,
   seed: int | None = None,
 ) -> tf.data.Dataset:
-  """The numbers of a split's examples; SeqIO shards them before the reading."""
+  """The numbers of a split's examples, which SeqIO shards before reading."""
   dataset = tf.data.Dataset.range(sizes[split])
   if shuffle_files:
     dataset = dataset.shuffle(sizes[split], seed=seed)

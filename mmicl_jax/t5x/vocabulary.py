@@ -1,4 +1,4 @@
-"""T5's tokenizer with MIC's image tokens, as SeqIO calls a vocabulary."""
+"""T5's tokenizer with MIC's image tokens, as a SeqIO vocabulary."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,11 +12,10 @@ from mmicl_jax.tokenizer import Tokenizer
 
 
 class Vocabulary(seqio.Vocabulary):
-  """A Tokenizer as SeqIO's code calls it; two are equal if their pieces are.
+  """A Tokenizer with SeqIO's methods; two are equal if their pieces are.
 
-  source: the SentencePiece file, or a function that gives the Tokenizer. It is
-  read or called when the vocabulary is first needed, not when a task is
-  declared.
+  source: the SentencePiece file, or a function that returns the Tokenizer. It
+  is used when the vocabulary is first needed, not when a task is declared.
   """
 
   def __init__(self, source: str | Callable[[], Tokenizer]):
@@ -25,19 +24,23 @@ class Vocabulary(seqio.Vocabulary):
 
   @functools.cached_property
   def tokenizer(self) -> Tokenizer:
+    """The Tokenizer behind the vocabulary."""
     source = self._source
     return Tokenizer(source) if isinstance(source, str) else source()
 
   @property
   def bos_id(self) -> int:
-    return self.tokenizer.pad_id  # T5 starts to decode with it
+    """The start token, which for T5 is the padding token."""
+    return self.tokenizer.pad_id
 
   @property
   def eos_id(self) -> int:
+    """The end token."""
     return self.tokenizer.eos_id
 
   @property
   def unk_id(self) -> int:
+    """The token of unknown pieces."""
     return self.tokenizer.unk_id
 
   @property
@@ -52,7 +55,7 @@ class Vocabulary(seqio.Vocabulary):
 
   def _encode_tf(self, s):
     def encode(text: Any) -> np.ndarray:
-      # bytes in a dataset, an array of one object where TensorFlow is eager
+      # Datasets give bytes; eager TensorFlow gives an array of one object.
       one = np.asarray(text, object).item()
       return np.array(self.tokenizer.encode(one.decode()), np.int32)
 
