@@ -1,7 +1,7 @@
-"""The batches of one process: from a step to its rows.
+"""Makes the rows of one process at a step.
 
-This runs in the loader's worker processes, if it has any; errors travel as text
-to the loader, where they are counted.
+If the loader has worker processes, this runs in them. Bad records are returned
+as text to the loader, which counts them.
 """
 
 import dataclasses
@@ -30,7 +30,11 @@ from mmicl_jax.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class BatchInfo:
-  """What the model need not know. A padding or skipped row has the id ''."""
+  """What is known of a batch besides its arrays.
+
+  ids: of its examples; '' for a padding or skipped row. skipped: a sentence
+  for each bad record. next_step: the step after this batch.
+  """
 
   ids: tuple[str, ...]
   skipped: tuple[str, ...] = ()
@@ -40,10 +44,11 @@ class BatchInfo:
 
 @dataclasses.dataclass(frozen=True)
 class BatchMaker:
-  """Step -> the rows of one process at that step, and what went wrong.
+  """Makes the batch of a step: its rows for this process, and a BatchInfo.
 
-  stream: place -> (source, record); size: of the stream, None without end.
-  offsets: the places of this process among the global_batch rows of a step.
+  stream: position -> (source, record). size: the length of the stream, None if
+  it has no end. offsets: which of the global_batch rows of a step are this
+  process's. features_of: gives stored features instead of images.
   """
 
   sources: Sequence[Source]
@@ -58,6 +63,7 @@ class BatchMaker:
 
   @property
   def num_records(self) -> int:
+    """The number of records of all sources."""
     return sum(len(source.data) for source in self.sources)
 
   def __call__(self, step: int) -> tuple[Features, BatchInfo]:
@@ -87,7 +93,7 @@ class BatchMaker:
     return collate(rows), info
 
   def _example(self, source: int, index: int) -> tuple[Example, str]:
-    """The example and its id, which also names examples without a name."""
+    """Returns (example, id); an example without a name is named by its id."""
     part = self.sources[source]
     example, own = as_example(part.data[index], index)
     name = f'{part.name}:{own}'
@@ -97,7 +103,7 @@ class BatchMaker:
 
 
 def end_with_parent(index: int, count: int) -> None:
-  """A worker whose parent was killed would wait for it for ever."""
+  """Ends a worker whose parent was killed; it would wait for it for ever."""
   del index, count
   parent = multiprocessing.parent_process()
 
@@ -110,7 +116,7 @@ def end_with_parent(index: int, count: int) -> None:
 
 
 def mark_flags_parsed() -> None:
-  """Grain's workers read absl flags, which only absl's main() would parse."""
+  """Marks absl's flags as parsed: Grain's workers read them without parsing."""
   from absl import flags
 
   if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""What is wrong with the records of a file: `mmicl data check`."""
+"""Finds what is wrong with the records of a file, for `mmicl data check`."""
 
 import functools
 import os
@@ -10,13 +10,17 @@ from mmicl_jax.data.image_files import holds_bytes
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
 
-_REMEMBERED = 16384  # files whose problems are kept; records share images
+_REMEMBERED = 16384  # image files checked only once, since records share them
 
 
 def problems(
   path: str, data_dir: str | None = None, open_images: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-  """Line and problems of each record, in order; [] for a sound record."""
+  """Yields (line number, its problems) for each record; [] if it is sound.
+
+  open_images: also decode every image, not only check that its file exists.
+  Raises UserError if the file cannot be read.
+  """
   errors: list[UserError] = []
 
   def unreadable() -> Iterator[tuple[int, list[str]]]:
@@ -34,9 +38,9 @@ def problems(
 
 
 def _image_problem(image: str | bytes, open_it: bool) -> str:
-  """'' if the image is fine. Base64 is opened in any case: it is no file."""
+  """The problem of an image, or ''. Base64 has no file, so it is decoded."""
   if isinstance(image, bytes) or holds_bytes(image):
-    return _problem(image)  # not remembered: it holds a whole image
+    return _problem(image)  # not cached, since the key would be a whole image
   return _file_problem(image, open_it)
 
 

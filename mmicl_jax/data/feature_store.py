@@ -1,15 +1,15 @@
-"""A folder with what the Q-Former sees in images, found by their content.
+"""A folder of what the Q-Former reads in images, found by their content.
 
-`features-00000.npy` holds an array [n, Q, E]; bfloat16 is kept as its 16 bits,
-for numpy's files know no bfloat16. `features-00000.keys.npy` holds the n keys,
-each beside a sum of its features' bytes. `index.json` holds the shapes and the
-fingerprint of the model that wrote them. A file appears under its name when it
-is complete, and shards are only added: any number of processes may read a
-folder, and write to it in turn.
+`features-00000.npy` holds an array [n, Q, E]; bfloat16 is stored as uint16,
+since numpy's files cannot hold it. `features-00000.keys.npy` holds the n keys
+and a checksum of each one's features. `index.json` holds the shapes, and the
+fingerprint of the model that wrote them. A file gets its name only when it is
+complete, and shards are only added. So any number of processes may read a
+folder; those that write take turns.
 
 `mmicl data cache-features` fills such a folder for FEATURE_CACHE, and
-`mmicl generate --cache_dir` keeps one for each model that answers. Either reads
-what the other wrote.
+`mmicl generate --cache_dir` keeps one for each model that answers. Each can
+read what the other wrote.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ _KEY = np.dtype([('key', 'S32'), ('sum', '<u4')])
 def key_of(
   source: images.ImageSource, instruction: Int[np.ndarray, 'S'] | None = None
 ) -> bytes:
-  """32 hexadecimal digits that an image's features are found by.
+  """The key of an image's features: 32 hexadecimal digits.
 
-  A hash of the image file's bytes or of an array's pixels; and of the
-  instruction's ids, where an InstructBLIP Q-Former reads them with the image.
-  Raises UserError if the image's file cannot be read.
+  It is a hash of the image file's bytes or of an array's pixels, and of the
+  instruction's token ids if the Q-Former reads those with the image. Raises
+  UserError if the image's file cannot be read.
   """
   found = hashlib.blake2b(images.content(source), digest_size=16)
   if instruction is not None:
@@ -56,14 +56,14 @@ def _refuse(problem: UserError) -> None:
 
 
 class FeatureStore:
-  """Reads a folder, and adds to it.
+  """Reads the features in a folder, and adds more.
 
-  shape: (Q, E) of one image's features. dtype: theirs. A store can be sent to
-  worker processes, which open the folder themselves.
+  shape: (Q, E), that of one image's features. dtype: theirs. A store can be
+  pickled for worker processes, which open the folder themselves.
 
-  on_damage: gets a UserError that names a damaged file. By default it is
-  raised; where `on_damage` returns, the images in that file count as unknown,
-  so that their features can be added anew, which then take precedence. Raises
+  on_damage: called with a UserError that names a damaged file; by default it
+  raises the error. If it returns, the images in that file count as unknown;
+  their features can be added again, and then win over the damaged ones. Raises
   UserError if the folder is no such store.
   """
 
@@ -99,7 +99,7 @@ class FeatureStore:
     return self._row(key) is not None
 
   def refresh(self) -> None:
-    """Opens the shards that were added since, by this process or others."""
+    """Opens the shards that this process or others added in the meantime."""
     added = [path for path in shards(self.directory) if path not in self._seen]
     keys = [self._keys]
     for path in added:
@@ -116,12 +116,12 @@ class FeatureStore:
       ends = np.cumsum([len(own) for own in keys[1:]]) + len(self._keys)
       self._ends = np.concatenate([self._ends, ends])
       self._keys = np.concatenate(keys)
-      # Stable, so that the newest row of a key is the last of its equals.
+      # A stable sort keeps the newest row of a key behind its older ones.
       self._order = np.argsort(self._keys['key'], kind='stable')
       self._sorted = self._keys['key'][self._order]
 
   def get(self, key: bytes) -> Shaped[np.ndarray, 'Q E'] | None:
-    """The features of a key; None if they are unknown or damaged."""
+    """The features of a key, or None if they are unknown or damaged."""
     row = self._row(key)
     if row is None:
       return None
@@ -135,7 +135,7 @@ class FeatureStore:
     return found.view(self.dtype)
 
   def lookup(self, source: images.ImageSource) -> Shaped[np.ndarray, 'Q E']:
-    """One image's features. Raises UserError if they are not in the store."""
+    """The features of an image; raises UserError if the store lacks them."""
     key = key_of(source)
     found = self.get(key)
     if found is None:
@@ -149,14 +149,18 @@ class FeatureStore:
   def add(
     self, keys: Sequence[bytes], features: Shaped[np.ndarray, 'N Q E']
   ) -> None:
-    """Adds a shard; raises UserError, leaving none, where it does not fit."""
+    """Adds a shard of features; raises UserError if it cannot be written.
+
+    After an error nothing of the shard is left.
+    """
     bits = features.astype(self.dtype).view(_stored(self.dtype))
     named = np.array(
       [(key, _sum(row)) for key, row in zip(keys, bits, strict=True)], _KEY
     )
     with in_turn(self.directory / INDEX):
       path = _next_shard(self.directory)
-      # The keys get their name first: a shard is there when its features are.
+      # `with` renames the keys before the features: a shard exists from the
+      # moment when its features do, so its keys must be there by then.
       with (
         writing(path, 'wb', _ROOM) as array,
         writing(_keys(path), 'wb', _ROOM) as own,
@@ -183,13 +187,13 @@ class FeatureStore:
           f'{array.dtype} {array.shape} for {len(own)} keys of '
           f'{self.dtype} {self.shape}'
         )
-    except Exception as error:  # numpy evaluates what a header holds
+    except Exception as error:  # numpy may raise anything for a bad header
       raise _damaged(path, str(error)) from error
     return array, own
 
 
 def read_index(directory: Path) -> dict[str, Any]:
-  """Raises UserError if there is none."""
+  """Reads a store's index.json; raises UserError if missing or damaged."""
   path = directory / INDEX
   try:
     index = json.loads(path.read_text())
@@ -210,10 +214,10 @@ def read_index(directory: Path) -> dict[str, Any]:
 
 
 def write_index(directory: Path, index: dict[str, Any]) -> None:
-  """Makes a store. Raises UserError if the folder holds another model's.
+  """Makes a folder a store, unless it is the same one already.
 
-  Also if the folder does not say whose features it holds, or cannot be
-  written.
+  Raises UserError if the folder holds another model's features, does not say
+  whose features it holds, or cannot be written.
   """
   path = directory / INDEX
   if path.exists():
@@ -231,11 +235,11 @@ def write_index(directory: Path, index: dict[str, Any]) -> None:
 def cache_store(
   cache_dir: str | os.PathLike, index: dict[str, Any], name: str
 ) -> FeatureStore:
-  """The store of one model in a folder of several, made if there is none.
+  """Opens the store of one model in a folder of several; makes it if absent.
 
-  index: what the store says of its model; name: its folder's. A cache_dir that
-  is itself the store with this index is taken as it is. Nothing damaged is
-  read: it counts as absent. Raises UserError if the folder cannot be written.
+  index: what its index.json must hold. name: the store's folder in cache_dir. A
+  cache_dir that is itself the store with this index is used as it is. Damaged
+  features count as absent. Raises UserError if the folder cannot be written.
   """
   folder = Path(cache_dir)
   if not _is_store(folder, index):
@@ -253,7 +257,7 @@ def _is_store(directory: Path, index: dict[str, Any]) -> bool:
 
 
 def shards(directory: Path) -> list[Path]:
-  """The arrays of a store, in the order in which they were added."""
+  """The paths of a store's arrays, in the order in which they were added."""
   return sorted(
     (path for path in directory.glob('features-*.npy') if _number(path) >= 0),
     key=_number,
@@ -261,13 +265,13 @@ def shards(directory: Path) -> list[Path]:
 
 
 def _number(path: Path) -> int:
-  """7 of features-00007.npy; -1 of what is no shard."""
+  """The number of a shard: 7 for features-00007.npy, -1 for other files."""
   match = re.fullmatch(r'features-(\d+)\.npy', path.name)
   return int(match[1]) if match else -1
 
 
 def _next_shard(directory: Path) -> Path:
-  """The name behind all that are there: of two rows the later one counts."""
+  """The name of a new shard, after all others: later rows of a key win."""
   last = max(map(_number, shards(directory)), default=-1)
   return directory / f'features-{last + 1:05}.npy'
 

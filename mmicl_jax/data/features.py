@@ -1,8 +1,8 @@
-"""Example -> arrays of one row: images to bytes, text to ids, padding.
+"""Turns an Example into the padded arrays of one row.
 
-A prompt that does not fit is shortened: demonstrations go first, the oldest
-before the others, then words, the first before the others. Images and their
-declarations always stay. What was left out is reported, not hidden.
+A prompt that is too long is shortened: first it loses demonstrations, the
+oldest ones first, then words from its beginning. Images and their declarations
+always stay. What was left out is reported.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ _WORD = re.compile(r'\S+')
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-  """Static shapes of a row, in the letters of types.py.
+  """The shapes that every row is padded to, with the letters of types.py.
 
   inputs_length T, targets_length U, max_images N, image_size H = W (pixels),
-  num_queries Q, and qformer_length S where the Q-Former reads text.
+  num_queries Q, and qformer_length S, None if the Q-Former reads no text.
   """
 
   inputs_length: int
@@ -50,7 +50,7 @@ def feature_spec(
   max_images: int,
   qformer_length: int | None = None,
 ) -> FeatureSpec:
-  """The static shapes of a model's batches; UserError where there are none."""
+  """The shapes of a model's rows; raises UserError for impossible lengths."""
   if min(inputs_length, targets_length) < 1 or max_images < 0:
     raise UserError(
       f'INPUTS_LENGTH ({inputs_length}) and TARGETS_LENGTH ({targets_length}) '
@@ -89,7 +89,7 @@ def check_vocabulary(
 
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-  """What one example lost to fit; counts of things left out."""
+  """How much of an example was left out to make it fit; true if anything."""
 
   name: str
   demonstrations: int = 0
@@ -126,15 +126,17 @@ def featurize(
   on_truncation: Callable[[Truncation], None] = _warn,
   features_of: FeatureStore | None = None,
 ) -> Features:
-  """Returns the row of a Batch that holds the example, padded with 0.
+  """Makes the row of a Batch that holds the example, padded with 0.
 
-  encoder_input_tokens i32[T] (end token included), encoder_images u8[N,H,W,3],
-  decoder_input_tokens, decoder_target_tokens, decoder_loss_weights i32[U] and,
-  if spec.qformer_length is set, qformer_input_tokens i32[S]. With
-  `features_of`, encoder_features [N,Q,E] take the place of encoder_images.
+  It holds encoder_input_tokens i32[T] (with the end token), encoder_images
+  u8[N, H, W, 3], decoder_input_tokens, decoder_target_tokens and
+  decoder_loss_weights i32[U] and, if spec.qformer_length is set,
+  qformer_input_tokens i32[S]. With `features_of` it holds encoder_features
+  [N, Q, E] instead of encoder_images. on_truncation: called if anything was
+  left out; by default it warns.
 
-  Raises UserError, naming the example, if the answer holds 图, an image cannot
-  be read, or images and declarations alone exceed the lengths.
+  Raises UserError, naming the example, if the answer contains 图, an image
+  cannot be read, or images and declarations alone are too long.
   """
   fitted, ids, lost = fit_prompt(example, tokenizer, spec)
   if problem := answer_problem(fitted.targets):
@@ -164,18 +166,18 @@ def featurize(
     )
     features['qformer_input_tokens'] = _padded(words, spec.qformer_length)
   if truncation := dataclasses.replace(lost, target_tokens=cut):
-    on_truncation(truncation)  # not for an example that is refused
+    on_truncation(truncation)  # at the end: a refused example reports nothing
   return features
 
 
 def fit_prompt(
   example: Example, tokenizer: Tokenizer, spec: FeatureSpec
 ) -> tuple[Example, list[int], Truncation]:
-  """The example without what does not fit, the ids of its prompt, what it lost.
+  """Shortens a prompt; returns (example, ids of its prompt, what it lost).
 
-  The ids are those of `inputs`, num_queries for each image, without the end
-  token. Raises UserError, naming the example, if images and declarations alone
-  exceed the lengths.
+  The ids have num_queries tokens for each image and no end token. The example
+  has lost only demonstrations; the ids may lack words, too. Raises UserError,
+  naming the example, if images and declarations alone are too long.
   """
   name = example.name or f'example {example.inputs[:60]!r}'
   _check_copies(example, spec, name)
@@ -190,9 +192,9 @@ def instruction_ids(
   qformer_tokenizer: BertTokenizer,
   length: int,
 ) -> list[int]:
-  """What the Q-Former reads of a prompt with these ids, at most `length`.
+  """The Q-Former's ids for a prompt with these T5 ids, at most `length`.
 
-  The published code reads the instruction back from the prompt's ids, too.
+  As in MMICL's published code, the text is decoded from the prompt's ids.
   """
   text = tokenizer.decode(ids, skip_special_tokens=False)
   return qformer_tokenizer.encode(text, length)
@@ -201,7 +203,7 @@ def instruction_ids(
 def empty(
   spec: FeatureSpec, features_of: FeatureStore | None = None
 ) -> Features:
-  """A row without text, images and loss: the padding of a last batch."""
+  """A row without text, images or loss, which fills the last batch."""
   inputs = np.zeros(spec.inputs_length, np.int32)
   targets = np.zeros(spec.targets_length, np.int32)
   features = {
@@ -217,14 +219,14 @@ def empty(
 
 
 def collate(rows: Sequence[Features]) -> Features:
-  """Rows of equal shapes -> a Batch: every array gets a leading axis."""
+  """Stacks rows to a Batch: every array gets a first axis."""
   return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def pad_images(
   images: Sequence[UInt8[np.ndarray, 'H W 3']], count: int, size: int
 ) -> UInt8[np.ndarray, 'N H W 3']:
-  """Stacks images and fills up with black ones, which no 图 refers to."""
+  """Stacks images and adds black ones up to `count`; no 图 refers to those."""
   padded = np.zeros((count, size, size, 3), np.uint8)
   for i, image in enumerate(images):
     padded[i] = image
@@ -232,7 +234,7 @@ def pad_images(
 
 
 def _check_copies(example: Example, spec: FeatureSpec, name: str) -> None:
-  """Each image is one 图, or as many in a row as it has visual tokens."""
+  """Raises UserError unless each image has one 图 or num_queries of them."""
   if wrong := [n for n in example.copies if n not in (1, spec.num_queries)]:
     raise UserError(
       f'{name}: {wrong[0]} {IMAGE} in a row stand for one image of '
@@ -243,8 +245,8 @@ def _check_copies(example: Example, spec: FeatureSpec, name: str) -> None:
 def _fit(
   example: Example, tokenizer: Tokenizer, spec: FeatureSpec, name: str
 ) -> tuple[Example, list[int], int]:
-  """Returns the example, its ids without the end, and the words left out."""
-  limit = spec.inputs_length - 1  # the end token's place
+  """Returns (example, ids without the end token, number of words left out)."""
+  limit = spec.inputs_length - 1  # one place is the end token's
 
   def ids_of(inputs: str) -> list[int]:
     copies = IMAGE * spec.num_queries
@@ -290,7 +292,7 @@ def _count_words(inputs: str) -> int:
 def _without_words(inputs: str, count: int) -> str:
   """The prompt without its first `count` unprotected words.
 
-  The blanks around them stay: they part what is left, and vanish in the ids.
+  The spaces around them stay: they separate what is left, and add no ids.
   """
   parts = []
   for span in spans(inputs):
@@ -309,7 +311,7 @@ def _vision(
   name: str,
   features_of: FeatureStore | None,
 ) -> Features:
-  """A row's images (of no example: none), or their features, padded."""
+  """A row's images or their features, padded; none if there is no example."""
   if features_of is None:
     loaded = _load(example, spec.image_size, name) if example else []
     padded = pad_images(loaded, spec.max_images, spec.image_size)

@@ -1,7 +1,7 @@
-"""Records -> one HTML page that needs nothing else: no network, no script.
+"""Shows records on one HTML page that needs no network and no script.
 
-Records come from strangers: text is escaped, and images are decoded and
-written anew, at the size and in the shape that the model sees.
+Records may come from strangers, so text is escaped, and images are decoded and
+encoded again, in the shape that the model sees.
 """
 
 import io
@@ -22,7 +22,7 @@ _SIZE = 224
 
 
 def render_gallery(index: JsonlIndex, chosen: Sequence[int]) -> str:
-  """The page with the chosen records, as text."""
+  """Returns the page's HTML. chosen: the indices of the records to show."""
   return page.render(
     'data/gallery.html.j2',
     path=index.path,
@@ -49,7 +49,7 @@ def _card(index: JsonlIndex, i: int) -> dict[str, Any]:
 
 
 def _paragraphs(record: Record) -> list[list[dict[str, str]]]:
-  """The prompt's lines, each cut in pieces of text and images."""
+  """The prompt's lines, each cut into texts and images."""
   images = iter(record.images)
   lines = []
   for line in collapse(record.inputs).splitlines():

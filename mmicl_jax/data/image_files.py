@@ -1,8 +1,8 @@
-"""What an image source is, and the bytes of its file.
+"""Reads the bytes of image files, from paths or from text.
 
-A source is a path, the bytes of an image file, or text that holds those bytes:
-base64, or a data URL (RFC 2397). `holds_bytes` alone tells text from a path;
-records, the checker and the loader ask it.
+An image is given as a path, as the bytes of an image file, or as text that
+holds those bytes: base64 or a data URL (RFC 2397). Only `holds_bytes` decides
+whether text is bytes or a path.
 """
 
 import base64
@@ -16,14 +16,15 @@ from mmicl_jax.errors import UserError, explained
 
 ImageFile = str | os.PathLike[str] | bytes
 
-MAX_BYTES = 1 << 30  # of a file: more than MAX_PIXELS of images.py need
+MAX_BYTES = 1 << 30  # of a file; MAX_PIXELS of images.py need less
 _DATA_URL = re.compile(r'data:(?P<about>[^,]*),', re.IGNORECASE)
 _URL = re.compile(r'[a-z][a-z0-9+.-]+://', re.IGNORECASE)
 _BASE64 = re.compile(r'[A-Za-z0-9+/\s]*={0,2}\s*', re.ASCII)
-# No path is so long without a dot, a dash or an underscore.
+# A longer text without a dot, a dash or an underscore cannot be a path.
 _LONGER_THAN_PATHS = 1024
-# How the files begin that images.py reads. JPEG's beginning is short and its
-# base64, '/9j/', looks like a path; but no such file has less than 48 bytes.
+# The first bytes of the files that images.py reads. JPEG's beginning is short,
+# and in base64, '/9j/', looks like a path; so 48 bytes, which every JPEG has,
+# are required.
 _BEGINNING = re.compile(
   rb'\x89PNG\r\n\x1a\n'
   rb'|\xff\xd8\xff.{45}'
@@ -38,10 +39,10 @@ _BEGINNING = re.compile(
 
 
 def holds_bytes(text: str) -> bool:
-  """Whether text holds the bytes of an image file; else it is a path.
+  """Whether text holds the bytes of an image file; otherwise it is a path.
 
   It does if it is a data URL, or base64 whose bytes begin like an image file.
-  Base64 that is too long for a path is never one, whatever it holds.
+  Base64 that is too long to be a path holds bytes, whatever they are.
   """
   if _DATA_URL.match(text):
     return True
@@ -55,20 +56,20 @@ def holds_bytes(text: str) -> bool:
 
 
 def resolve(image: str | bytes, root: str = '') -> str | bytes:
-  """A relative path joined to root; all else as it is.
+  """Joins a relative path to root; anything else is returned unchanged.
 
-  The path is not rewritten: the system follows '..' and links in it.
+  '..' and links in the path are left to the system.
   """
   if isinstance(image, bytes) or holds_bytes(image) or _URL.match(image):
     return image
   path = os.path.join(root, image)
-  if holds_bytes(path):  # a path stays one, whatever root is called
+  if holds_bytes(path):  # the joined path must still look like a path
     path = f'/.{path}' if path.startswith('/') else f'./{path}'
   return path
 
 
 def read_image_file(source: ImageFile) -> tuple[bytes, str]:
-  """The bytes of an image file, and its name for messages.
+  """Returns (the bytes of an image file, its name for messages).
 
   Raises UserError, naming the file, if it cannot be read.
   """
@@ -84,7 +85,7 @@ def read_image_file(source: ImageFile) -> tuple[bytes, str]:
     )
   try:
     status = os.stat(path)
-    # A pipe or a device may give bytes for ever, or wait for them.
+    # A pipe or a device may give bytes without end, or wait for ever.
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
       raise OSError('it is no file')
     if status.st_size > MAX_BYTES:
@@ -99,7 +100,7 @@ def read_image_file(source: ImageFile) -> tuple[bytes, str]:
 
 
 def _held(text: str) -> tuple[bytes, str]:
-  """The bytes in a data URL or in base64, and a name for them."""
+  """Returns (the bytes in a data URL or in base64, a name for them)."""
   name, data = f'the base64 {text[:20]!r}...', text
   if url := _DATA_URL.match(text):
     name, data = f'the data URL {text[:40]!r}...', text[url.end() :]
@@ -110,7 +111,7 @@ def _held(text: str) -> tuple[bytes, str]:
       return data, name
   data = data.translate(None, b' \t\n\r\v\f')
   try:
-    padding = b'=' * (-len(data) % 4)  # which browsers do without
+    padding = b'=' * (-len(data) % 4)  # browsers accept data URLs without it
     return base64.b64decode(data + padding, validate=True), name
   except binascii.Error as error:
     raise UserError(

@@ -1,8 +1,9 @@
-"""Images to pixels: open safely, RGB, resize. Pixels travel as uint8.
+"""Turns images into pixels: opens them safely, makes them RGB, resizes them.
 
-The resized bytes are those of Hugging Face's BlipImageProcessor (PIL backend),
-but for more than eight bits a pixel (docs/convert.md). The model normalises
-them on the device (`models.mmicl.normalise`).
+The resulting uint8 pixels are those of Hugging Face's BlipImageProcessor (PIL
+backend), except for images of more than eight bits per channel
+(docs/convert.md). The model normalises them on the device
+(`models.mmicl.normalise`).
 """
 
 import contextlib
@@ -22,10 +23,10 @@ from mmicl_jax.errors import UserError
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, 1/4 GiB of RGB
-# No PostScript and the like: records may come from strangers.
+# No PostScript and the like, since records may come from strangers.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000')
 _PNG = b'\x89PNG\r\n\x1a\n'
-# Chunks of a PNG that its pixels do not need.
+# Chunks of a PNG file that do not change its pixels.
 _METADATA = (b'tEXt', b'zTXt', b'iTXt', b'iCCP')
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 
@@ -33,20 +34,20 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 def load_image(
   source: ImageSource, size: int
 ) -> UInt8[np.ndarray, 'size size 3']:
-  """Returns the image as RGB bytes, resized to a square without cropping.
+  """Loads an image as RGB bytes, resized to a square without cropping.
 
-  `source` is a path, the bytes of an image file, text that holds them (see
-  image_files), a PIL image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] or
-  [H, W, 4]. Transparency is laid on white. 16 bits a pixel are scaled to eight,
-  floats from 0 to 1 too. EXIF rotation is not applied, because the published
-  model never saw it applied.
+  source: a path, the bytes of an image file, text that holds them (see
+  image_files.py), a PIL image, or a uint8 array [H, W], [H, W, 1], [H, W, 3] or
+  [H, W, 4]. Transparent pixels become white. Pixels of 16 bits and floats from
+  0 to 1 are scaled to eight bits. EXIF rotation is not applied, since the
+  published model was trained without it.
 
   Raises UserError, naming the file, if the image is missing, damaged, of an
   unknown kind or larger than MAX_PIXELS.
   """
   if isinstance(source, np.ndarray):
     if source.shape == (size, size, 3) and source.dtype == np.uint8:
-      return source  # what resizing to the same size gives
+      return source  # resizing would not change it
     source = _from_array(source)
   if isinstance(source, Image.Image):
     name = str(getattr(source, 'filename', '') or 'the image given')
@@ -57,7 +58,7 @@ def load_image(
     try:
       return _decode(data, size, name)
     except ValueError:
-      # Pillow refuses a PNG whose texts or profile unpack to a mebibyte.
+      # Pillow refuses a PNG if its texts or profile unpack to over a mebibyte.
       bare = _without_metadata(data)
       if bare == data:
         raise
@@ -68,14 +69,14 @@ def to_png(
   pixels: UInt8[np.ndarray, 'H W 3'] | UInt8[np.ndarray, 'H W'],
   compress_level: int = 6,
 ) -> bytes:
-  """A PNG file of pixels; compress_level: 1 is fast, 9 is small."""
+  """Encodes pixels as a PNG file; compress_level 1 is fast, 9 is small."""
   file = BytesIO()
   Image.fromarray(pixels).save(file, 'PNG', compress_level=compress_level)
   return file.getvalue()
 
 
 def content(source: ImageSource) -> bytes:
-  """What identifies an image: its file's bytes, or its shape and pixels.
+  """Bytes that identify an image: its file's, or its shape and pixels.
 
   Raises UserError, naming the file, if it cannot be read.
   """
@@ -98,13 +99,13 @@ def _decode(
 
 
 def _without_metadata(data: bytes) -> bytes:
-  """A PNG without its texts and its colour profile; other files as they are."""
+  """Drops a PNG's texts and colour profile; other files stay as they are."""
   if not data.startswith(_PNG):
     return data
   kept, at = [_PNG], len(_PNG)
   while at < len(data):
     length, kind = struct.unpack_from('>I4s', data.ljust(at + 8, b'\0'), at)
-    end = at + length + 12  # length, kind and a sum
+    end = at + length + 12  # the length, kind and checksum have 4 bytes each
     if kind not in _METADATA:
       kept.append(data[at:end])
     at = end
@@ -128,13 +129,13 @@ def _resize(
       f'resized to {size} x {size}; crop the image.'
     )
   rgb = _to_rgb(image, name)
-  # One side at a time: which of them Pillow takes first depends on its version.
+  # One side at a time: Pillow's versions differ in which side comes first.
   wide = rgb.resize((size, height), Image.Resampling.BICUBIC)
   return np.array(wide.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-  """RGB on white, as transformers' convert_to_rgb, of eight bits a channel."""
+  """RGB of eight bits, on white, as transformers' convert_to_rgb makes it."""
   if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
     image = _eight_bits(image, name)
   transparent = image.info.get('transparency') is not None
@@ -145,10 +146,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-  """A grey image of 16 bits, or of floats from 0 to 1, scaled to 8 bits.
+  """Scales a grey image of 16 bits, or of floats from 0 to 1, to 8 bits.
 
-  Pillow would clip it at 255. Raises UserError where no range says what is
-  white: other floats, integers of 32 bits.
+  Pillow would clip it at 255. Raises UserError for other floats and for
+  integers of 32 bits, since nothing says which value is white.
   """
   grey, white = np.asarray(image), 1.0
   tags = getattr(image, 'tag_v2', {})  # of a TIFF
@@ -164,7 +165,7 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
       f'{name}: its pixels are integers of 32 bits or with a sign, and nothing '
       'says which is white; save it with 8 bits a channel.'
     )
-  else:  # also where Pillow gives 16 bits of a PPM as 32
+  else:  # Pillow may give the 16 bits of a PPM as mode I
     white = 2.0 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
   levels = np.rint(grey * (255 / white)).astype(np.uint8)
   if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
@@ -206,7 +207,7 @@ def _explained(name: str) -> Iterator[None]:
     raise UserError(
       f'{name}: not enough memory to open the image; shrink it.'
     ) from error
-  except Exception as error:  # its decoders raise errors of any kind
+  except Exception as error:  # Pillow's decoders may raise anything
     reason = str(error) or type(error).__name__
     raise UserError(
       f'{name}: the image is damaged ({reason}); copy it again or leave the '

@@ -1,7 +1,8 @@
-"""JSON Lines: opening a file, its lines, and the value of a line, strictly.
+"""Reads JSON Lines files strictly.
 
-What JSON lets pass in silence is refused: two equal keys, of which one would be
-lost, numbers that JSON does not have, and halves of characters.
+Python's json accepts some mistakes without a word. They are refused here: equal
+keys, of which all but one would be lost, numbers that JSON does not have, and
+halves of characters.
 """
 
 import codecs
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 from mmicl_jax.errors import UserError, explained
 
-# How files begin that are no JSON Lines but are given as such.
+# The first bytes of files that people give instead of JSON Lines.
 _OTHERS = {
   b'\x1f\x8b': 'compressed by gzip: unpack it',
   b'BZh': 'compressed by bzip2: unpack it',
@@ -27,10 +28,10 @@ _OTHERS = {
 
 
 def open_lines(path: str | os.PathLike, *, once: bool = False) -> IO[bytes]:
-  """Opens a JSON Lines file, whose bytes its lines are.
+  """Opens a JSON Lines file for reading bytes.
 
-  once: nobody will open it again, so that it may be a pipe. Raises UserError if
-  it cannot be read, is compressed or of another kind, or is a pipe.
+  once: nobody will open it again, so it may be a pipe. Raises UserError if it
+  cannot be read, is compressed or of another kind, or is a pipe without `once`.
   """
   try:
     file = open(path, 'rb')
@@ -52,7 +53,7 @@ def open_lines(path: str | os.PathLike, *, once: bool = False) -> IO[bytes]:
 
 
 def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-  """Number, first byte and text of each line that is not blank."""
+  """Yields (number, position, bytes) of each line that is not blank."""
   start = 0
   for number, line in enumerate(file, 1):
     if line.strip() not in (b'', codecs.BOM_UTF8):
@@ -61,7 +62,7 @@ def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
 
 
 def read_line(path: str | os.PathLike, start: int) -> bytes:
-  """The line that begins at a byte. Raises UserError if it cannot be read."""
+  """The line that begins at byte `start`; raises UserError if unreadable."""
   try:
     with open(path, 'rb') as file:
       file.seek(start)
@@ -72,7 +73,7 @@ def read_line(path: str | os.PathLike, start: int) -> bytes:
 
 
 def parse_line(line: bytes) -> Any:
-  """The value of a line. Raises UserError, without the place, for none."""
+  """The JSON value of a line; raises UserError, without the line's number."""
   if b'\0' in line:
     raise UserError(
       'the line holds NUL bytes: the file was cut off, or is not UTF-8; write '
@@ -85,7 +86,7 @@ def parse_line(line: bytes) -> Any:
       parse_float=_finite,
       parse_constant=_finite,
     )
-    # Rare, so that sound lines are not written out to be looked at.
+    # The check writes the line out again; few lines need that.
     if b'\\ud' in line.lower() and isinstance(value, dict):
       _check_characters(value)
   except UnicodeDecodeError as error:
@@ -105,7 +106,7 @@ def parse_line(line: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """json would keep the last of equal keys and drop the others."""
+  """Refuses equal keys, of which json would keep only the last."""
   value = dict(pairs)
   if len(value) != len(pairs):
     names = [name for name, _ in pairs]
@@ -115,7 +116,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-  """Numbers that JSON does not have, or that would not be written again."""
+  """Refuses NaN, infinities and numbers too large for a float."""
   number = float(text)
   if not math.isfinite(number):
     raise UserError(f'{text} is no number of JSON: use null or leave it out.')
@@ -123,7 +124,7 @@ def _finite(text: str) -> float:
 
 
 def _check_characters(value: dict[str, Any]) -> None:
-  """JSON can name half a character, which can be neither printed nor opened."""
+  """Refuses half a character, which JSON can hold but nobody can print."""
   for key, item in value.items():
     try:
       json.dumps({key: item}, ensure_ascii=False).encode()

@@ -1,12 +1,11 @@
-"""Records -> batches with Grain: shuffled, mixed, sharded, exactly resumable.
+"""Records become batches by Grain: shuffled, mixed, sharded, resumable exactly.
 
-The stream of examples is a function of the seed alone. Step s of a run is the
-stream's next B rows per process, so its batches do not depend on the number of
-processes (for one global batch) nor of workers, and the place in the stream is
-one number: the state of the iterator.
+The order of the examples depends only on the seed. Each step takes the next
+global batch of them, so batches depend neither on the number of processes nor
+on that of workers. The iterator's state is one number: the step.
 
-From top to bottom: `record_loader` reads files, `make_loader` any sources; the
-Loader steps through the stream; batches.py makes the rows of a step.
+`record_loader` reads files, `make_loader` any sources. The Loader goes through
+the steps; batches.py makes the rows of a step.
 """
 
 import json
@@ -40,7 +39,7 @@ from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import hosts
 from mmicl_jax.tokenizer import Tokenizer
 
-_A_FEW, _MANY = 8, 100  # records to judge by
+_A_FEW, _MANY = 8, 100  # how many records `_judge` needs
 
 
 def record_loader(
@@ -64,16 +63,16 @@ def record_loader(
   mesh: Mesh | None = None,
   feature_cache: str | None = None,
 ) -> 'Loader':
-  """A loader of record files, mixed by their sizes, in the shapes of a model.
+  """Loads record files, mixed by their sizes, in the shapes of a model.
 
-  batch_size: rows over all processes. mesh: says which of them this process
-  reads, see hosts.batch_share. templates: see sources.open_sources.
-  num_epochs: None repeats for ever, if `shuffle` in a new order each time; a
+  batch_size: rows of all processes together. mesh: decides which of them this
+  process reads: see hosts.batch_share. templates: see sources.open_sources.
+  num_epochs: None repeats without end, in a new order each time if `shuffle`; a
   number is for evaluation, which is never shuffled. qformer_vocabulary: BERT's
   vocab.txt; without it the Q-Former reads no text, as in all published scripts.
-  feature_cache: a folder of `mmicl data cache-features` whose features take the
-  images' place. Raises UserError for a missing file or a vocabulary that is not
-  the model's.
+  feature_cache: a folder of `mmicl data cache-features`, whose features are
+  read instead of images. Raises UserError for a missing file or a vocabulary
+  that is not the model's.
   """
   if feature_cache is not None and qformer_vocabulary is not None:
     raise UserError(
@@ -113,9 +112,9 @@ def eval_loader(
   data: str | Sequence[str] | None,
   make: Callable[..., 'Loader'] = record_loader,
 ) -> 'Loader | None':
-  """One pass over held-out records in their order; None without data.
+  """A loader of one pass over held-out records, in order; None without data.
 
-  make: `record_loader`, with what gin bound for the training data.
+  make: `record_loader` with the settings that gin bound for the training data.
   """
   return None if data is None else make(data=data, num_epochs=1)
 
@@ -136,18 +135,19 @@ def make_loader(
   qformer_tokenizer: BertTokenizer | None = None,
   features_of: FeatureStore | None = None,
 ) -> 'Loader':
-  """A loader of `batch_size` rows per process and step.
+  """Makes a loader that gives `batch_size` rows in each process and step.
 
-  num_epochs=None (training) repeats for ever, each source in a new order each
-  time, and mixes them by weight. A number (evaluation) gives every record that
-  often; the last batch is filled with rows of zero loss weight, so that all
-  processes see the same number of batches. Rows of one step: those of process
-  0, then 1, ...
+  num_epochs: None (training) repeats without end, each source in a new order
+  each time, and mixes the sources by weight. A number (evaluation) gives every
+  record that often, and fills the last batch with rows without loss weight, so
+  that all processes see the same number of batches. The rows of a step are
+  those of process 0, then those of process 1, and so on.
 
-  A bad record raises UserError, naming file and line, when its turn comes; with
-  `skip_bad_records` its row is left empty and counted. `workers` > 0 decodes in
-  so many processes: call it under `if __name__ == '__main__'`. `features_of`:
-  gives features in the place of images.
+  skip_bad_records: leaves the row of a bad record empty and counts it; without
+  it a bad record raises UserError, naming file and line, when its turn comes.
+  workers: how many processes decode; above 0, call this under
+  `if __name__ == '__main__'`. features_of: gives stored features instead of
+  images. Raises UserError for settings that cannot work.
   """
   sources = [sources] if isinstance(sources, Source) else list(sources)
   if empty_one := [source.name for source in sources if not len(source.data)]:
@@ -201,12 +201,12 @@ def make_loader(
 class Loader:
   """Iterates over (batch, info); made by `make_loader`.
 
-  Each call of iter() starts where the state is; one iterator at a time. After
-  each batch `get_state()` is the place behind that batch, and these say what
-  this process has lost since the run began: `skipped`, the number of records
-  left out; `truncated`, of examples shortened; `cut_answers`, of those among
-  them whose answers lost tokens. `first_truncated` tells of the first example
-  that was shortened since this process began, '' if none was.
+  Each iter() begins at the present state; use one iterator at a time. After
+  each batch `get_state()` is the position after that batch. Three counts say
+  what this process has lost since the run began: `skipped` records were left
+  out, `truncated` examples were shortened, and the answers of `cut_answers` of
+  these lost tokens. `first_truncated` is a sentence on the first shortened
+  example since this process began, or ''.
   """
 
   def __init__(
@@ -230,8 +230,8 @@ class Loader:
     if self.step >= stop:
       return
     steps = grain.MapDataset.range(self.step, stop)
-    # No threads: without workers the device computes while the next batch is
-    # made, for JAX does not wait; with workers those are ahead already.
+    # Threads would gain nothing. JAX does not wait for the device, so the next
+    # batch is made while it computes; workers make batches ahead anyway.
     in_line = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     batches = steps.map(self._make).to_iter_dataset(in_line)
     if self._workers:
@@ -244,13 +244,13 @@ class Loader:
     try:
       for batch, info in iterator:
         self._count(info)
-        # Copies, for workers hand over shared memory, which ends with them.
+        # A copy, since arrays from workers are memory that ends with them.
         yield {key: np.array(value) for key, value in batch.items()}, info
     finally:
       iterator.close()
 
   def get_state(self) -> dict[str, Any]:
-    """The place in the stream and the counts, as plain JSON values."""
+    """The position in the stream and the counts, as JSON's types."""
     counts = {
       'skipped': self.skipped,
       'truncated': self.truncated,
@@ -259,12 +259,12 @@ class Loader:
     return {'step': self.step, **counts, 'stream': self._fingerprint}
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Goes to a place that `get_state` gave; the next iter() starts there.
+    """Goes to a state of `get_state`; the next iter() begins there.
 
     Raises UserError if the state is that of another stream: other data, seed,
     order or global batch size.
     """
-    # Through JSON, where tuples become lists.
+    # The saved state went through JSON, where tuples become lists.
     theirs, ours = (
       state.get('stream'),
       json.loads(json.dumps(self._fingerprint)),
@@ -283,11 +283,11 @@ class Loader:
       )
     self.step = state['step']
     self.skipped, self.truncated = state['skipped'], state['truncated']
-    # Absent in checkpoints of former versions.
+    # Checkpoints of former versions lack it.
     self.cut_answers = state.get('cut_answers', 0)
 
   def seek(self, step: int) -> None:
-    """Goes behind the first `step` batches, for a run begun by T5X."""
+    """Goes past the first `step` batches, for a run that T5X began."""
     self.step = step
 
   def _count(self, info: BatchInfo) -> None:
@@ -302,10 +302,10 @@ class Loader:
     self._judge(info)
 
   def _judge(self, info: BatchInfo) -> None:
-    """Raises UserError where too little is left to train on.
+    """Raises UserError if too many records are bad.
 
-    That is where no record was sound so far, among a few, or where most were
-    bad, among many; few and many are at most one pass over the data.
+    They are if all of the first _A_FEW were, or more than half of at least
+    _MANY; for less data, one pass over it is enough to judge.
     """
     rows, seen = len(info.ids), self.step * len(info.ids)
     one_pass = self._make.num_records * rows / self._make.global_batch

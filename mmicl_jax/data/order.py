@@ -1,8 +1,8 @@
-"""The order of the records: which record stands at which place of the stream.
+"""The order of records: which record is at which position of the stream.
 
-A function of the sizes, the weights and the seed alone, and without end: after
-the last record of an epoch the next epoch begins. A place is one number, so
-that a run can go on anywhere.
+It depends only on the sizes, the weights and the seed, and has no end: after
+the last record of an epoch the next epoch begins. A position is one number, so
+a run can resume anywhere.
 """
 
 import bisect
@@ -16,12 +16,12 @@ import numpy as np
 
 
 class RecordOrder(Sequence[tuple[int, int]]):
-  """Place -> (source, record), epoch after epoch without end.
+  """position -> (source, record), epoch after epoch without end.
 
-  The sources stand one after the other, the first of them with the number
-  `first`. With a seed each epoch is a shuffle of all records, by numpy's frozen
-  generator; 4 bytes a record, an epoch at a time. (Grain's own shuffle takes
-  milliseconds a record in small datasets.)
+  The sources come one after the other; the first has the number `first`. With a
+  seed each epoch shuffles all records by numpy's RandomState, which never
+  changes. That takes 4 bytes for each record, since only one epoch is kept.
+  (Grain's own shuffle takes milliseconds for each record of small datasets.)
   """
 
   def __init__(self, sizes: Sequence[int], first: int, seed: int | None):
@@ -52,11 +52,11 @@ class RecordOrder(Sequence[tuple[int, int]]):
 
 
 def _seed_words(seed: int) -> list[int]:
-  """A seed of any size as words of 32 bits; other seeds have other words.
+  """A seed of any size as words of 32 bits, different for different seeds.
 
-  [seed] for 0 <= seed < 2**32, which is the order of runs of former versions.
-  Above follow the higher words, none of which is a last 0, and a last 0 says
-  that the seed is below 0: 2**32 + 5 -> [5, 1], -5 -> [5, 0].
+  The lowest word comes first: 2**32 + 5 -> [5, 1]. A negative seed is marked by
+  a last 0, which is never the highest word of a large one: -5 -> [5, 0]. Seeds
+  from 0 to 2**32 - 1 give [seed], as in former versions.
   """
   rest, words = abs(seed) >> 32, [abs(seed) % 2**32]
   while rest:
@@ -68,9 +68,9 @@ def _seed_words(seed: int) -> list[int]:
 def mixed_order(
   sizes: Sequence[int], weights: Sequence[float], seed: int | None
 ) -> Any:
-  """Place -> (source, record): each source in an endless order of its own.
+  """position -> (source, record); each source has its own endless order.
 
-  A source has a share of the places in proportion to its weight.
+  A source gets positions in proportion to its weight.
   """
   orders = [RecordOrder([size], i, seed) for i, size in enumerate(sizes)]
   if len(orders) == 1:

@@ -3,9 +3,9 @@
     {"input_text": "image 0 is <image0>图. What is it?",
      "input_image": ["images/cat.png"], "output_text": "a cat"}
 
-An image is a path, relative to the file's folder, base64 or a data URL; one
-alone needs no list. `id`, `dataset`, `meta` and any other keys are kept. Each
-error names the file and the line.
+An image is a path (relative to the file's folder), base64 or a data URL; a
+single one needs no list. `id`, `dataset`, `meta` and any other keys are kept.
+Each error names the file and the line.
 """
 
 import array
@@ -33,8 +33,8 @@ _KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
 class Record:
   """One line of a MIC file.
 
-  `input_image` is as in the file; in `images` the paths are joined to `root`.
-  `where` is the file and line.
+  input_image: as in the file; in `images` the paths are joined to `root`.
+  extra: the keys that have no field. where: 'FILE:LINE'.
   """
 
   input_text: str
@@ -49,35 +49,37 @@ class Record:
 
   @property
   def inputs(self) -> str:
+    """The prompt, as in Example."""
     return self.input_text
 
   @property
   def targets(self) -> str:
+    """The answer, as in Example."""
     return self.output_text
 
   @property
   def images(self) -> tuple[str | bytes, ...]:
-    """What `images.load_image` can open, in order."""
+    """The images in order, as `images.load_image` can open them."""
     images = _listed(self.input_image)
     return tuple(resolve(image, self.root) for image in images)
 
   @functools.cached_property
   def example(self) -> Example:
-    """The record as it stands, with one 图 for each image; made once.
+    """The record as an Example with one 图 for each image; made only once.
 
-    Raises UserError, naming the line, when 图 and images do not match.
+    Raises UserError, naming the line, if 图 and images do not match.
     """
     rest = {'images': self.images, 'name': self.where}
     try:
       return Example(collapse(self.input_text), self.output_text, **rest)
     except UserError:
-      # To be told by the text as it was written, which shows copies in a row.
+      # Raise the error of the original text, which shows several 图 in a row.
       return Example(self.input_text, self.output_text, **rest)
 
   def to_json(self) -> str:
-    """The line of the file, without its end.
+    """The record as a line of JSON, without the line's end.
 
-    Raises UserError for numbers that JSON does not have.
+    Raises UserError for NaN and infinities, which JSON does not have.
     """
     optional = {key: getattr(self, key) for key in _OPTIONAL}
     image = self.input_image
@@ -108,11 +110,12 @@ def read_records(
   need_answer: bool = True,
   on_error: Callable[[UserError], None] | None = None,
 ) -> Iterator[Record]:
-  """The records of a JSON Lines file, in order; blank lines are skipped.
+  """Reads the records of a JSON Lines file in order; skips blank lines.
 
-  Image paths are relative to `data_dir`, else to the file's folder. Raises
-  UserError for a file that cannot be read, and, with file and line, for a line
-  that is no valid record; `on_error` gets the latter and the line is skipped.
+  data_dir: the folder of image paths; by default the file's folder. on_error:
+  called with the error of a line that is no valid record, which is then
+  skipped; without it the error is raised. Raises UserError if the file cannot
+  be read.
   """
   root = _root(path, data_dir)
   with jsonl.open_lines(path, once=True) as file:
@@ -127,9 +130,9 @@ def read_records(
 
 
 def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
-  """Writes records whole or not at all; returns how many.
+  """Writes records to a JSON Lines file; returns how many.
 
-  Image bytes become base64. A half-written file is never left at `path`.
+  Image bytes become base64. After an error `path` is as it was before.
   """
   count = 0
   with writing(path) as file:
@@ -140,11 +143,12 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
 
 
 class JsonlIndex(Sequence):
-  """Random access to the records of a big JSON Lines file.
+  """Random access to the records of a large JSON Lines file.
 
-  Holds 16 bytes a record. Every access opens the file anew, so an index may be
-  pickled, forked and shared between threads. Raises UserError if the file
-  cannot be read, or is a pipe, which can be read only once.
+  It takes 16 bytes of memory for each record. Each access opens the file again,
+  so an index may be pickled, forked and shared between threads. Raises
+  UserError if the file cannot be read, or is a pipe, which can be read only
+  once.
   """
 
   def __init__(
@@ -179,7 +183,10 @@ class JsonlIndex(Sequence):
 def parse_record(
   line: bytes, where: str = '', root: str = '', *, need_answer: bool = True
 ) -> Record:
-  """One line of a file. Raises UserError that says where and what to do."""
+  """Parses one line of a file; raises UserError that names `where`.
+
+  root: the folder of image paths. need_answer: whether output_text must exist.
+  """
   at = _at(where)
   try:
     value = jsonl.parse_line(line)
@@ -208,15 +215,18 @@ def parse_record(
 
 
 def turn_from_record(record: Record) -> Turn:
-  """A record as a query or demonstration, its images free to be renumbered."""
+  """Turns a record into a query or demonstration; images can be renumbered.
+
+  Raises UserError, naming the line, if two images have the same name.
+  """
   with _named(record):
     return turn_from_example(record.example)
 
 
 def as_example(item: Record | Example, index: int) -> tuple[Example, str]:
-  """An item of a source as an Example, and what tells it apart in its source.
+  """Returns (an item of a source as an Example, its id).
 
-  That is a record's id, if it has one, else the item's place.
+  The id is the record's own, if it has one, or else `index`.
   """
   if isinstance(item, Record):
     return item.example, str(index if item.id is None else item.id)
@@ -253,7 +263,7 @@ def _encoded(image: Any) -> str:
 
 
 def _listed(image: Any) -> list[Any]:
-  """'' is no image, as in the published files' output_image."""
+  """The images as a list; '' is none, as in MIC's published files."""
   if isinstance(image, (str, bytes)):
     return [image] if image else []
   return list(image)

@@ -1,7 +1,7 @@
-"""Sources: record files, JSON Lines or ArrayRecord, as sequences of examples.
+"""Opens record files, JSON Lines or ArrayRecord, as sequences of examples.
 
-Both trainers open their data here, so that one declaration (paths, templates,
-seed) means the same records in the same order to both.
+Both trainers open their data here, so that the same paths, templates and seed
+give both the same examples in the same order.
 """
 
 import bisect
@@ -23,14 +23,15 @@ ARRAY_RECORD = ('.array_record', '.arrayrecord')
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A dataset: a JsonlIndex, or any sequence of Examples or Records.
+  """A dataset: a JsonlIndex, or any other sequence of Examples or Records.
 
-  `weight` is its share of the mixture (None: its number of records). With
+  weight: its share of the mixture; None takes its number of records. With
   worker processes the sequence must be picklable.
   """
 
   name: str
-  data: Sequence[Any]  # of Example or Record; a checked type would open items
+  # Of Example or Record; a narrower type, if checked, would open an item.
+  data: Sequence[Any]
   weight: float | int | None = None
 
 
@@ -41,13 +42,12 @@ def open_sources(
   seed: int = 0,
   need_answer: bool = True,
 ) -> list[Source]:
-  """One source for each file, named after it.
+  """Opens one source for each file, named after it.
 
-  templates: a name or a JSON path (see context.templates). The prompt of a
-  record is then one of their forms, drawn by seed and id, filled with the
-  record's other keys (`question` and the like) and with its images. None: the
-  prompt is `input_text` as it is. Raises UserError for a file that is absent or
-  empty.
+  templates: a name or a JSON path (see context.templates). A record's prompt is
+  then one of their forms, drawn by seed and id, and filled with the record's
+  other keys (such as `question`) and its images. None: the prompt is
+  `input_text`. Raises UserError for a file that is missing or empty.
   """
   paths = [data] if isinstance(data, str) else list(data)
   chosen = None if templates is None else forms.load_templates(templates)
@@ -71,7 +71,10 @@ def open_sources(
 
 
 class ArrayRecordIndex(Sequence):
-  """The records of an ArrayRecord file, each a JSON object as in JSON Lines."""
+  """The records of an ArrayRecord file, each a JSON object as in JSON Lines.
+
+  Raises UserError if the file is of another kind.
+  """
 
   def __init__(
     self,
@@ -85,7 +88,7 @@ class ArrayRecordIndex(Sequence):
     self._need_answer = need_answer
     try:
       self._file: Any = grain.sources.ArrayRecordDataSource(self.path)
-    except Exception as error:  # whatever its C++ reader raises
+    except Exception as error:  # its C++ reader may raise anything
       raise UserError(
         f'{self.path} is no ArrayRecord file ({str(error).splitlines()[0]}): '
         'write it again or give a .jsonl'
@@ -102,7 +105,7 @@ class ArrayRecordIndex(Sequence):
 
 
 class Templated(Sequence):
-  """Records whose prompts are forms of templates, as Examples."""
+  """Examples of records whose prompts are made from templates."""
 
   def __init__(self, records: Sequence[Record], form: Any, seed: int):
     self._records, self._form, self._seed = records, form, seed

@@ -1,4 +1,4 @@
-"""How many records, images and words a file holds: `mmicl data stats`."""
+"""Counts the records, images and words of a file, for `mmicl data stats`."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ _PERCENTILES = (0, 50, 90, 99, 100)
 
 
 def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
-  """Counts of records, datasets, images and lengths of a MIC file.
+  """Counts the records, datasets, images and lengths of a MIC file.
 
   Raises UserError if there is no record.
   """
@@ -47,5 +47,5 @@ def summarise(path: str, records: Iterable[Record]) -> dict[str, Any]:
 
 
 def _percentile(ordered: Sequence[int], p: int) -> int:
-  """The smallest value that p % of them do not exceed."""
+  """The smallest value that at least p % of the values do not exceed."""
   return ordered[max(-(-p * len(ordered) // 100), 1) - 1]
