@@ -1,7 +1,7 @@
-"""MMICL in JAX: prompts in which any number of images and text interleave.
+"""MMICL in JAX: a model of prompts that interleave text and many images.
 
-Names are imported when they are first used, so that `import mmicl_jax` is
-fast and loads neither TensorFlow nor T5X nor PyTorch.
+Names are imported when they are first used, so that `import mmicl_jax` is fast
+and loads neither TensorFlow nor T5X nor PyTorch.
 """
 
 import importlib

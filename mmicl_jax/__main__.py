@@ -1,8 +1,8 @@
-"""The `mmicl` command: finds the module of a subcommand and hands over.
+"""The `mmicl` command: finds the module of a subcommand and runs it.
 
 Each module of commands/ has `add_arguments(parser)` and `main(args) -> int`.
-Only the chosen one is imported, so `mmicl --help` starts at once and a command
-loads no more than it needs.
+Only the chosen one is imported, so that `mmicl --help` starts at once and a
+command loads only what it needs.
 """
 
 import argparse
@@ -29,13 +29,13 @@ COMMANDS = {
   'env': 'versions, devices and settings, for an issue report',
 }
 
-# These run a model again and again, and may keep memory for it; the others
-# hold as little as they can.
+# These run a model again and again, and may keep memory for that; the others
+# use as little as they can.
 COMPUTING = ('demo', 'train', 'generate', 'bench')
 
 
 class _Parser(argparse.ArgumentParser):
-  """Says in one line what is wrong with the arguments."""
+  """A parser that says in one line what is wrong with the arguments."""
 
   def error(self, message: str) -> NoReturn:
     command = self.prog.removesuffix(' ')
@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-  """The arguments; their `command` is None where none was named."""
+  """Parses the arguments; `command` is None if there is none."""
   parser = _Parser(
     prog='mmicl', description='MMICL in JAX: train, ask, evaluate, convert.'
   )
@@ -73,18 +73,21 @@ def _module(command: str) -> Any:
 
 
 def _gin_binding(argument: str) -> str:
-  """--gin.NAME=VALUE, T5X's spelling, is --gin_binding NAME=VALUE."""
+  """Turns T5X's spelling --gin.NAME=VALUE into --gin_binding=NAME=VALUE."""
   if argument.startswith('--gin.'):
     return '--gin_binding=' + argument.removeprefix('--gin.')
   return argument
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; 0 is success, 2 an error named in one sentence."""
+  """Runs one command and returns its exit status.
+
+  0 is success; 2 is a user's mistake, told in one sentence on stderr.
+  """
   alone = argv is None
   for stream in (sys.stdout, sys.stderr):
-    # Where a terminal cannot show a character (LC_ALL=C, cron), its number is
-    # shown; to fail would lose the rest.
+    # If a terminal cannot show a character (LC_ALL=C, cron), its number is
+    # shown; an error would lose all other output.
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='backslashreplace')
   if argv is None:
@@ -92,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv and argv[0] in COMPUTING:
       malloc.restart_if_wanted()
   if '--debug' not in argv:
-    # Orbax logs each error that it raises, once a thread and with traceback;
-    # asyncio those that nobody waits for after the first.
+    # Orbax logs each error that it raises with a traceback, once in each
+    # thread; asyncio logs further errors that nobody waits for.
     for name in ('absl', 'asyncio'):
       logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
@@ -110,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print('mmicl: stopped', file=sys.stderr, flush=True)
     if alone:
-      # A save that was interrupted has threads that wait for its end.
+      # An interrupted save leaves threads that would wait for its end.
       os._exit(130)
     return 130
 

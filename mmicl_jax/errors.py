@@ -1,13 +1,13 @@
-"""Errors a person can act on: one sentence, exit status 2, no traceback."""
+"""Errors that a user can mend: one sentence, exit status 2, no traceback."""
 
 import os
 
 
 class UserError(Exception):
-  """Wrong input, not a bug: names the file, line or field and the remedy.
+  """A wrong input, not a bug; names the file, line or field and the remedy.
 
-  The command line prints the message on stderr and exits with 2. Library
-  callers catch it like any exception.
+  The command line prints the message to stderr and exits with status 2. Library
+  callers can catch it like any exception.
   """
 
 
@@ -17,7 +17,7 @@ def explained(
   remedy: str,
   what: str = 'could not be written',
 ) -> UserError:
-  """What to raise for the error of a file: file, what, reason, remedy.
+  """Makes a UserError of an error about a file: 'PATH WHAT (reason): REMEDY'.
 
   error: an OSError, or what the package behind a remote path raises.
   """

@@ -1,4 +1,4 @@
-"""Model configurations by name, for gin files and the command line."""
+"""Model configurations by name, for gin files and commands."""
 
 import dataclasses
 
@@ -28,9 +28,10 @@ def model(
   image_token: int | None = None,
   lora: configs.LoRA | None = None,
 ) -> configs.MMICLConfig:
-  """A preset run in a given way; None keeps the preset's value.
+  """A preset's configuration with changes; None keeps the preset's value.
 
-  Raises UserError for an unknown preset or a value that no model can have.
+  The arguments are fields of models/configs.py. Raises UserError for an unknown
+  preset, or a value that no model can have.
   """
   if preset not in PRESETS:
     raise UserError(

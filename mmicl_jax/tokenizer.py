@@ -1,8 +1,7 @@
-"""Text to ids and back: T5's SentencePiece with MIC's image tokens.
+"""Turns text into ids and back: T5's SentencePiece with MIC's image tokens.
 
-Sits between the context scheme (strings) and the features (arrays). The ids
-are those of the Hugging Face fast tokenizer: text is cut at the added tokens
-and SentencePiece starts afresh after each, so `图.` ends in `▁` `.`.
+The ids are those of Hugging Face's fast tokenizer, which cuts text at the added
+tokens and begins a new word after each, so that `图.` ends in `▁` `.`.
 """
 
 import hashlib
@@ -23,29 +22,30 @@ from mmicl_jax.runtime.files import write_bytes
 
 NUM_EXTRA_IDS = 100
 
-# [0-9], for \d would match other scripts' digits, which name nothing.
+# [0-9] and not \d, which also matches other scripts' digits.
 _T5_SPECIAL = re.compile(r'(</s>|<pad>|<unk>|<extra_id_(?:[1-9][0-9]|[0-9])>)')
-# A run of 图, which stands for the tokens of one image, is found in one piece.
+# Several 图 in a row, the tokens of one image, are one match.
 _ADDED = re.compile(
   f'({IMAGE}{IMAGE}*|<image1?[0-9]>|{_T5_SPECIAL.pattern[1:]}'
 )
 _SURROGATES = re.compile('[\ud800-\udfff]')
 _SPACES = re.compile(' {2,}')
-# A ModelProto whose normalizer does nothing: protobuf merges a repeated message
-# field, and the last scalar wins. Field 3 is the normalizer; in it, 2 = no
-# character map, 3 = no dummy prefix, 4 = keep whitespace.
+# Appended to a ModelProto, this turns its normalizer off: protobuf merges a
+# message field that occurs twice, and the last scalar wins. Field 3 is the
+# normalizer; in it, 2 empties the character map, 3 adds no dummy prefix, and 4
+# keeps whitespace.
 _NO_NORMALIZER = b'\x1a\x06\x12\x00\x18\x00\x20\x00'
 _WORD_CACHE = 100_000
 
 
 class Tokenizer:
-  """T5's vocabulary: pieces, 100 extra ids, 图, `<image0>`..`<image19>`.
+  """T5's vocabulary: pieces, 100 extra ids, 图, `<image0>` to `<image19>`.
 
-  With T5's own 32,000 pieces 图 is 32100 and `<imageK>` is 32101 + K. Can be
-  pickled: worker processes get the bytes of the model, not its path.
+  With T5's own 32,000 pieces 图 is 32100 and `<imageK>` is 32101 + K. It can be
+  pickled; worker processes get the bytes of the model, not its path.
 
-  Raises UserError if the file is missing, is no SentencePiece model, or has
-  other ids than T5's for padding (0), end (1) and unknown (2).
+  Raises UserError if the file is missing or is no SentencePiece model, or if
+  its ids of padding, end and unknown are not T5's 0, 1 and 2.
   """
 
   pad_id, eos_id, unk_id = 0, 1, 2
@@ -93,21 +93,21 @@ class Tokenizer:
 
   @property
   def digest(self) -> str:
-    """Of the vocabulary: the same for files that give the same ids."""
+    """A hash of the model's bytes: 32 hexadecimal digits."""
     return hashlib.blake2b(self._proto, digest_size=16).hexdigest()
 
   @property
   def image_id(self) -> int:
-    """The id of 图, the slot of one visual token."""
+    """The id of 图, the place of one visual token."""
     return self._added[IMAGE]
 
   @property
   def vocab_size(self) -> int:
-    """Number of tokens with a meaning; embedding tables are padded beyond."""
+    """The number of tokens; embedding tables may have more rows."""
     return len(self._tokens)
 
   def encode(self, text: str) -> list[int]:
-    """Ids of a text, without the end token.
+    """The ids of a text, without the end token.
 
     encode('image 0 is <image0>图.') -> [1023, 3, 632, 19, 32101, 32100, 3, 5]
     """
@@ -123,10 +123,10 @@ class Tokenizer:
   def decode(
     self, ids: Iterable[SupportsIndex], skip_special_tokens: bool = True
   ) -> str:
-    """Text of ids (a list, or an array of one axis).
+    """The text of ids (a list, or an array of one axis).
 
-    Ids outside the vocabulary are left out; special tokens are the T5 ones, 图
-    and `<imageK>`.
+    Ids outside the vocabulary are left out. Special tokens are T5's, 图 and
+    `<imageK>`.
     """
     ids = np.asarray(ids if hasattr(ids, 'shape') else list(ids), np.int64)
     tokens = [self._tokens[i] for i in ids if 0 <= i < len(self._tokens)]
@@ -135,11 +135,11 @@ class Tokenizer:
     return ''.join(tokens).replace('▁', ' ').removeprefix(' ')
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the SentencePiece model."""
+    """Writes the SentencePiece model to a file."""
     write_bytes(path, self._proto)
 
   def _encode_plain(self, text: str) -> list[int]:
-    """Ids of a text without added tokens: normalise, cut into words."""
+    """The ids of a text without added tokens, normalised and cut into words."""
     text = self._normaliser(text)
     if not text:
       return []
@@ -147,19 +147,19 @@ class Tokenizer:
     return [i for word in text.split('▁') for i in self._words[word]]
 
   def _encode_word(self, word: str) -> list[int]:
-    """Ids of a word, which is given without the mark of its beginning."""
+    """The ids of a word, which is given without the ▁ before it."""
     ids: list[int] = []
-    # A special token that only normalisation brought forth (＜pad＞) is a piece
-    # like others to Hugging Face's Unigram model, and the likeliest.
+    # Normalisation may make a special token of ＜pad＞. For Hugging Face's
+    # Unigram model it is a piece like others, and always the likeliest.
     for i, part in enumerate(_T5_SPECIAL.split('▁' + word)):
       more = [self._added[part]] if i % 2 else self._pieces.encode(part)
-      # Unknown pieces side by side are one, also for ＜unk＞.
+      # Adjacent unknown pieces become one, and so does ＜unk＞.
       ids += more[ids[-1:] == more[:1] == [self.unk_id] :]
     return ids
 
 
 class _Words(dict[str, list[int]]):
-  """Ids of words, made when they are first asked for; so many are kept."""
+  """{word: its ids}, filled on demand with at most _WORD_CACHE words."""
 
   def __init__(self, encode: Callable[[str], list[int]]):
     super().__init__()
@@ -175,12 +175,12 @@ class _Words(dict[str, list[int]]):
 def train_sentencepiece(
   texts: Iterable[str], path: str | os.PathLike[str], vocab_size: int
 ) -> None:
-  """Trains a T5-like SentencePiece model: the same texts, the same bytes.
+  """Trains a SentencePiece model like T5's and writes it to `path`.
 
-  `vocab_size` counts pieces, without extra ids and image tokens, and is an
-  upper limit: few texts give fewer pieces. Added tokens in the texts are left
-  out. Raises UserError if no text is left or the limit is below the number of
-  different characters.
+  The same texts give the same bytes; added tokens in them are left out.
+  vocab_size: pieces at most, without extra ids and image tokens; few texts give
+  fewer. Raises UserError if no text is left, or if there are more different
+  characters than pieces.
   """
   plain = (
     part.strip()

@@ -1,8 +1,8 @@
-"""The dimension alphabet of the project, batches, and where they come from.
+"""The letters of dimensions, the Batch, and the interface of its sources.
 
-B batch   R rows (batch x beams)   N images a row   T/U encoder/decoder length
+B batch   R rows (batch x beams)   N images per row   T/U encoder/decoder length
 S length attended to   H heads   K width of a head   D T5 width   E tower width
-P patches and the class token   Q queries an image   V vocabulary   L layers
+P patches and class token   Q queries per image   V vocabulary   L layers
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,22 +12,22 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-PAD, EOS, START = 0, 1, 0  # T5's: the decoder starts with the pad token
+PAD, EOS, START = 0, 1, 0  # T5's ids; its decoder starts with padding
 
 Images = UInt8[jax.Array, 'B N H W 3'] | Float[jax.Array, 'B N H W 3']
 
 
 def without_padding(row: Any) -> Int[np.ndarray, 'T']:
-  """The ids of one row up to its last token."""
+  """The ids of a row up to its last token."""
   return np.trim_zeros(np.asarray(row), 'b')  # PAD is 0
 
 
 class Batch(TypedDict):
-  """Arrays of one step; floating images count as normalised already."""
+  """The arrays of one step; images are u8, or floats if already normalised."""
 
   encoder_input_tokens: Int[jax.Array, 'B T']
-  encoder_images: NotRequired[Images]  # absent: text only
-  # What the Q-Former gives for them, in their place (data/feature_store.py).
+  encoder_images: NotRequired[Images]  # absent if there is only text
+  # The Q-Former's output instead of images (data/feature_store.py).
   encoder_features: NotRequired[Float[jax.Array, 'B N Q E']]
   decoder_input_tokens: Int[jax.Array, 'B U']
   decoder_target_tokens: Int[jax.Array, 'B U']
@@ -37,16 +37,19 @@ class Batch(TypedDict):
 
 @runtime_checkable
 class BatchSource(Protocol):
-  """This process's share of each batch, and where in the data it stands.
+  """Gives this process's share of each batch, and can resume anywhere.
 
-  iter() starts at the state and yields (batch, anything); the state, of JSON
-  values, is the place behind the last batch. Attributes may say what was lost:
-  `skipped`, `truncated`, `cut_answers` and `first_truncated` of the loader of
-  records, data.loader.Loader, which is a source of batches.
+  iter() begins at the state and yields (batch, anything). A source may have
+  attributes that say what was left out: see `skipped`, `truncated`,
+  `cut_answers` and `first_truncated` of data.loader.Loader.
   """
 
   def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], Any]]: ...
 
-  def get_state(self) -> Any: ...
+  def get_state(self) -> Any:
+    """The position after the last batch, as JSON's types."""
+    ...
 
-  def set_state(self, state: Any) -> None: ...
+  def set_state(self, state: Any) -> None:
+    """Goes to a position of `get_state`; the next iter() begins there."""
+    ...

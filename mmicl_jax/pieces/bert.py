@@ -1,4 +1,4 @@
-"""BERT's word pieces, which InstructBLIP's Q-Former reads."""
+"""BERT's tokenizer, whose ids InstructBLIP's Q-Former reads."""
 
 import hashlib
 import os
@@ -12,12 +12,12 @@ _SURROGATES = re.compile('[\ud800-\udfff]')
 
 
 class BertTokenizer:
-  """BERT word pieces for the Q-Former's text, from bert-base-uncased's list.
+  """BERT's word pieces for the Q-Former's text, from a vocab.txt.
 
-  Ids are those of BertTokenizerFast with MIC's additions: `[DEC]` follows the
-  vocabulary (30522), then 图, `<image0>`..`<image19>` and `<extra_id_21>`..
-  `<extra_id_99>`. Needs the package `tokenizers`. Raises UserError if it or the
-  vocabulary is missing.
+  With that of bert-base-uncased the ids are those of BertTokenizerFast with
+  MIC's additions: `[DEC]` is 30522; then follow 图, `<image0>` to `<image19>`,
+  and `<extra_id_21>` to `<extra_id_99>`. Raises UserError if the package
+  `tokenizers` or the vocabulary is missing.
   """
 
   pad_id = 0
@@ -58,15 +58,15 @@ class BertTokenizer:
 
   @property
   def digest(self) -> str:
-    """Of the vocabulary."""
+    """A hash of the vocabulary: 32 hexadecimal digits."""
     text = self._bert.to_str()
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
   def encode(self, text: str, max_length: int | None = None) -> list[int]:
-    """`[CLS]`, the text's ids, `[SEP]`.
+    """The ids of `[CLS]`, the text, and `[SEP]`.
 
-    A text longer than `max_length` ids loses its start, as in the published
-    processors.
+    If they are more than `max_length`, the text loses its beginning, as in
+    MMICL's published processors.
     """
     ids = self._bert.encode(_SURROGATES.sub('\ufffd', text)).ids
     if max_length is not None and len(ids) > max_length:

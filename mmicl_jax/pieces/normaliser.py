@@ -1,7 +1,7 @@
-"""Text as the pieces see it: SentencePiece's character map, cluster by cluster.
+"""Normalises text by a SentencePiece model's character map, as Hugging Face.
 
-The Hugging Face fast tokenizer applies the map of a SentencePiece model to
-grapheme clusters, SentencePiece to the longest match; this is the former.
+SentencePiece itself maps the longest match of characters. Hugging Face's fast
+tokenizer maps grapheme clusters, and so does this file.
 """
 
 import unicodedata
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import sentencepiece
 
-# Unicode's White_Space; str.rstrip would also take U+001C..U+001F.
+# Unicode's White_Space; str.rstrip would also strip U+001C to U+001F.
 _WHITE_SPACE = (
   '\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007'
   '\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'
 )
-# Where UAX 29 departs from "a mark (category M) extends what is before it":
-# extenders that are no marks, spacing marks that extend nothing, and characters
-# that take in what follows.
+# As a rule a mark (category M) extends the character before it. UAX 29 has
+# these exceptions: characters that extend but are no marks, marks that do not
+# extend, and characters that join with the one after them.
 _EXTENDERS = frozenset(
   '\u200c\u200d\uff9e\uff9f\u0e33\u0eb3'
   # The skin tones of emoji, and tag characters.
@@ -35,10 +35,11 @@ _PREPENDED = frozenset(
 
 
 class Normaliser:
-  """The character map of a serialized SentencePiece model, then a right strip.
+  """Maps characters by a serialised SentencePiece model, then strips the end.
 
-  A cluster of several characters in less than 6 bytes is replaced as a whole by
-  the image of its shortest known prefix; all else character by character.
+  A cluster of several characters in less than 6 bytes becomes what the map has
+  for its shortest known prefix. All other text is mapped character by
+  character.
   """
 
   def __init__(self, proto: bytes):
@@ -71,7 +72,7 @@ class Normaliser:
 
 
 class _Characters(dict):
-  """Ordinal -> normalised character, filled on demand, for str.translate."""
+  """{ordinal: normalised character} for str.translate, filled on demand."""
 
   def __init__(self, normalizer: sentencepiece.SentencePieceNormalizer):
     self._normalizer = normalizer
@@ -89,7 +90,7 @@ def _extends(character: str) -> bool:
 
 
 def _clusters(text: str) -> Iterator[str]:
-  """Grapheme clusters (UAX 29) so far as they may be shorter than 6 bytes."""
+  """Yields grapheme clusters (UAX 29); exact for those below 6 bytes."""
   start = 0
   for i in range(1, len(text)):
     before = text[i - 1]

@@ -1,4 +1,4 @@
-"""What every long-running command needs of the machine it runs on.
+"""What long-running commands need: files, progress, tables, hosts, memory.
 
-Files, progress, tables, hosts, memory, compiled programs.
+In: paths and values. Out: files that are whole, bars, tables and pages.
 """

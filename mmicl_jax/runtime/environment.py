@@ -1,4 +1,4 @@
-"""What a program runs on here: versions, devices, memory, settings."""
+"""Describes this machine: versions, devices, memory, settings."""
 
 import importlib.metadata
 import os
@@ -16,8 +16,8 @@ PACKAGES = (
   *('libtpu', 'jax-cuda12-plugin', 'torch', 'transformers', 'tensorflow'),
   *('seqio', 't5x', 'tensorboard', 'matplotlib', 'scikit-learn'),
 )
-# Settings that change what is computed, where, or how fast. Values of others
-# may be secrets, so none is shown that is not named here.
+# Environment variables that change what is computed, where, or how fast. Only
+# these are shown, since the values of others may be secrets.
 VARIABLES = (
   *('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'GLIBC_TUNABLES', 'CUDA_VISIBLE_DEVICES'),
   *('OMP_NUM_THREADS', 'NPROC', 'HF_HOME', 'HF_HUB_OFFLINE', 'LC_ALL', 'LANG'),
@@ -26,7 +26,7 @@ PREFIXES = ('JAX_', 'MMICL_')
 
 
 def environment() -> dict[str, Any]:
-  """Everything that an issue report needs, as JSON values; memory in bytes."""
+  """All that an issue report needs, as JSON's types; memory in bytes."""
   return {
     'mmicl_jax': {
       'version': version('mmicl_jax'),
@@ -55,7 +55,7 @@ def environment() -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-  """The version that is installed; None without the package."""
+  """The installed version of a package, or None."""
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
@@ -78,7 +78,7 @@ def _cpu_model() -> str:
 
 
 def _memory() -> dict[str, int]:
-  """Bytes in all, and those that are free for use; empty where unknown."""
+  """Bytes of memory in total, and available; empty if unknown."""
   names = {'MemTotal': 'total', 'MemAvailable': 'available'}
   found = {}
   for line in _lines('/proc/meminfo'):

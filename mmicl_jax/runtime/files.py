@@ -1,8 +1,8 @@
-"""Files and folders that appear complete or not at all, here or remote.
+"""Writes files and folders that appear complete or not at all.
 
-On this machine they are made under another name beside their place and renamed.
-A remote file (a path with '://') appears when it is closed: it is collected on
-this machine first and sent in one go.
+Local ones are made under another name in the same folder and then renamed. A
+remote file (a path with '://') is collected on this machine and then sent as a
+whole; it appears when it is closed.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
 
 REMEDY = 'make room or choose another place'
-_IN_MEMORY = 2**26  # bytes of a remote file that wait in memory, not on disk
+_IN_MEMORY = 2**26  # bytes; larger remote files are collected on disk
 
 
 @contextlib.contextmanager
 def writing(
   path: str | os.PathLike, mode: str = 'w', remedy: str = REMEDY
 ) -> Iterator[IO[Any]]:
-  """A file to write to, which appears at `path` when the block is done.
+  """Gives a file to write to, which appears at `path` at the block's end.
 
-  mode: 'w' for text in UTF-8, 'wb' for bytes. Missing folders are made. A file
-  that was there is replaced and hands on its permissions; after an error in
-  the block it is still there, and the new one is gone. Raises UserError with
-  this remedy if the file cannot be written.
+  mode: 'w' for text in UTF-8, 'wb' for bytes. Missing folders are made. If
+  `path` exists, the new file replaces it and keeps its permissions; after an
+  error in the block the old file is still there and nothing else. Raises
+  UserError with this remedy if the file cannot be written.
   """
   if mode not in ('w', 'wb'):
     raise ValueError(f'the mode {mode!r} is neither w nor wb')
@@ -53,6 +53,7 @@ def writing(
 def write_text(
   path: str | os.PathLike, text: str, remedy: str = REMEDY
 ) -> None:
+  """Writes text in UTF-8, as `writing` does."""
   with writing(path, 'w', remedy) as file:
     file.write(text)
 
@@ -60,6 +61,7 @@ def write_text(
 def write_bytes(
   path: str | os.PathLike, data: bytes, remedy: str = REMEDY
 ) -> None:
+  """Writes bytes, as `writing` does."""
   with writing(path, 'wb', remedy) as file:
     file.write(data)
 
@@ -67,7 +69,10 @@ def write_bytes(
 def write_json(
   path: str | os.PathLike, value: Any, remedy: str = REMEDY
 ) -> None:
-  """Raises ValueError for NaN and infinities, which JSON does not have."""
+  """Writes indented JSON, as `writing` does.
+
+  Raises ValueError for NaN and infinities, which JSON does not have.
+  """
   with writing(path, 'w', remedy) as file:
     json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
     file.write('\n')
@@ -78,7 +83,7 @@ def copy_file(
 ) -> None:
   """Copies the bytes of a file; either may be remote.
 
-  Raises UserError if the one cannot be read or the other not be written.
+  Raises UserError if the source cannot be read or the target not be written.
   """
   with writing(target, 'wb', remedy) as copy:
     for chunk in _chunks(source):
@@ -87,12 +92,11 @@ def copy_file(
 
 @contextlib.contextmanager
 def new_directory(path: str | os.PathLike) -> Iterator[Path]:
-  """A folder to fill, which becomes `path` when the block is done.
+  """Gives a folder to fill, which becomes `path` at the block's end.
 
-  After an error nothing is left. What a remote folder is to hold is collected
-  where this machine keeps temporary files, and sent at the end. Raises
-  UserError if `path` holds something already, which is never overwritten, or
-  cannot be made.
+  After an error nothing is left. The files of a remote folder are collected in
+  a temporary one and sent at the end. Raises UserError if `path` is a file, a
+  folder that is not empty (it is never overwritten), or cannot be made.
   """
   make = _sent_directory if remote.is_remote(path) else _renamed_directory
   with make(os.fspath(path)) as directory:
@@ -100,7 +104,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
-  """The bytes of a file, here or remote."""
+  """Yields the bytes of a local or remote file in chunks."""
   try:
     with remote.open_bytes(path, 'rb') as file:
       while chunk := file.read(remote.CHUNK):
@@ -113,7 +117,7 @@ def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
 @contextlib.contextmanager
 def _renamed(path: str, remedy: str) -> Iterator[IO[bytes]]:
   """`writing` on this machine."""
-  place = os.path.realpath(path)  # a link goes on pointing there
+  place = os.path.realpath(path)  # a link stays; its target is replaced
   folder, name = os.path.split(place)
   unique = f'.{name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp'
   temporary = os.path.join(folder, unique)
@@ -121,7 +125,7 @@ def _renamed(path: str, remedy: str) -> Iterator[IO[bytes]]:
     try:
       before = _status(path)
       if before and not stat.S_ISREG(before.st_mode):
-        with open(path, 'wb') as file:  # /dev/stdout cannot be replaced
+        with open(path, 'wb') as file:  # a device such as /dev/stdout
           yield file
         return
       os.makedirs(folder, exist_ok=True)
@@ -131,14 +135,14 @@ def _renamed(path: str, remedy: str) -> Iterator[IO[bytes]]:
         os.chmod(temporary, stat.S_IMODE(before.st_mode))
       os.replace(temporary, place)
     finally:
-      with contextlib.suppress(OSError):  # as a rule it has been renamed
+      with contextlib.suppress(OSError):  # usually it has been renamed
         os.unlink(temporary)
   except OSError as error:
     name = error.filename
     ours = name is None or name in (path, temporary)
     if ours or f'{place}/'.startswith(f'{name}/'):
       raise explained(error, path, remedy) from error
-    raise  # the block's own, of another file
+    raise  # an error of the block, about another file
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -158,7 +162,7 @@ def _sent(path: str, remedy: str) -> Iterator[IO[bytes]]:
       remote.send(file, path)
     except UserError:
       raise
-    except Exception as error:  # each package has its own
+    except Exception as error:  # each package has its own errors
       raise explained(error, path, remedy) from error
 
 

@@ -1,4 +1,4 @@
-"""One run on several hosts: how they find and agree with each other."""
+"""One run on several hosts: they find each other, agree, and end together."""
 
 import atexit
 import contextlib
@@ -22,10 +22,11 @@ def join_hosts(
 ) -> None:
   """Joins the other processes of a run, if there are any.
 
-  multihost: the machines' manager tells the address (HOST:PORT of process 0),
-  the count and the index of the processes; else all three are given, or none
-  where this process is alone. Must come before JAX is used. Raises UserError
-  for flags that do not fit each other, and if the others are not found.
+  multihost: JAX asks the cluster's scheduler for the address (HOST:PORT of
+  process 0), the number of processes and this one's index. Otherwise give all
+  three, or none if this process is alone. Call it before JAX is used. Raises
+  UserError for flags that contradict each other, and if the other processes are
+  not found.
   """
   given = (address, count, index)
   if given == (None, None, None) and not multihost:
@@ -51,10 +52,10 @@ def join_hosts(
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-  """An error of one process ends all of them, instead of letting them wait.
+  """Makes an error in one process end all of them.
 
-  At its exit JAX waits minutes for the others, which wait for this process in
-  a collective. When it is gone, theirs fails.
+  At its exit JAX would wait minutes for the other processes, which wait in a
+  collective for this one. Once this process is gone, their collective fails.
   """
   try:
     yield
@@ -66,7 +67,7 @@ def ending_together() -> Iterator[None]:
 
 
 def _leave(status: int) -> None:
-  """Exits before what was registered earlier, JAX's farewell, can run."""
+  """Exits before JAX's own exit handler, registered earlier, can wait."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)
@@ -78,7 +79,7 @@ def all_agree(yes: bool) -> bool:
 
 
 def gather(numbers: Sequence[int]) -> list[list[int]]:
-  """The numbers of each process; as many as each has."""
+  """The numbers of all processes; each may have another count of them."""
   if jax.process_count() == 1:
     return [list(numbers)]
   sizes = multihost_utils.process_allgather(np.int32(len(numbers)))
@@ -91,16 +92,17 @@ def gather(numbers: Sequence[int]) -> list[list[int]]:
 
 
 def wait_for_all(name: str) -> None:
-  """Returns when all processes are here."""
+  """Returns when all processes have called it."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def batch_share(mesh: Mesh | None) -> tuple[int, int]:
-  """Which part of how many equal ones of a batch this process reads.
+  """Returns (which part of a batch this process reads, number of equal parts).
 
   Processes whose devices hold the same rows, because a `tensor` axis spans
-  them, read the same part. None: a part for each process.
+  them, read the same part. mesh: None gives each process its own part. Raises
+  UserError as `share` does.
   """
   if mesh is None:
     return jax.process_index(), jax.process_count()
@@ -109,9 +111,10 @@ def batch_share(mesh: Mesh | None) -> tuple[int, int]:
 
 
 def share(owners: Sequence[Sequence[int]], process: int) -> tuple[int, int]:
-  """See batch_share; owners: the processes of the devices of each shard.
+  """`batch_share` for the processes that hold each shard of a batch.
 
-  Raises UserError if two processes have some, but not all shards in common.
+  owners: owners[i] are the processes of the devices that hold shard i. Raises
+  UserError if two processes have some shards in common, but not all.
   """
   shards: dict[int, list[int]] = {}
   for i, row in enumerate(owners):

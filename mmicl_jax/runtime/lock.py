@@ -1,9 +1,9 @@
-"""One writer at a time: an output is locked while it is written.
+"""Locks an output while it is written, so that it has one writer at a time.
 
 A lock is a hidden file beside the output, held by flock(2), so that it ends
-with the process that holds it, however that ends. It works between processes of
-one machine, and on network file systems that pass it on; remote paths, and file
-systems that know no locks, are written without one.
+with its process, however that ends. It works between processes of one machine
+and on network file systems that support it. Remote paths, and file systems
+without locks, are written without one.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from mmicl_jax.runtime import remote
 
 @contextlib.contextmanager
 def only_writer(path: str | os.PathLike) -> Iterator[None]:
-  """Holds the lock of a file or folder that this process alone may write.
+  """Locks a file or folder during a block; only this process may write it.
 
-  Raises UserError at once if another process holds it.
+  Raises UserError at once if another process holds the lock.
   """
   with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, '.lock'):
     yield
@@ -28,7 +28,7 @@ def only_writer(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_turn(path: str | os.PathLike) -> Iterator[None]:
-  """Waits until no other process writes; for short additions to `path`."""
+  """Locks `path` during a block, waiting for its turn; for short additions."""
   with _locked(path, fcntl.LOCK_EX, '.turn'):
     yield
 
@@ -38,7 +38,7 @@ def _locked(path: str | os.PathLike, kind: int, ending: str) -> Iterator[None]:
   if remote.is_remote(path):
     yield
     return
-  place = Path(os.path.realpath(path))  # a link and what it names are one
+  place = Path(os.path.realpath(path))  # a link shares its target's lock
   lock = place.with_name(f'.{place.name}{ending}')
   descriptor = None
   try:
@@ -49,18 +49,18 @@ def _locked(path: str | os.PathLike, kind: int, ending: str) -> Iterator[None]:
       'choose another place'
     ) from error
   except OSError:
-    pass  # nowhere to keep a lock: whoever writes the output names the reason
+    pass  # no lock is possible; writing the output raises the reason, if any
   try:
     yield
   finally:
     if descriptor is not None:
       with contextlib.suppress(OSError):
-        lock.unlink()  # while it is held: _acquire looks whether it still is
+        lock.unlink()  # while it is held: _acquire checks that it still exists
       os.close(descriptor)
 
 
 def _acquire(lock: Path, kind: int) -> int:
-  """Opens and locks the file; it is the one that others find there."""
+  """Opens and locks the file, and makes sure that it is still at its path."""
   while True:
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -68,7 +68,7 @@ def _acquire(lock: Path, kind: int) -> int:
       if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
         return descriptor
     except FileNotFoundError:
-      pass  # its holder has just removed it
+      pass  # the former holder has just removed it
     except BaseException:
       os.close(descriptor)
       raise

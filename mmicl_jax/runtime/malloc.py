@@ -1,11 +1,11 @@
-"""What glibc does with large blocks of memory: keep them, or give them back.
+"""Makes glibc keep freed blocks of memory, or give them back at once.
 
-XLA takes the temporaries of every step from malloc and frees them. glibc
-returns blocks that large to the kernel, which clears them again, 4 KiB at a
-time, and in a virtual machine may have given them to the host meanwhile. Steps
-on a CPU are faster where blocks stay in one heap of huge pages that never
-shrinks. A conversion is the opposite: it takes each block once, and its peak
-is smaller where blocks leave at once. Other C libraries do as they do.
+XLA allocates the temporaries of every step by malloc and frees them. glibc
+returns such large blocks to the kernel, which must clear them again, 4 KiB at a
+time, and in a virtual machine may get them anew from the host. So steps on a
+CPU are faster if blocks stay in one heap of huge pages that never shrinks. A
+conversion uses each block once, so its peak is smaller if blocks are returned
+at once. Other C libraries are left alone.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ SETTING = ':'.join(
     'glibc.malloc.hugetlb=1',
     'glibc.malloc.mmap_max=0',
     'glibc.malloc.trim_threshold=1099511627776',
-    'glibc.malloc.arena_max=1',  # those of other threads cannot hold so much
+    'glibc.malloc.arena_max=1',  # other threads' arenas are too small
   ]
 )
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -28,10 +28,10 @@ THRESHOLD = 2**20
 
 
 def restart_if_wanted() -> None:
-  """With MMICL_HUGE_PAGES=1, starts this very command again with SETTING.
+  """With MMICL_HUGE_PAGES=1 on Linux, starts this command again with SETTING.
 
-  glibc (2.35 or newer) reads it only when a process starts. A value that the
-  user gave to GLIBC_TUNABLES stays as it is.
+  glibc (2.35 or newer) reads GLIBC_TUNABLES only when a process starts. If the
+  user has set that variable, nothing happens.
   """
   wanted = os.environ.get(HUGE_PAGES) == '1'
   if wanted and sys.platform == 'linux' and TUNABLES not in os.environ:
@@ -40,9 +40,9 @@ def restart_if_wanted() -> None:
 
 
 def advice(backend: str) -> str | None:
-  """A line about huge pages, where they would help and nothing is set.
+  """A line on huge pages if they would help and nothing is set, else None.
 
-  backend: JAX's, as 'cpu'.
+  backend: JAX's, such as 'cpu'.
   """
   said = {TUNABLES, HUGE_PAGES} & os.environ.keys()
   if backend != 'cpu' or said or platform.libc_ver()[0] != 'glibc':
@@ -54,11 +54,11 @@ def advice(backend: str) -> str | None:
 
 
 def return_large_blocks() -> None:
-  """From now on a freed block above 1 MiB leaves this process; glibc only.
+  """Makes glibc return freed blocks above 1 MiB to the kernel from now on.
 
-  glibc raises this threshold to 32 MiB as it sees large blocks, and keeps what
-  is below it in up to eight arenas a core: TensorStore's threads fill them, and
-  the peak of a conversion would depend on the machine.
+  Otherwise glibc raises this threshold up to 32 MiB as it sees large blocks,
+  and keeps smaller ones in up to eight arenas for each core. TensorStore's
+  threads fill those, so a conversion's peak would depend on the machine.
   """
   if sys.platform == 'linux':
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)

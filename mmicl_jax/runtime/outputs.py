@@ -1,10 +1,10 @@
-"""The rule for outputs: nothing that exists is lost by mistake.
+"""The rules for outputs, so that no existing file is lost by mistake.
 
-An output is never an input, also not by another name. What exists is touched
-when the inputs were read and the first result is there, not before; and only if
-it is empty or of the kind that the command itself writes. `files.writing` and
-`files.new_directory` do the rest: they replace what is there in one step, or
-refuse.
+An output is never one of the inputs, not even under another name. An existing
+file is touched only after the inputs were read and the first result is there,
+and only if it is empty or of the kind that the command writes. Then
+`files.writing` replaces it in one step; `files.new_directory` refuses a folder
+that is not empty.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
 
-_LONGEST_MARK = 64  # bytes in which a file shows what it is
+_LONGEST_MARK = 64  # bytes at a file's beginning that tell its kind
 
 
 def check_output(
@@ -26,12 +26,12 @@ def check_output(
   inputs: Iterable[str | os.PathLike | None] = (),
   mark: bytes | None = None,
 ) -> None:
-  """Looks at where a file is to be written, before any work is done.
+  """Checks the place of an output before any work is done.
 
-  inputs: what the command reads; None is skipped. mark: how the files begin
-  that the command writes, in lower case; a file that exists must begin so, or
-  be empty. Raises UserError if the output is an input, a folder, another kind
-  of file, or in a place where this user may not write.
+  inputs: the files that the command reads; None is skipped. mark: the beginning
+  of the files that the command writes, in lower case; an existing output must
+  begin with it or be empty. Raises UserError if the output is an input, a
+  folder or another kind of file, or if this user may not write there.
   """
   if remote.is_remote(output):
     return
@@ -61,10 +61,10 @@ def check_output(
 
 @contextlib.contextmanager
 def readable_twice(path: str | os.PathLike) -> Iterator[Path]:
-  """A file that can be read more than once: the path itself, or a copy.
+  """Gives a path that can be read more than once: `path` itself, or a copy.
 
-  What comes through a pipe is collected in a temporary file. Raises UserError
-  if the path cannot be read.
+  The copy is a temporary file with what came through a pipe. Raises UserError
+  if `path` cannot be read.
   """
   try:
     mode = os.stat(path).st_mode
@@ -80,7 +80,7 @@ def readable_twice(path: str | os.PathLike) -> Iterator[Path]:
       yield Path(copy.name)
   except OSError as error:
     if error.filename not in (None, os.fspath(path)):
-      raise  # of another file, in the block
+      raise  # an error of the block, about another file
     remedy = 'name a file that can be read'
     raise explained(error, path, remedy, 'could not be read') from error
 
@@ -93,5 +93,5 @@ def _same(output: Path, source: Path) -> bool:
 
 
 def _folder(place: Path) -> Path:
-  """The nearest folder above that exists."""
+  """The nearest folder above a path that exists."""
   return next(p for p in place.absolute().parents if p.exists())

@@ -1,6 +1,7 @@
-"""Templates of the package's folders to text; pages need no network, no script.
+"""Renders the templates that lie in the package's folders.
 
-Every page extends runtime/page.html.j2, which has the look they share.
+All pages extend runtime/page.html.j2, which has the look that they share. They
+need neither network nor scripts.
 """
 
 import base64
@@ -13,15 +14,15 @@ from mmicl_jax.runtime import show
 
 
 def render(template: str, **values: Any) -> str:
-  """The text of a template, named from the package: 'demo/page.html.j2'.
+  """Renders a template, named by its path in the package: 'demo/page.html.j2'.
 
-  In HTML all values are escaped; a value that is missing is an error.
+  In HTML all values are escaped. A missing value is an error.
   """
   return _environment().get_template(template).render(values)
 
 
 def data_uri(data: bytes, kind: str = 'png') -> str:
-  """An image's file inside the page."""
+  """A data URI with the bytes of an image file, for use in a page."""
   return f'data:image/{kind};base64,' + base64.b64encode(data).decode()
 
 

@@ -1,6 +1,6 @@
-"""What a person sees of a long task: a bar on a terminal, else lines.
+"""Shows the progress of a long task: a bar on a terminal, otherwise lines.
 
-Bar and lines go to stderr, so that they never mix with results.
+Both go to stderr, so that they never mix with results.
 """
 
 import sys
@@ -21,15 +21,15 @@ from rich.text import Text
 
 T = TypeVar('T')
 
-REDRAWN = 0.1  # seconds between two changes of a bar
+REDRAWN = 0.1  # seconds between two updates of a bar
 
 
 class ProgressBar:
-  """How much is done, a note beside it, and the time that is left.
+  """Shows how much is done, a note beside it, and the time that is left.
 
-  total: None where nobody knows it; then there is a counter without a bar.
-  start: what was done before. text: how an amount is written. Without a
-  terminal one plain line appears every `seconds`.
+  total: None if it is not known; then it shows a counter without a bar. start:
+  what was done before. seconds: without a terminal it prints a line this often.
+  text: turns an amount into text.
   """
 
   def __init__(
@@ -63,22 +63,22 @@ class ProgressBar:
       self._bar.stop()
 
   def step(self, done: int) -> None:
-    """Moves to an amount that is done."""
+    """Sets the amount that is done."""
     self._done = done
     now = time.monotonic()
     if self._first is None:
-      # What came before, compiling for instance, tells nothing of the rest.
+      # The time before, such as that of compiling, does not predict the rest.
       self._first = now, done
     if now - self._shown >= self._seconds or done == self._total:
       self._shown = now
       self._show()
 
   def advance(self, amount: int = 1) -> None:
-    """Moves by an amount."""
+    """Adds to the amount that is done."""
     self.step(self._done + amount)
 
   def note(self, text: str) -> None:
-    """What to show beside the numbers from now on."""
+    """Sets the text beside the numbers."""
     self._note = text
 
   def say(self, text: str) -> None:
@@ -113,7 +113,7 @@ class ProgressBar:
 def counted(
   name: str, items: Iterable[T], total: int | None = None
 ) -> Iterator[T]:
-  """The items, with a ProgressBar of how many are taken."""
+  """Yields the items, with a ProgressBar that counts them."""
   with ProgressBar(name, total) as bar:
     for item in items:
       yield item
@@ -121,7 +121,7 @@ def counted(
 
 
 def clock(seconds: float) -> str:
-  """Hours, minutes and seconds, 27:46:40; from two days on 2 days 07:33."""
+  """A time as 27:46:40; from two days on as '2 days 07:33' (hours, minutes)."""
   minutes, second = divmod(round(seconds), 60)
   hours, minute = divmod(minutes, 60)
   if hours < 48:
@@ -130,7 +130,7 @@ def clock(seconds: float) -> str:
 
 
 class _Note(TextColumn):
-  """The one column that is cut where the terminal is narrow."""
+  """The only column that is cut if the terminal is narrow."""
 
   def render(self, task: Task) -> Text:
     text = super().render(task)
@@ -146,7 +146,7 @@ def _bar(counter: bool) -> Progress:
     TextColumn('{task.fields[left]}', markup=False),
     _Note('{task.fields[note]}', markup=False, table_column=Column()),
     console=Console(stderr=True),
-    # rich would lead a result that goes to a file to the terminal.
+    # Otherwise rich would print to the terminal what should go to a file.
     redirect_stdout=sys.stdout.isatty(),
     transient=counter,
   )

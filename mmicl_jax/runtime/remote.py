@@ -1,8 +1,8 @@
-"""Paths with '://', which stand for files of another machine.
+"""Opens files of other machines, whose paths contain '://'.
 
-Google's, Amazon's and Azure's storage and the Hugging Face hub are reached
-through etils.epath, by whichever package for them is installed; other kinds of
-addresses through fsspec.
+etils.epath reaches the storage of Google, Amazon and Azure and the Hugging Face
+hub, if the package for it is installed; fsspec reaches other kinds of
+addresses.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from etils import epath
 
 from mmicl_jax.errors import UserError
 
-# The kinds of addresses that epath knows, and a package that reaches them.
+# The kinds of addresses that epath knows, and the package that each needs.
 PACKAGES = {
   'gs': 'gcsfs',
   's3': 's3fs',
@@ -27,15 +27,16 @@ CHUNK = 2**24  # bytes that are copied at once
 
 
 def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path is an address such as 'gs://bucket/name'."""
   return '://' in os.fspath(path)
 
 
 def absolute_path(path: str | os.PathLike) -> str:
-  """An absolute path of what the system opens by this one; remote ones stay.
+  """An absolute path to what the system opens; remote paths do not change.
 
-  Orbax and TensorStore cut 'link/..' away as text, though the folder above a
-  link's target need not be the one above the link. So links before the last
-  '..' are followed here; the rest of the path stays as it is.
+  Orbax and TensorStore remove 'link/..' from a path as text, although the
+  folder above a link's target may be another one than that above the link. So
+  links before the last '..' are followed here; the rest of the path stays.
   """
   path = os.fspath(path)
   if is_remote(path):
@@ -48,13 +49,13 @@ def absolute_path(path: str | os.PathLike) -> str:
 
 
 def kind(path: str) -> str:
-  """'gs://bucket/name' -> 'gs'."""
+  """The kind of an address: 'gs://bucket/name' -> 'gs'."""
   return path.partition('://')[0]
 
 
 @contextlib.contextmanager
 def needing_packages(path: str) -> Iterator[None]:
-  """UserError where the package is missing that the path needs."""
+  """Turns a missing package that the path needs into a UserError."""
   try:
     yield
   except ImportError as error:
@@ -66,10 +67,11 @@ def needing_packages(path: str) -> Iterator[None]:
 
 
 def open_bytes(path: str | os.PathLike, mode: str) -> Any:
-  """Opens a file, here or remote. mode: 'rb' or 'wb'; gives a context manager.
+  """Opens a local or remote file, as a context manager.
 
-  Raises OSError, or what the package behind a remote path raises; UserError if
-  that package is missing or nobody knows that kind of address.
+  mode: 'rb' or 'wb'. Raises OSError, or what the package behind a remote path
+  raises, and UserError if that package is missing or the kind of address is
+  unknown.
   """
   path = os.fspath(path)
   if not is_remote(path):
@@ -86,7 +88,7 @@ def open_bytes(path: str | os.PathLike, mode: str) -> Any:
 
 
 def send(source: IO[bytes], path: str) -> None:
-  """Writes what `source` holds to a remote file, all of it or nothing.
+  """Copies `source` to a remote file, completely or not at all.
 
   Raises what `open_bytes` and the package behind the path raise.
   """
@@ -94,7 +96,7 @@ def send(source: IO[bytes], path: str) -> None:
     try:
       shutil.copyfileobj(source, target, CHUNK)
     except BaseException:
-      # Closed as usual, the file would appear with what arrived so far.
+      # If it were closed as usual, the file would appear incomplete.
       with contextlib.suppress(Exception):
         target.discard()
       with contextlib.suppress(AttributeError):

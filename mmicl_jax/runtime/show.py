@@ -1,4 +1,4 @@
-"""What results are shown with: tables, intervals, JSON on the terminal."""
+"""Shows results on a terminal: tables, intervals, JSON."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from rich.text import Text
 
 from mmicl_jax.errors import UserError
 
-# Nothing but a line below the heading.
+# Tables have no lines except the one below their heading.
 _BOX = '    \n    \n {rule}{rule} \n    \n    \n    \n    \n    \n'
 
 
 def json_text(
   value: Any, indent: int | None = None, ascii_only: bool = False
 ) -> str:
-  """JSON that every reader takes.
+  """A value as standard JSON.
 
   Raises UserError for NaN and infinities, which JSON does not have.
   """
@@ -38,7 +38,7 @@ def json_text(
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
-  """Prints JSON, whatever the terminal can show; errors as in `json_text`."""
+  """Prints JSON, in ASCII if the terminal needs that; raises as json_text."""
   utf8 = (sys.stdout.encoding or '').lower().replace('-', '') == 'utf8'
   print(json_text(value, indent, ascii_only=not utf8))
 
@@ -48,8 +48,8 @@ def wilson(
 ) -> tuple[float, float]:
   """The 95 % interval of a share of right answers, as fractions.
 
-  Wilson's score interval: unlike the normal one it is not empty at 0 % and
-  100 %. No items: (0, 1).
+  It is Wilson's score interval (1927), which unlike the normal one is not empty
+  at 0 % and 100 %. Without items it is (0, 1).
   """
   if not 0 <= correct <= items:
     raise ValueError(f'{correct} right of {items} items')
@@ -64,12 +64,12 @@ def wilson(
 
 
 def percent(share: float, digits: int = 1) -> str:
-  """0.9812 -> '98.1 %'."""
+  """A share as text: 0.9812 -> '98.1 %'."""
   return f'{100 * share:.{digits}f} %'
 
 
 def size(num_bytes: int) -> str:
-  """2_500_000 -> '2.5 MB', in decimal units."""
+  """Bytes as text in decimal units: 2_500_000 -> '2.5 MB'."""
   for unit, scale in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
     if num_bytes >= scale:
       return f'{num_bytes / scale:.1f} {unit}'
@@ -77,17 +77,18 @@ def size(num_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-  """75.0 -> '1 min 15 s'."""
+  """Seconds as text: 75.0 -> '1 min 15 s'."""
   minutes, rest = divmod(round(seconds), 60)
   return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Aligned text: a heading, a rule, one line a row; numbers to the right.
+  """An aligned table as text: a heading, a line, then one line for each row.
 
-  The columns are the keys of the first row. Floats get three significant
-  digits at least, whole numbers thousands separators; None is blank. Only on a
-  terminal that is too narrow are cells folded.
+  The columns are the keys of the first row; numbers are aligned to the right.
+  Floats have at least three significant digits, whole numbers have thousands
+  separators, and None is blank. Cells are folded only on a terminal that is too
+  narrow.
   """
   if not rows:
     return ''
@@ -109,7 +110,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The same as a table in Markdown."""
+  """A table as in `table`, but in Markdown."""
   if not rows:
     return ''
   lines = [list(rows[0]), ['---'] * len(rows[0])]
@@ -121,7 +122,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-  """A value as tables show it."""
+  """A value as tables show it: see `table`."""
   if value is None:
     return ''
   if isinstance(value, bool):
