@@ -1,8 +1,8 @@
-"""Sums of the bits of arrays: does a checkpoint hold what was saved?
+"""Checksums of arrays, which tell whether a checkpoint holds what was saved.
 
-Neither OCDBT nor zarr guard the bytes of values, so a flipped bit would be
-trained on. The sum of an array does not depend on how it is split over devices
-and is computed where the array is.
+Neither OCDBT nor zarr protects the bytes of values, so a run would train on a
+flipped bit. The sum of an array does not depend on how it is split over devices
+and is computed on them.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def of(tree: Mapping[str, Any]) -> dict[str, int]:
-  """The sum of each array, by its '/'-joined path."""
+  """The checksum of each array, by its path in a form of 'a/b/c'."""
   flat = trees.flatten(tree)
   return {name: int(x) for name, x in jax.device_get(_sums(flat)).items()}
 
@@ -26,10 +26,11 @@ def of(tree: Mapping[str, Any]) -> dict[str, int]:
 def changed(
   tree: Mapping[str, Any], saved: Mapping[str, int], dtypes: Mapping[str, Any]
 ) -> list[str]:
-  """Paths whose arrays have other bits than those that were saved.
+  """The paths of arrays whose bits are not those that were saved.
 
-  saved: of `of`. dtypes: as saved; an array read in another dtype is not
-  comparable and passes.
+  saved: the checksums that `of` gave for the saved tree. dtypes: the dtype that
+  each array was saved in; an array that is now in another dtype cannot be
+  compared, and passes.
   """
   flat = trees.flatten(tree)
   same = {
@@ -47,10 +48,10 @@ def _sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _sum(x: Shaped[Array, '*D']) -> UInt32[Array, '']:
-  """Each value's bits times an odd number that its place determines.
+  """Sums each value's bits times an odd number that depends on its position.
 
-  Any change of one value changes the sum modulo 2**32; a swap of two does too,
-  unless 2**32 divides what it changes.
+  Any change of one value changes the sum modulo 2**32. So does a swap of two
+  values, unless 2**32 divides the difference that it makes.
   """
   bits = jax.lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize])
   place = jnp.zeros(x.shape, jnp.uint32)

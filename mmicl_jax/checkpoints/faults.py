@@ -1,9 +1,10 @@
-"""What an error of reading a checkpoint means, and trying again.
+"""Tells what an error of reading a checkpoint means, and tries again.
 
-Damage is a sum that differs, or a file that is absent or cut short however
-often it is read: then a run takes the checkpoint before. All other errors of
-files pass, or are somebody's to mend: they are waited for, then end the run in
-one sentence, and nothing is moved. Too little memory is called that.
+Damage is a checksum that differs, or a file that is missing or cut short at
+every attempt; then a run takes the checkpoint before. All other errors of files
+may pass, or somebody can mend them: reading is tried again for some seconds,
+then the run ends with one sentence and nothing is moved. A lack of memory ends
+it, too.
 """
 
 import enum
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PAUSES = (0.5, 2.0, 8.0)  # seconds between the attempts to read
 
-# How TensorStore, XLA and gRPC begin the texts of their errors.
+# The beginnings of the error texts of TensorStore, XLA and gRPC.
 _STATUS = re.compile(
   r'(?:\w+: )?(CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|'
   r'PERMISSION_DENIED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|ABORTED|'
@@ -33,27 +34,27 @@ _STATUS = re.compile(
 _LOST = {
   'NOT_FOUND',
   'OUT_OF_RANGE',  # the file is too short
-  'DATA_LOSS',  # a sum in the file differs
-  'FAILED_PRECONDITION',  # what should be JSON is none
+  'DATA_LOSS',  # a checksum in the file differs
+  'FAILED_PRECONDITION',  # a file that should hold JSON does not
   'INVALID_ARGUMENT',
 }
 
 
 class Damage(Exception):
-  """What was saved is gone, cut short or other than it was."""
+  """What was saved is missing, cut short or changed."""
 
 
 class Fault(enum.Enum):
-  """What an error means."""
+  """What an error of reading a checkpoint means."""
 
   DAMAGE = enum.auto()
   PASSING = enum.auto()
   MEMORY = enum.auto()
-  UNKNOWN = enum.auto()  # no error of files: a bug, for instance
+  UNKNOWN = enum.auto()  # not about files; a bug, for instance
 
 
 def fault_of(error: BaseException) -> Fault:
-  """By type, errno or status of an error, or of the first cause that tells."""
+  """Judges an error by its type or status, or by those of its causes."""
   for each in _causes(error):
     text = str(each)
     if isinstance(each, Damage | EOFError):
@@ -66,7 +67,7 @@ def fault_of(error: BaseException) -> Fault:
       absent = FileNotFoundError | NotADirectoryError | IsADirectoryError
       return Fault.DAMAGE if isinstance(each, absent) else Fault.PASSING
     if status := _STATUS.match(text):
-      # The system, too, runs out of things: open files, for instance.
+      # With an errno the system lacks something else, such as open files.
       if status[1] == 'RESOURCE_EXHAUSTED' and 'os_error_code' not in text:
         return Fault.MEMORY
       return Fault.DAMAGE if status[1] in _LOST else Fault.PASSING
@@ -76,11 +77,10 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def patiently(path: str | os.PathLike, call: Callable[[], T]) -> T:
-  """call(), which reads `path`, again and again while files fail.
+  """Returns call(), which reads `path`; tries again, with PAUSES, if it fails.
 
-  Raises Damage if each attempt finds some; UserError for faults that do not
-  pass and for too little memory; errors that have nothing to do with files,
-  if they last, as they are.
+  Raises Damage if every attempt finds damage, UserError for faults that do not
+  pass and for too little memory, and errors that are not about files unchanged.
   """
   lost, passing, odd = None, None, None
   for pause in (*PAUSES, None):
@@ -92,8 +92,8 @@ def patiently(path: str | os.PathLike, call: Callable[[], T]) -> T:
       fault = fault_of(error)
       if fault is Fault.MEMORY:
         raise no_memory(path, error) from error
-      # Orbax asks whether files exist, where an error of the disk counts as no,
-      # and then fails in odd ways: we look ourselves.
+      # Orbax takes a file that the disk fails to show for missing, and then
+      # raises odd errors. So the disk is checked here.
       if fault is not Fault.PASSING and (hidden := _hidden(path)):
         fault, error = Fault.PASSING, hidden
       if fault is Fault.DAMAGE:
@@ -117,7 +117,7 @@ def patiently(path: str | os.PathLike, call: Callable[[], T]) -> T:
 
 
 def _hidden(path: str | os.PathLike) -> OSError | None:
-  """An error of the storage, other than absence, below `path`."""
+  """An error of the storage below `path`, except a missing file, or None."""
   try:
     _look(epath.Path(path))
   except OSError as error:
@@ -132,6 +132,7 @@ def _look(path: epath.Path) -> None:
 
 
 def no_memory(path: str | os.PathLike, error: BaseException) -> UserError:
+  """The UserError for too little memory to read `path`."""
   return UserError(
     f'there is not enough memory for {os.fspath(path)} ({reason(error)}): the '
     'checkpoint is untouched; use more devices or a smaller model, or end '
@@ -140,7 +141,7 @@ def no_memory(path: str | os.PathLike, error: BaseException) -> UserError:
 
 
 def reason(error: BaseException | None) -> str:
-  """An error's first telling line, without what TensorStore adds to it."""
+  """An error's first telling line, without TensorStore's details."""
   for each in _causes(error):
     if isinstance(each, OSError) and each.strerror:
       return each.strerror

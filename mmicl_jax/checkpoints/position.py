@@ -1,4 +1,4 @@
-"""The data iterator's position inside a checkpoint, one file a process."""
+"""Saves the data iterator's position in a checkpoint, a file per process."""
 
 import dataclasses
 import hashlib
@@ -14,23 +14,24 @@ from mmicl_jax.checkpoints.faults import Damage
 
 
 class IteratorStateHandler(ocp.CheckpointHandler):
-  """Reads and writes process_<i>-of-<n>.json; the state is JSON values.
+  """Reads and writes process_<i>-of-<n>.json; the state has JSON's types.
 
-  A file beside it holds the hash of its bytes: most damaged digits would still
-  be a place in the data.
+  A second file holds a hash of the first, since a damaged digit would mostly
+  still be a position in the data.
   """
 
   def save(self, directory: epath.Path, args: 'IteratorStateSave') -> None:
+    """Writes the state of this process and its hash."""
     text = json.dumps(args.item)
     (directory / _name()).write_text(text)
     (directory / f'{_name()}.blake2b').write_text(_hash(text))
 
   def restore(self, directory: epath.Path, args: Any = None) -> Any:
-    """Raises Damage if the file is not what was saved."""
+    """Reads the state; raises Damage if the file is not what was saved."""
     text = (directory / _name()).read_text()
     try:
       saved = (directory / f'{_name()}.blake2b').read_text()
-    except FileNotFoundError:  # of a run before there were hashes
+    except FileNotFoundError:  # former versions wrote no hashes
       saved = _hash(text)
     if saved != _hash(text):
       raise Damage(f'{_name()} has other bytes than when it was saved')
@@ -38,10 +39,10 @@ class IteratorStateHandler(ocp.CheckpointHandler):
 
   @staticmethod
   def exists(directory: epath.Path, ours: bool = True) -> bool:
-    """Whether a run of as many processes as this one left its state there.
+    """Whether a run of as many processes as this one saved its state there.
 
-    ours: whether our trainer saved the checkpoint; T5X leaves files of its own
-    in that folder. Raises FileNotFoundError if our trainer's file is gone.
+    ours: whether our trainer saved the checkpoint; T5X puts other files into
+    that folder. Raises FileNotFoundError if our trainer's file is missing.
     """
     names = [path.name for path in directory.iterdir()]
     if _name() in names:
@@ -55,14 +56,16 @@ class IteratorStateHandler(ocp.CheckpointHandler):
 @ocp.args.register_with_handler(IteratorStateHandler, for_save=True)
 @dataclasses.dataclass
 class IteratorStateSave(ocp.args.CheckpointArgs):
+  """Orbax's argument for saving; item: the state."""
+
   item: Any
 
 
-# Orbax takes no handler to save with that has nothing to restore with.
+# Orbax requires that a handler for saving has arguments for restoring, too.
 @ocp.args.register_with_handler(IteratorStateHandler, for_restore=True)
 @dataclasses.dataclass
 class IteratorStateRestore(ocp.args.CheckpointArgs):
-  pass
+  """Orbax's argument for restoring, which needs nothing."""
 
 
 def _hash(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What a checkpoint holds: parameters, the step, the optimizer's state.
+"""The tree that a checkpoint holds: parameters, step, optimizer state.
 
-{'target': parameters, 'state': {'step', 'param_states'}}, with T5X's names for
-the optimizer's state, so that either trainer resumes the other's run.
+It is {'target': parameters, 'state': {'step', 'param_states'}}. The optimizer's
+state has T5X's names, so that each trainer can resume the other's run.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ Tree = Mapping[str, Any]
 
 
 def state_tree(params: Tree, step: Any, opt_state: Any = None) -> dict:
-  """The tree that is saved; without an optimizer state it is weights only.
+  """The tree to save; without an optimizer state it is one of weights.
 
-  Optimizer states get the names they have under T5X's
-  OptaxWrapper(multi_transform({'train': ..., 'frozen': ...})), whose empty
-  nodes are left out.
+  Optimizer states get the names that they have under T5X's
+  OptaxWrapper(multi_transform({'train': ..., 'frozen': ...})), without its
+  empty nodes.
   """
   state = {'step': step}
   if opt_state is not None:
@@ -27,7 +27,7 @@ def state_tree(params: Tree, step: Any, opt_state: Any = None) -> dict:
 
 
 def opt_state_of(tree: Tree, like: Any) -> Any:
-  """Takes the optimizer state out of a saved tree, in the structure `like`."""
+  """The optimizer state of a saved tree, in the structure of `like`."""
   inner = tree['state']['param_states']['inner_states']['train']['inner_state']
   flat = traverse_util.flatten_dict(
     serialization.to_state_dict(like), keep_empty_nodes=True

@@ -1,8 +1,7 @@
-"""Is a checkpoint of this model, and what was saved?
+"""Checks that a checkpoint is this model's, and that it is what was saved.
 
-Before it is restored, its tree is compared with the model's (`check_same`);
-afterwards, the sums of its arrays' bits with those that were saved beside them
-(`check_sums`, by checksums.py).
+Before restoring, `check_same` compares its tree with the model's. Afterwards
+`check_sums` compares checksums of its arrays with those that were saved.
 """
 
 import json
@@ -21,7 +20,7 @@ SUMS = 'sums'  # the folder with the checksums of `state`
 
 
 def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
-  """Raises UserError naming the first parameter that differs, both shapes.
+  """Raises UserError that names the first parameter whose shapes differ.
 
   saved: the metadata of a checkpoint's arrays. like: a `state_tree` of
   jax.ShapeDtypeStruct; without 'state', only parameters are compared.
@@ -51,8 +50,8 @@ def check_same(path: epath.Path, saved: Tree, like: Tree) -> None:
 def check_sums(tree: Tree, sums: Mapping[str, int] | None, saved: Tree) -> None:
   """Raises Damage if an array of a restored tree is not what was saved.
 
-  sums: of `read_sums`; without them nothing is compared. saved: the metadata
-  of all arrays of the checkpoint.
+  sums: from `read_sums`; None compares nothing. saved: the metadata of all
+  arrays of the checkpoint.
   """
   dtypes = {name: x.dtype for name, x in trees.flatten(saved).items()}
   if names := checksums.changed(tree, sums or {}, dtypes):
@@ -60,9 +59,9 @@ def check_sums(tree: Tree, sums: Mapping[str, int] | None, saved: Tree) -> None:
 
 
 def read_sums(path: epath.Path) -> dict[str, int] | None:
-  """The checksums that were saved; None in a checkpoint that T5X saved.
+  """The checksums that were saved; None if T5X saved the checkpoint.
 
-  Raises Damage or an OSError if there must be some that cannot be read.
+  Raises Damage or an OSError if they exist but cannot be read.
   """
   if not has_item(path, SUMS):
     return None
@@ -76,19 +75,19 @@ def read_sums(path: epath.Path) -> dict[str, int] | None:
 def has_item(path: epath.Path, name: str) -> bool:
   """Whether a checkpoint has the folder `name` beside `state`.
 
-  Raises FileNotFoundError if it was saved with one that is gone, and other
-  OSErrors as they are.
+  Raises FileNotFoundError if the folder was saved but is missing now, and other
+  OSErrors unchanged.
   """
   if _exists(path / name):
     return True
   items = _items(path)
-  if name in items and SUMS in items:  # T5X's has no sums
+  if name in items and SUMS in items:  # T5X saves no checksums
     raise FileNotFoundError(f'its {name} is gone')
   return False
 
 
 def _exists(path: epath.Path) -> bool:
-  # Not `path.exists()`: a disk that fails would look like an absent file.
+  # path.exists() would take a file on a failing disk for missing.
   try:
     path.stat()
   except (FileNotFoundError, NotADirectoryError):
@@ -97,7 +96,7 @@ def _exists(path: epath.Path) -> bool:
 
 
 def _items(path: epath.Path) -> Any:
-  """The names of the folders that a checkpoint was saved with, if it tells."""
+  """The names of the folders that a checkpoint was saved with, if known."""
   try:
     text = (path / '_CHECKPOINT_METADATA').read_text()
     return json.loads(text)['item_handlers'] or ()

@@ -1,6 +1,7 @@
-"""EVA's ViT-g/14 as LAVIS publishes it (eva_vit_g.pth), in our table's names.
+"""Reads EVA's ViT-g/14 as LAVIS publishes it (eva_vit_g.pth).
 
-BLIP-2 takes all blocks but the last and a layer norm of its own after them.
+Its tensors get Hugging Face's names, which the table of rules.py knows. BLIP-2
+uses all blocks but the last, and its own layer norm after them.
 """
 
 import os
@@ -24,7 +25,11 @@ NAMES = {
 def open_eva(
   path: str | os.PathLike, notes: list[str]
 ) -> tuple[ViTConfig, dict[str, Tensor]]:
-  """Raises UserError if the file is not EVA's."""
+  """Opens the file; returns (ViTConfig, tensors by Hugging Face's names).
+
+  notes: gets a sentence for each decision. Raises UserError if the file is not
+  EVA's.
+  """
   tensors = open_file(path)
   tensors = {n.removeprefix('visual_encoder.'): t for n, t in tensors.items()}
   blocks = {int(n.split('.')[1]) for n in tensors if n.startswith('blocks.')}
@@ -40,7 +45,7 @@ def open_eva(
   width = tensors['cls_token'].shape[-1]
   patch = tensors['patch_embed.proj.weight'].shape[-1]
   grid = round((tensors['pos_embed'].shape[1] - 1) ** 0.5)
-  # EVA's heads are 88 wide in ViT-g, 64 in its smaller ones.
+  # The width of EVA's heads is 88 in ViT-g and 64 in smaller models.
   head = 88 if width % 88 == 0 else 64 if width % 64 == 0 else width
   config = ViTConfig(
     hidden_size=width,
@@ -97,7 +102,7 @@ def _constant(shape: tuple[int, ...], value: float) -> Tensor:
 
 
 def _qkv_bias(q: Tensor, v: Tensor) -> Tensor:
-  """EVA's keys have no bias: [q, 0, v]."""
+  """The fused bias [q, 0, v], since EVA's keys have no bias."""
 
   def read() -> np.ndarray:
     queries = q.read()

@@ -1,8 +1,8 @@
-"""Hugging Face's config.json to our configuration, and back.
+"""Converts Hugging Face's config.json to our configuration, and back.
 
-Holds for InstructBLIP and BLIP-2 with a T5 language model, as transformers
-4.28 to 5.x and the published MIC code write it: files of some versions hold
-all values, of others only those that differ from the version's defaults.
+It knows InstructBLIP and BLIP-2 with a T5 language model, as transformers 4.28
+to 5.x and the published MIC code write them. Some versions write all values,
+others only those that differ from the version's defaults.
 """
 
 from collections.abc import Mapping
@@ -24,16 +24,18 @@ ARCHITECTURES = {
 }
 DEFAULT_EPS, MIC_EPS = 1e-6, 1e-5
 MIC_QFORMER_ROWS = 30623
-# Blip2VisionConfig's default was 1e-5 before; InstructBLIP's always is 1e-6.
+# Before this version of transformers Blip2VisionConfig's default was 1e-5.
+# InstructBLIP's has always been 1e-6.
 BLIP2_EPS_CHANGED = (4, 34)
 
 
 def from_hf(
   values: Mapping[str, Any], *, vit_eps: float | None = None
 ) -> tuple[MMICLConfig, list[str]]:
-  """Our configuration, and notes on what the file leaves open.
+  """Returns (our configuration, notes on what the file does not say).
 
-  Raises UserError for other models and for settings that we do not have.
+  vit_eps: the ViT's layer norm epsilon, instead of the file's or a default.
+  Raises UserError for other models, and for settings that we do not have.
   """
   kind = values.get('model_type')
   if kind not in ARCHITECTURES:
@@ -78,7 +80,10 @@ def from_hf(
 
 
 def vit_from_hf(vision: Mapping[str, Any]) -> ViTConfig:
-  """A vision_config, whose absent values are Hugging Face's defaults."""
+  """Reads a vision_config; absent values are Hugging Face's defaults.
+
+  Raises UserError for settings that we do not have.
+  """
   _demand(vision, 'vision_config', 'hidden_act', 'gelu')
   _demand(vision, 'vision_config', 'qkv_bias', True)
   default = ViTConfig()
@@ -96,7 +101,10 @@ def vit_from_hf(vision: Mapping[str, Any]) -> ViTConfig:
 def qformer_from_hf(
   values: Mapping[str, Any], *, instruction: bool, num_queries: int
 ) -> QFormerConfig:
-  """A qformer_config, whose absent values are Hugging Face's defaults."""
+  """Reads a qformer_config; absent values are Hugging Face's defaults.
+
+  Raises UserError for settings that we do not have.
+  """
   _demand(values, 'qformer_config', 'hidden_act', 'gelu')
   _demand(values, 'qformer_config', 'use_qformer_text_input', False)
   _demand(values, 'qformer_config', 'pad_token_id', 0)
@@ -117,7 +125,10 @@ def qformer_from_hf(
 
 
 def to_hf(config: MMICLConfig, dtype: str) -> dict[str, Any]:
-  """A config.json with all values, for transformers 4.x and 5.x alike."""
+  """A config.json with all values, for both transformers 4.x and 5.x.
+
+  dtype: of the weights, such as 'float32'.
+  """
   kind = INSTRUCTBLIP if config.qformer.instruction else BLIP2
   vit, qformer = config.vit, config.qformer
   vision = {
@@ -170,7 +181,7 @@ def to_hf(config: MMICLConfig, dtype: str) -> dict[str, Any]:
 
 
 def runs_at(config: MMICLConfig, dtype: str) -> MMICLConfig:
-  """The configuration of a model that is kept and run in one dtype."""
+  """The same model with parameters and activations in one dtype."""
   execution = Execution(dtype=dtype, param_dtype=dtype)
   return MMICLConfig(
     config.vit, config.qformer, config.t5, config.image_token, execution
@@ -208,7 +219,7 @@ def _vit_eps(
 
 
 def _before(version: str, limit: tuple[int, int]) -> bool:
-  """'4.27.0.dev0' is before (4, 34); what is no version is not."""
+  """Whether '4.27.0.dev0' is before (4, 34); False for other texts."""
   parts = version.split('.')[:2]
   return all(p.isdigit() for p in parts) and tuple(map(int, parts)) < limit
 

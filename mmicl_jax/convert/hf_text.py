@@ -1,4 +1,4 @@
-"""The T5 section of Hugging Face's config.json to T5Config, and back."""
+"""Converts the T5 section of Hugging Face's config.json, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,11 @@ from mmicl_jax.types import EOS, PAD, START
 
 
 def t5_from_hf(text: Mapping[str, Any]) -> tuple[T5Config, list[str]]:
-  """Raises UserError for the first T5, whose feed-forward is not gated."""
+  """Returns (T5Config, notes); absent values are Hugging Face's defaults.
+
+  Raises UserError for T5 1.0, whose feed-forward is not gated, and for settings
+  that we do not have.
+  """
   feed_forward = text.get('feed_forward_proj', 'relu')
   gated = text.get('is_gated_act', feed_forward.startswith('gated-'))
   if not gated:
@@ -18,8 +22,8 @@ def t5_from_hf(text: Mapping[str, Any]) -> tuple[T5Config, list[str]]:
       f'config.json: feed_forward_proj is {feed_forward!r}; only T5 1.1 and '
       "FLAN-T5, whose feed-forward is 'gated-gelu', can be converted"
     )
-  # transformers sets dense_act_fn from feed_forward_proj, then lets a value in
-  # the file win: BLIP-2's files say 'gelu' (erf), those of FLAN-T5 'gelu_new'.
+  # transformers derives dense_act_fn from feed_forward_proj, but a value in the
+  # file wins: BLIP-2's files say 'gelu' (erf), those of FLAN-T5 'gelu_new'.
   activation = feed_forward.split('-')[-1]
   if feed_forward == 'gated-gelu':
     activation = 'gelu_new'
@@ -57,7 +61,7 @@ def t5_from_hf(text: Mapping[str, Any]) -> tuple[T5Config, list[str]]:
 
 
 def head_scale(text: Mapping[str, Any]) -> float:
-  """What the decoder's output is multiplied with before the head."""
+  """The factor of the decoder's output before the head."""
   scaled = text.get(
     'scale_decoder_outputs', text.get('tie_word_embeddings', True)
   )
@@ -65,7 +69,7 @@ def head_scale(text: Mapping[str, Any]) -> float:
 
 
 def t5_to_hf(config: T5Config) -> dict[str, Any]:
-  """A T5 config with all values, for transformers 4.x and 5.x alike."""
+  """A T5 config with all values, for both transformers 4.x and 5.x."""
   gate = {'gelu_new': 'gelu'}.get(config.activation, config.activation)
   return {
     'model_type': 't5',

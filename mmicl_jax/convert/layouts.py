@@ -1,6 +1,6 @@
-"""How one parameter is laid out in PyTorch and here: pairs of inverse maps.
+"""Maps a parameter's layout in PyTorch to ours, and back.
 
-Everything is a view of the array it is given: no copy, no change of dtype.
+All maps return views: they neither copy nor change the dtype.
 """
 
 import math
@@ -13,7 +13,11 @@ Shape = tuple[int, ...]
 
 
 class AxisMap(NamedTuple):
-  """torch_shape: of our shape. to_jax, to_torch: (array, shape wanted)."""
+  """A pair of inverse maps.
+
+  torch_shape: our shape -> PyTorch's. to_jax, to_torch: (array, the shape of
+  the result) -> array.
+  """
 
   torch_shape: Callable[[Shape], Shape]
   to_jax: Callable[[np.ndarray, Shape], np.ndarray]
@@ -25,12 +29,12 @@ def _reshape(array: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def leading(ones: int) -> AxisMap:
-  """PyTorch has axes of size one in front: [1, Q, D] is our [Q, D]."""
+  """PyTorch has `ones` first axes of size one: [1, Q, D] is our [Q, D]."""
   return AxisMap(lambda shape: (1,) * ones + shape, _reshape, _reshape)
 
 
 def linear(contracted: int = 1) -> AxisMap:
-  """[out, in] is our kernel of `contracted` input axes, then output axes."""
+  """PyTorch's [out, in] is our kernel, whose first `contracted` axes are in."""
   return AxisMap(
     lambda s: (math.prod(s[contracted:]), math.prod(s[:contracted])),
     lambda array, shape: array.T.reshape(shape),
@@ -39,7 +43,7 @@ def linear(contracted: int = 1) -> AxisMap:
 
 
 SAME = leading(0)
-# A bias of several heads: [heads * kv] is our [heads, kv].
+# The bias of several heads: [heads * kv] is our [heads, kv].
 FLAT = AxisMap(lambda shape: (math.prod(shape),), _reshape, _reshape)
 LINEAR = linear()
 # A convolution whose stride is its size: [out, 3, p, p] is our [p, p, 3, out].

@@ -1,8 +1,8 @@
-"""Tokenizer and processor files of a Hugging Face directory.
+"""Writes the tokenizer and processor files of a Hugging Face directory.
 
 The tokenizer is T5's with MIC's tokens, as MIC's training adds them: 图 and
-<image0>..<image19> behind the vocabulary. tokenizer.json is made from the
-SentencePiece model, so nothing but the vocabulary is needed.
+<image0> to <image19> follow the vocabulary. tokenizer.json is made from the
+SentencePiece model, so only the vocabulary is needed.
 """
 
 import base64
@@ -18,7 +18,7 @@ from mmicl_jax.runtime import files
 from mmicl_jax.tokenizer import NUM_EXTRA_IDS, Tokenizer
 
 MAX_LENGTH = 512  # FLAN-T5's
-# JSON has no infinity; a piece that a training did not score has -inf.
+# Pieces without a score have -inf, which JSON does not have.
 LOWEST_SCORE = -1e6
 
 
@@ -28,9 +28,10 @@ def write_processor(
   tokenizer_path: str | os.PathLike | None,
   qformer_vocab: str | os.PathLike | None,
 ) -> None:
-  """Writes what the vocabularies allow; image settings in any case.
+  """Writes the image settings, and tokenizer files if there are vocabularies.
 
-  Raises UserError if the vocabulary and the model do not fit.
+  tokenizer_path: T5's spiece.model. qformer_vocab: BERT's vocab.txt. Raises
+  UserError if the vocabulary is not the model's, or cannot be read.
   """
   kind = 'InstructBlip' if config.qformer.instruction else 'Blip2'
   side = config.vit.image_size
@@ -78,7 +79,7 @@ def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
   files.copy_file(path, directory / 'spiece.model')
   files.write_json(directory / 'tokenizer.json', tokenizer_json(path))
   special = [IMAGE, *PROXIES]
-  # MIC's list keeps its length: T5's first extra ids make room.
+  # As in MIC, the list has 100 tokens: MIC's replace T5's first extra ids.
   special += [f'<extra_id_{i}>' for i in range(len(special), NUM_EXTRA_IDS)]
   names = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
   files.write_json(
@@ -91,7 +92,7 @@ def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
     | {
       'tokenizer_class': 'T5TokenizerFast',
       'additional_special_tokens': special,
-      # With another number than T5's, transformers refuses a list of its own.
+      # With 100, transformers would refuse a list of other tokens than T5's.
       'extra_ids': 0,
       'model_max_length': MAX_LENGTH,
       'clean_up_tokenization_spaces': False,
@@ -106,10 +107,13 @@ def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
 
 
 def tokenizer_json(path: str | os.PathLike) -> dict[str, Any]:
-  """The file of a fast T5 tokenizer with MIC's tokens, from spiece.model."""
+  """A tokenizer.json of T5's fast tokenizer with MIC's tokens.
+
+  path: the spiece.model.
+  """
   from sentencepiece import sentencepiece_model_pb2 as protos
 
-  # Made by protoc at import: its names are not in the source.
+  # protoc makes the class at import, so type checkers cannot see it.
   proto = vars(protos)['ModelProto'].FromString(Path(path).read_bytes())
   tokenizer = Tokenizer(path)
   charsmap = proto.normalizer_spec.precompiled_charsmap
@@ -182,7 +186,7 @@ def _added_tokens(tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def _write_bert(directory: Path, vocab: Path) -> None:
-  """bert-base-uncased with [DEC], as InstructBLIP's processors are saved."""
+  """Writes bert-base-uncased with [DEC], as InstructBLIP's processors do."""
   try:
     words = vocab.read_text(encoding='utf-8')
   except (OSError, UnicodeError) as error:

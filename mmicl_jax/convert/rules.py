@@ -1,9 +1,9 @@
-"""The table between Hugging Face's parameter names and ours, read both ways.
+"""The table of Hugging Face's parameter names and ours, read both ways.
 
 A row is a name there, a path here, and a layout. `{i}` is a layer's number,
-`{layer}` the place of that layer in our tree (see `place`). `bind` applies the
-table to one configuration and makes sure that every parameter of ours is
-claimed exactly once; the reader makes sure of the same for every tensor.
+`{layer}` the path of that layer in our tree (see `place`). `bind` applies the
+table to a configuration and checks that each of our parameters occurs exactly
+once; `source.check_tensors` checks the same of a checkpoint's tensors.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from mmicl_jax.models.mmicl import abstract_params
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """One row: a name in PyTorch, a path here, how the two are laid out."""
+  """One row: a name in PyTorch, our path, and how the layouts map."""
 
   torch: str
   jax: str
@@ -118,7 +118,7 @@ VIT = (
     CONVOLUTION,
   ),
   *_norm(f'{_VIT}.layer_norm1', 'vit/{layer}/pre_attention_norm'),
-  # The rows of qkv are query, key, value; in each, head after head.
+  # The rows of qkv are those of query, key and value, each head after head.
   *_dense(f'{_VIT}.self_attn.qkv', 'vit/{layer}/qkv'),
   *_dense(f'{_VIT}.self_attn.projection', 'vit/{layer}/out', linear(2)),
   *_norm(f'{_VIT}.layer_norm2', 'vit/{layer}/pre_mlp_norm'),
@@ -128,7 +128,7 @@ VIT = (
 )
 QFORMER = (
   *_bert_attention(f'{_QFORMER}.attention', 'qformer/{layer}/self_attention'),
-  # Only the layers that have it, see `bind`.
+  # Only some layers have it: `bind` leaves out the others.
   *_bert_attention(
     f'{_QFORMER}.crossattention', 'qformer/{layer}/cross_attention'
   ),
@@ -212,7 +212,7 @@ T5 = (
   ),
 )
 
-# Tensors that repeat another one: T5's three input tables are one.
+# Tensors that repeat another one, since T5's three input tables are one.
 SHARED = 'language_model.shared.weight'
 HEAD = 'language_model.lm_head.weight'
 ALIASES = {
@@ -232,9 +232,9 @@ UNUSED = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """One tensor's place: the whole parameter at `path`, or layer `index` of it.
+  """The place of one tensor: the parameter at `path`, or its layer `index`.
 
-  shape: of this tensor in our layout, without the axis of layers.
+  shape: the tensor's in our layout, without the axis of layers.
   """
 
   torch: str
@@ -245,19 +245,20 @@ class Slot:
 
   @property
   def torch_shape(self) -> Shape:
+    """The tensor's shape in PyTorch."""
     return self.layout.torch_shape(self.shape)
 
 
 def rules_for(config: MMICLConfig) -> tuple[Rule, ...]:
-  """The rows that hold for a variant of the model."""
+  """The rows for the configuration's variant: InstructBLIP or BLIP-2."""
   variant = INSTRUCTBLIP_ONLY if config.qformer.instruction else BLIP2_ONLY
   return (*VIT, *QFORMER, *variant, *BRIDGE, *T5)
 
 
 def place(config: MMICLConfig, path: str, i: int) -> tuple[str, int | None]:
-  """`path` with its {layer} filled in for layer i, and i's index if stacked.
+  """Fills in {layer} for layer i; returns (path, index in the stack or None).
 
-  Q-Former layers stand in groups, one for each cross-attention.
+  The Q-Former's layers are in groups, one for each cross-attention.
   """
   scanned = config.execution.scan_layers
   stack, number, inner = 'layers', i, ''
@@ -274,14 +275,17 @@ def place(config: MMICLConfig, path: str, i: int) -> tuple[str, int | None]:
 
 @functools.lru_cache(maxsize=8)
 def shapes(config: MMICLConfig) -> dict[str, jax.ShapeDtypeStruct]:
-  """All parameters by path, as `models.mmicl` declares them."""
+  """The shapes and dtypes of all parameters by path."""
   tree = nn.unbox(abstract_params(config))
   flat = trees.flatten(tree)
   return flat
 
 
 def bind(config: MMICLConfig) -> list[Slot]:
-  """A slot for each tensor of a checkpoint; raises if the table has a gap."""
+  """A slot for each tensor of a checkpoint.
+
+  Raises ValueError if the table does not have each parameter exactly once.
+  """
   declared = shapes(config)
   slots = [
     slot

@@ -1,7 +1,7 @@
-"""A checkpoint to convert: its configuration and its parameters by path.
+"""Opens a checkpoint to convert: its configuration and parameters by path.
 
-`Source` knows every parameter's shape and makes one at a time; what it is made
-into (arrays on devices, a checkpoint on disk) is the callers' affair.
+A `WeightSource` knows every parameter's shape and reads one at a time. Callers
+put them on devices (loading.py) or into a checkpoint (disk.py).
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ DTYPES = {
   'float32': np.dtype(np.float32),
   'bfloat16': np.dtype(ml_dtypes.bfloat16),
 }
-# Wrappers put these before every name.
+# What wrappers put before every name.
 PREFIXES = ('module.', 'model.', 'blip.')
-# Tables whose number of rows is the checkpoint's, whatever config.json says.
+# Tables whose rows are counted in the checkpoint, not read from config.json.
 ROWS = {
   SHARED: 't5',
   HEAD: 't5',
@@ -39,9 +39,10 @@ ROWS = {
 
 @dataclasses.dataclass
 class WeightSource:
-  """Parameters of one model, read when asked for.
+  """The parameters of one model, each read when it is asked for.
 
-  notes: what was decided on the way, in sentences for the user.
+  notes: a sentence for the user on each decision. head_scale: the factor that
+  T5's head is stored with.
   """
 
   config: MMICLConfig
@@ -56,11 +57,11 @@ class WeightSource:
 
   @property
   def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and dtype of every parameter by path."""
+    """The shape and dtype of each parameter by path."""
     return rules.shapes(self.config)
 
   def read(self, path: str) -> np.ndarray:
-    """One parameter, all its layers stacked, in the configuration's dtype.
+    """Reads a parameter with all its layers, in the configuration's dtype.
 
     Raises UserError if a value is not finite.
     """
@@ -82,7 +83,7 @@ class WeightSource:
       array = array.astype(np.float32) * np.float32(self.head_scale)
     rows = slot.torch_shape[0]
     if slot.torch in ROWS and array.shape[0] < rows:
-      # New rows say nothing yet: the mean of the others, as Hugging Face does.
+      # New rows are the mean of the others, as in Hugging Face's resizing.
       mean = array.astype(np.float32).mean(0, keepdims=True)
       mean = np.repeat(mean.astype(array.dtype), rows - len(array), 0)
       array = np.concatenate([array, mean])
@@ -101,11 +102,12 @@ def open_source(
 ) -> WeightSource:
   """Opens an InstructBLIP, BLIP-2 or MIC checkpoint directory.
 
-  dtype: 'float32' or 'bfloat16'; None keeps the file's. vocab_size,
-  qformer_rows: tokens that T5's tables and the Q-Former's must have rows for.
-  image_token: 图's id in the vocabulary, which config.json may not know.
-  Every tensor must be known, every parameter present and each shape as
-  config.json says; else UserError.
+  dtype: 'float32' or 'bfloat16'; None keeps the files'. vit_eps: the ViT's
+  layer norm epsilon; None takes config.json's. vocab_size, qformer_rows: how
+  many rows T5's tables and the Q-Former's table must at least have.
+  image_token: 图's id in the vocabulary, which wins over config.json. Raises
+  UserError for an unknown tensor, a missing parameter, and a shape that differs
+  from config.json.
   """
   values = read_json(Path(directory) / 'config.json')
   config, notes = from_hf(values, vit_eps=vit_eps)
@@ -128,7 +130,7 @@ def open_source(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """A JSON object; raises UserError."""
+  """Reads a JSON object; raises UserError if the file does not hold one."""
   try:
     values = json.loads(path.read_text(encoding='utf-8'))
   except OSError as error:
@@ -147,7 +149,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_tensors(
   where: Any, slots: Sequence[Slot], tensors: Mapping[str, Tensor]
 ) -> None:
-  """Raises UserError unless slots and tensors match one to one, in shape."""
+  """Raises UserError unless each slot has its tensor, of the right shape.
+
+  where: names the checkpoint in messages.
+  """
   wanted = {slot.torch: slot for slot in slots}
   if adapters := sorted(n for n in tensors if '.lora_' in n):
     raise UserError(
@@ -199,13 +204,13 @@ def check_finite(array: np.ndarray, name: str, where: str) -> None:
 
 
 def widest_dtype(tensors: Any) -> str:
-  """'bfloat16' if all tensors are that, else 'float32', which holds all."""
+  """'bfloat16' if all tensors have that dtype, otherwise 'float32'."""
   dtypes = {tensor.dtype for tensor in tensors}
   return 'bfloat16' if dtypes == {DTYPES['bfloat16']} else 'float32'
 
 
 def rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-  """Takes off what wrappers put before the names, and what nobody reads."""
+  """Removes wrappers' prefixes from names, and tensors that nobody reads."""
   for _ in PREFIXES:
     for prefix in PREFIXES:
       if tensors and all(name.startswith(prefix) for name in tensors):
@@ -219,7 +224,10 @@ def rename(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
 def resolve_ties(
   tensors: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-  """T5's input tables are one; an absent head is that table, too."""
+  """Leaves one of T5's input tables; a missing head becomes a copy of it.
+
+  Raises UserError if the tables differ.
+  """
   tensors = dict(tensors)
   for alias, original in ALIASES.items():
     repeated = tensors.pop(alias, None)
@@ -251,7 +259,7 @@ def _with_rows(
   vocab_size: int | None,
   qformer_rows: int | None,
 ) -> MMICLConfig:
-  """Takes the tables' rows from the files, and grows them where needed."""
+  """Takes the tables' rows from the files, or more if more are needed."""
   rows = {
     part: tensors[name].shape[0]
     for name, part in ROWS.items()

@@ -1,7 +1,7 @@
-"""A weights-only checkpoint, written and read one parameter at a time.
+"""Writes and reads a checkpoint of weights, one parameter at a time.
 
-Same layout as `checkpoints.save_weights`, but the parameters of a large model
-never are in memory together: Orbax gets leaves that are read when they are
+The layout is that of `store.save_weights`, but the parameters of a large model
+are never in memory together: Orbax gets leaves that are read only when they are
 written.
 """
 
@@ -21,7 +21,7 @@ from mmicl_jax.models import trees
 from mmicl_jax.runtime.remote import absolute_path
 
 Reader = Callable[[str], np.ndarray]
-CHUNK_BYTES = 64 * 2**20  # what is compressed at a time
+CHUNK_BYTES = 64 * 2**20  # compressed as one piece
 
 
 class _Leaf:
@@ -36,7 +36,7 @@ class _Leaf:
 
 
 class _LeafHandler(ocp.type_handlers.NumpyHandler):
-  """Writes one `_Leaf` after the other; what is written is an np.ndarray."""
+  """Writes one `_Leaf` after the other, each as an np.ndarray."""
 
   def __init__(self):
     super().__init__(deepcopy_host_arrays=False)
@@ -47,7 +47,7 @@ class _LeafHandler(ocp.type_handlers.NumpyHandler):
     if self._turn is None:  # made in the loop that runs the writes
       self._turn = asyncio.Lock()
     async with self._turn:
-      if self._failed:  # the directory is being removed
+      if self._failed:  # the directory will be removed
         return
       try:
         array = value.read() if isinstance(value, _Leaf) else value
@@ -63,9 +63,9 @@ def write_checkpoint(
   read: Reader,
   done: Callable[[int], Any] = lambda size: None,
 ) -> None:
-  """Writes checkpoint_0 of the parameters that `read` gives by path.
+  """Writes checkpoint_0 with the parameters that `read` returns by path.
 
-  done: told the bytes of each parameter that was read.
+  done: called with the bytes of each parameter after it was read.
   """
 
   def leaf(path: str) -> _Leaf:
@@ -85,7 +85,7 @@ def write_checkpoint(
     'target': trees.unflatten(target),
     'state': {'step': np.array(0, np.int32)},
   }
-  # Chunks: else a stacked kernel of gigabytes is compressed as one piece.
+  # Otherwise a stacked kernel of gigabytes is compressed as one piece.
   save_args = jax.tree.map(
     lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree
   )
@@ -105,9 +105,9 @@ def write_checkpoint(
 
 
 class CheckpointReader:
-  """Parameters of a MODEL_DIR or a checkpoint_<step>, read one at a time.
+  """Reads the parameters of a MODEL_DIR or checkpoint_<step> one at a time.
 
-  Raises UserError if there is no checkpoint, or it is damaged.
+  Raises UserError if there is no checkpoint, or if it is damaged.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -118,14 +118,14 @@ class CheckpointReader:
     try:
       tree = self._handler.metadata(self.path).tree
       saved = trees.flatten(tree['target'])
-    except Exception as error:  # whatever a damaged file provokes
+    except Exception as error:  # a damaged file may raise anything
       raise self._damaged(error) from error
     self.shapes = {
       name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in saved.items()
     }
 
   def read(self, path: str) -> np.ndarray:
-    """One parameter, as it was saved."""
+    """Reads one parameter in the dtype that it was saved in."""
     item = trees.unflatten({f'target/{path}': self.shapes[path]})
     args = ocp.args.PyTreeRestore(
       item,

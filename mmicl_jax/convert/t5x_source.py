@@ -1,8 +1,9 @@
-"""T5X's own FLAN-T5 checkpoints, scanned or not, in our table's names.
+"""Reads T5X's own checkpoints of FLAN-T5, scanned or not.
 
-Reads both of T5X's formats: Orbax, and the former one with a folder for each
-array (`target.encoder.layers_0.mlp.wi_0.kernel`). Scanned checkpoints have the
-axis of layers second, behind the first axis of each array.
+Its tensors get Hugging Face's names, which the table of rules.py knows. It
+reads both of T5X's formats: Orbax, and the former one with a folder for each
+array (`target.encoder.layers_0.mlp.wi_0.kernel`). In scanned checkpoints the
+second axis of each array is that of layers.
 """
 
 import os
@@ -19,8 +20,8 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import T5Config
 from mmicl_jax.runtime.remote import absolute_path
 
-# Theirs, without the stack and the layer, to Hugging Face's in a block. All
-# their kernels are [in, out], Hugging Face's the other way round.
+# T5X's names within a layer -> Hugging Face's within a block. All kernels of
+# T5X are [in, out]; Hugging Face's are [out, in].
 ATTENTION = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 ENCODER = {
   'pre_attention_layer_norm/scale': 'layer.0.layer_norm.weight',
@@ -56,14 +57,17 @@ OTHERS = {
 _LAYER = re.compile(r'(encoder|decoder)/layers_(\d+)/(.+)')
 _SCANNED = re.compile(r'(encoder|decoder)/(?:\1|layers)/(.+)')
 
-# The reader takes the number of a layer, or nothing.
+# (shape, dtype, reader); the reader takes a layer's number, or nothing for all.
 Array = tuple[tuple[int, ...], np.dtype, Callable[..., np.ndarray]]
 
 
 def open_t5x(
   path: str | os.PathLike,
 ) -> tuple[T5Config, dict[str, Tensor]]:
-  """Configuration and tensors; raises UserError if it is no T5 1.1 of T5X."""
+  """Returns (T5Config, tensors by Hugging Face's names).
+
+  Raises UserError if the checkpoint is not a T5 1.1 of T5X.
+  """
   arrays = _arrays(Path(path))
   tensors: dict[str, Tensor] = {}
   for name, array in arrays.items():
@@ -114,7 +118,7 @@ def _tensor(where, shape, dtype, read, turned: bool) -> Tensor:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-  """All parameters by '/'-joined name; a reader takes a layer, or nothing."""
+  """All parameters by names whose parts are joined by '/'."""
   folders = [p for p in path.glob('target.*') if (p / '.zarray').is_file()]
   if folders:
     return {
@@ -122,7 +126,7 @@ def _arrays(path: Path) -> dict[str, Array]:
       for p in folders
     }
   reader = CheckpointReader(path)
-  last: dict[str, np.ndarray] = {}  # the layers of one stack come in a row
+  last: dict[str, np.ndarray] = {}  # the layers of a stack are read in turn
 
   def array(name: str) -> Array:
     like = reader.shapes[name]
@@ -159,7 +163,7 @@ def _zarr(folder: Path) -> Array:
 
 
 def _config(path: str | os.PathLike, tensors: dict[str, Tensor]) -> T5Config:
-  """The sizes, from the shapes; T5X's GELU is the tanh form."""
+  """The configuration, from the shapes; T5X's GELU is the tanh form."""
   prefix = 'language_model.'
   try:
     rows, width = tensors[f'{prefix}shared.weight'].shape

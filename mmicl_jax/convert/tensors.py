@@ -1,8 +1,8 @@
-"""Reading PyTorch checkpoints tensor by tensor: .safetensors, sharded or not,
-and .bin (which needs PyTorch).
+"""Reads PyTorch checkpoints tensor by tensor.
 
-Opening reads headers only. `Tensor.read` reads one tensor from disk into an
-array of its own, so that no more than that is in memory at a time.
+It reads .safetensors files, sharded or not, and .bin files, which need PyTorch.
+Opening reads headers only. `Tensor.read` reads one tensor from disk into its
+own array, so that only one need be in memory at a time.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ SINGLE = ('model.safetensors', 'pytorch_model.bin')
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """A tensor on disk: where it is, and how to read it."""
+  """A tensor on disk; `read` loads it, and `file` names it in messages."""
 
   file: str
   shape: tuple[int, ...]
@@ -48,11 +48,11 @@ class Tensor:
 
 
 def open_directory(directory: str | os.PathLike) -> dict[str, Tensor]:
-  """All tensors of a checkpoint directory by name.
+  """Opens all tensors of a checkpoint directory, by name.
 
-  .safetensors are taken before .bin, an index before a single file. Raises
-  UserError if there are none, or a file is missing, damaged or not what the
-  index says.
+  It prefers .safetensors to .bin, and an index to a single file. Raises
+  UserError if there are no weights, if they are adapters only, or if a file is
+  missing, damaged or not as the index says.
   """
   directory = Path(directory)
   for name in ADAPTERS:
@@ -74,7 +74,10 @@ def open_directory(directory: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def open_file(path: str | os.PathLike) -> dict[str, Tensor]:
-  """All tensors of one .safetensors, .bin, .pt or .pth file by name."""
+  """Opens all tensors of a .safetensors, .bin, .pt or .pth file, by name.
+
+  Raises UserError if the file is missing or damaged.
+  """
   path = Path(path)
   if not path.is_file():
     raise UserError(f'{path} is missing: download it again')
@@ -109,7 +112,7 @@ def _open_sharded(index: Path) -> dict[str, Tensor]:
 
 def _open_safetensors(path: Path) -> dict[str, Tensor]:
   try:
-    # 'pread': pages of a mapped file would count as this process's memory.
+    # The pages of a mapped file would count as this process's memory.
     file = safetensors.safe_open(path, 'numpy', backend='pread')
     slices = {name: file.get_slice(name) for name in file.keys()}
   except (safetensors.SafetensorError, OSError) as error:
@@ -158,7 +161,7 @@ def _open_bin(path: Path) -> dict[str, Tensor]:
       f'{path} is truncated, or holds more than tensors '
       f'({str(error).splitlines()[0][:150]}): download it again'
     ) from error
-  for key in ('model', 'state_dict', 'module'):  # trainers wrap it
+  for key in ('model', 'state_dict', 'module'):  # what trainers wrap it in
     if isinstance(state, dict) and isinstance(state.get(key), dict):
       state = state[key]
   if not isinstance(state, dict):

@@ -1,4 +1,4 @@
-"""A trained model that answers.
+"""Answers prompts with a trained model.
 
 In: a directory with a model; turns. Out: answers, scores, logits.
 """

@@ -1,6 +1,7 @@
-"""A trained model that answers: what `mmicl_jax.load` returns.
+"""A trained model that answers prompts: what `mmicl_jax.load` returns.
 
-Turn -context-> Example -features-> prompt -engine-> tokens -tokenizer-> Answer.
+A Turn becomes an Example (context), a Request (features), tokens (engine) and
+an Answer (tokenizer).
 """
 
 import dataclasses
@@ -35,10 +36,11 @@ Query = Turn | Example | str
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
-  """The best answer to one prompt; others: the next ones, if asked for.
+  """The best answer to one prompt.
 
-  score: sum of log-probabilities, the end's included, divided by the number
-  of tokens ** length_penalty. tokens hold the end token.
+  others: the next best ones, if they were asked for. score: the sum of the
+  tokens' log-probabilities divided by the number of tokens ** length_penalty.
+  tokens and log_probs include the end token.
   """
 
   text: str
@@ -49,14 +51,15 @@ class Answer:
 
 
 class Predictor:
-  """Answers prompts with any number of images, in batches of like shapes.
+  """Answers prompts with any number of images, in batches of few shapes.
 
   engine: the model. tokenizer: without one only `logits` and `decode` work.
-  max_input_length: tokens of a prompt, images included; longer prompts lose
-  demonstrations, then text, with a warning. qformer_tokenizer: an InstructBLIP
-  Q-Former then reads the prompt's text beside each image; without one it reads
-  the images alone, as in all published scripts. source: its name in messages.
-  weights: a digest of them, where one was saved.
+  max_input_length: a prompt's tokens, with those of images; longer prompts lose
+  demonstrations, then text, with a warning. qformer_tokenizer: with it an
+  InstructBLIP Q-Former reads the prompt's text with each image; without it the
+  images alone, as in all published scripts. source: the model's name in
+  messages. weights: a digest of the weights, if one was saved. Raises UserError
+  if the vocabulary is not the model's.
   """
 
   def __init__(
@@ -88,8 +91,9 @@ class Predictor:
 
   @functools.cached_property
   def digest(self) -> str:
-    """Of what its answers depend on beside the prompt and the options."""
-    # Of a checkpoint without sums (T5X's, PyTorch's): the weights as held.
+    """A hash of all that answers depend on besides prompt and options."""
+    # T5X's and PyTorch's checkpoints have no checksums: the weights in memory
+    # are hashed.
     weights = self._weights or weights_digest(self.engine.params)
     words = self._qformer_tokenizer
     parts = (
@@ -103,7 +107,7 @@ class Predictor:
 
   @property
   def tokenizer(self) -> Tokenizer:
-    """Raises UserError if the model was loaded without a vocabulary."""
+    """The vocabulary; raises UserError if the model was loaded without one."""
     if self._tokenizer is None:
       raise UserError(
         f'{self._source} has no spiece.model, so it knows arrays only: put the '
@@ -119,10 +123,12 @@ class Predictor:
     style: str = 'plain',
     **options: Any,
   ) -> list[Answer]:
-    """The answers, in the order of the queries; one query is a list of one.
+    """Answers queries, in their order; a single query is a list of one.
 
-    shots: demonstrations put in front of every Turn or text. options: fields
-    of `options.Options`, among them num_beams, max_new_tokens, do_sample.
+    shots: demonstrations before every Turn or text. style: see
+    `context.turns.assemble`. options: fields of `options.Options`, such as
+    num_beams, max_new_tokens and do_sample. Raises UserError for a query,
+    image or option that cannot be used.
     """
     prompts = [self.prompt(q, shots, style=style) for q in listed(queries)]
     return self.answers(prompts, Options(**options))
@@ -133,9 +139,10 @@ class Predictor:
     options: Options,
     rows: UInt32[np.ndarray, 'B'] | None = None,
   ) -> list[Answer]:
-    """As `generate`, from prepared prompts.
+    """Answers prepared prompts: see `generate`.
 
-    rows: numbers that samples are drawn from, instead of the contents.
+    rows: a number for each prompt, which its samples depend on; by default it
+    is made from the prompt's content.
     """
     stops = self._stops(options)
     results = self.engine.generate(prompts, options, stops, rows)
@@ -149,7 +156,11 @@ class Predictor:
     style: str = 'plain',
     **options: Any,
   ) -> Iterator[str]:
-    """The answer's text so far, every few tokens; without beams."""
+    """Yields the answer's text so far, every few tokens.
+
+    The arguments are those of `generate`. Raises UserError for beam search and
+    for several answers.
+    """
     chosen = Options(**options)
     if chosen.num_beams > 1 or chosen.num_return_sequences > 1:
       raise UserError(
@@ -168,11 +179,11 @@ class Predictor:
     style: str = 'plain',
     reduce: str = 'sum',
   ) -> Float[np.ndarray, 'B C']:
-    """Log-probability of each candidate as the answer, its end included.
+    """The log-probability of each candidate as the answer, with its end token.
 
-    candidates: for all queries, or a list for each; rows with fewer are filled
-    up with -inf. reduce: 'sum' or 'mean' over the candidate's tokens. The
-    prompt is encoded once, however many candidates there are.
+    candidates: those of all queries, or a list for each query; rows with fewer
+    are filled with -inf. reduce: 'sum' or 'mean' over a candidate's tokens. A
+    prompt is encoded once for all its candidates.
     """
     if reduce not in ('sum', 'mean'):
       raise UserError(f"reduce is {reduce!r}: give 'sum' or 'mean'.")
@@ -192,7 +203,7 @@ class Predictor:
     *,
     style: str = 'plain',
   ) -> list[list[Float[np.ndarray, 'U']]]:
-    """Log-probability of every token of every candidate, the end's last."""
+    """The log-probabilities of each candidate's tokens; the end is the last."""
     queries = listed(queries)
     lists = _candidate_lists(candidates, len(queries))
     prompts = [self.prompt(q, shots, style=style) for q in queries]
@@ -205,16 +216,16 @@ class Predictor:
     )
 
   def logits(self, batch: Mapping[str, Any]) -> Float[jax.Array, 'B U V']:
-    """Float32 logits of a Batch, as training sees them."""
+    """The float32 logits of a Batch, as training computes them."""
     return self.engine.logits(batch)
 
   def decode(
     self, batch: Mapping[str, Any], **options: Any
   ) -> tuple[Int[np.ndarray, 'B K U'], Float[np.ndarray, 'B K']]:
-    """Answers to the encoder's part of a Batch, the best first, and scores.
+    """Answers a Batch's prompts; returns (tokens, scores), the best first.
 
-    K is num_return_sequences, by default num_beams, and U max_new_tokens; stop
-    strings need a vocabulary.
+    K is num_return_sequences, by default num_beams; U is max_new_tokens. Only
+    the encoder's part of the batch is read. Stop strings need a vocabulary.
     """
     options.setdefault('num_return_sequences', options.get('num_beams', 1))
     chosen = Options(**options)
@@ -241,7 +252,7 @@ class Predictor:
     *,
     style: str = 'plain',
   ) -> Request:
-    """A query as arrays. Raises UserError for images that cannot be read."""
+    """Turns a query into arrays; raises UserError if it cannot be read."""
     if isinstance(query, str):
       query = Turn(query)
     if isinstance(query, Turn):
@@ -276,9 +287,9 @@ class Predictor:
     return Request(tokens, tuple(images), words, tuple(keys))
 
   def warm_up(self, longest: int | None = None, **options: Any) -> int:
-    """Compiles what `generate` with these options needs; see Engine.warm_up.
+    """Compiles what `generate` with these options needs: see Engine.warm_up.
 
-    longest: tokens of a prompt; by default as many as a prompt may have.
+    longest: a prompt's tokens at most; by default max_input_length.
     """
     chosen = Options(**options)
     if longest is None:
@@ -316,7 +327,7 @@ class Predictor:
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:
   """The text of each id inside an answer; '' for special tokens."""
-  # Decoding drops a blank at the very start: the second of two has it still.
+  # Decoding drops a space at the start; of two equal ids, the second keeps it.
   twice = (tokenizer.decode([i, i]) for i in range(tokenizer.vocab_size))
   return [text[len(text) // 2 :] for text in twice]
 
