@@ -62,11 +62,16 @@ def test_bugs_are_not():
   assert console.sentence_of(raised(lambda: 1 / 0)) is None
 
 
-def record(level, file, function='f', error=None):
+def record(level, file, function='f', error=None, text='text'):
   info = (type(error), error, None) if error is not None else None
   return logging.LogRecord(
-    'absl', level, f'/a/{file}', 1, 'text', (), info, function
+    'absl', level, f'/a/{file}', 1, text, (), info, function
   )
+
+
+NOT_RESTORED = "Not restoring param={} because it's missing in the checkpoint"
+MOMENT = NOT_RESTORED.format('state/param_states/count')
+WEIGHT = NOT_RESTORED.format('target/vit/bias')
 
 
 @pytest.mark.parametrize(
@@ -80,6 +85,8 @@ def record(level, file, function='f', error=None):
     (record(logging.ERROR, 'resource_reader.py'), False),
     (record(logging.INFO, 'logging_writer.py', 'write_texts'), False),
     (record(logging.INFO, 'gin_utils.py'), False),
+    (record(logging.WARNING, 'state_utils.py', text=MOMENT), False),
+    (record(logging.WARNING, 'state_utils.py', text=WEIGHT), True),
     (record(logging.INFO, 'async_checkpointer.py'), False),
   ],
 )
