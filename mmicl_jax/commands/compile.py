@@ -9,6 +9,7 @@ from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.outputs import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   if args.table:
+    check_output(args.table, mark=b'# scaling')
     table.write_scaling_page(args.table, args.only, compile_apart)
     return 0
   if not args.gin_file:

@@ -8,6 +8,7 @@ from mmicl_jax.convert.disk import to_jax, to_pytorch
 from mmicl_jax.parity.check import check_parity
 from mmicl_jax.parity.report import TOLERANCE
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.outputs import check_output
 
 EPILOG = """examples:
   mmicl convert to-jax --source Salesforce/instructblip-flan-t5-xl \\
@@ -184,6 +185,8 @@ def _done(args: argparse.Namespace, notes: list[str]) -> int:
 
 def _check(args: argparse.Namespace) -> int:
   """Returns 0 if all places are within tolerance, else 1."""
+  if args.html:
+    check_output(args.html, [args.inputs], mark=b'<!doctype html')
   report = check_parity(
     args.source,
     args.checkpoint,

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmicl_jax.demo.run import run_demo
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.lock import only_writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ def main(args: argparse.Namespace) -> int:
     raise UserError(
       f'{out} is there already: name a new folder with --out, or remove it.'
     )
-  found = run_demo(out, args.seed)
+  with only_writer(out):
+    found = run_demo(out, args.seed)
   if args.json:
     show.print_json(dataclasses.asdict(found), None)
     return 0

@@ -7,7 +7,7 @@ Source: GenerationMixin._beam_search of transformers 5.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,7 @@ class BeamSearch:
   """
 
   static: StaticOptions
+  start_counts: ClassVar[int] = 0  # whether the test to stop counts that token
 
   def start(
     self,
@@ -115,7 +116,8 @@ class BeamSearch:
 
     # Without a batch, a search whose candidates all ended would stop here.
     is_open = state.open & ~ended.all(-1)
-    is_open &= self._can_improve(found, running, answers, state.index, dynamic)
+    best = self._best(found, running)
+    is_open &= self._can_improve(best, answers, state.index, dynamic)
     if self.static.early_stopping is True:
       is_open &= ~answers.finished.all(-1)
     cache = take_rows(state.cache, source.reshape(-1), self.static.cache_axis)
@@ -175,26 +177,30 @@ class BeamSearch:
     """Which are answers: those that ended; at the greatest length, all."""
     return ended | (length >= dynamic.max_new_tokens)
 
+  def _best(self, found: Hypotheses, running: Hypotheses) -> Float[Array, 'B']:
+    """The sum of log-probabilities that the test to stop looks at."""
+    del found
+    return running.scores[:, 0]
+
   def _can_improve(
     self,
-    found: Hypotheses,
-    running: Hypotheses,
+    best: Float[Array, 'B'],
     answers: Hypotheses,
     length: Int[Array, ''],
     dynamic: DynamicOptions,
   ) -> Bool[Array, 'B']:
-    """Whether the best beam could still beat the worst answer.
+    """Whether a beam with the sum `best` could still beat the worst answer.
 
     As in transformers this is a guess. It divides the beam's present sum of
     log-probabilities by its present length or, with early_stopping 'never', by
     the greatest possible length.
     """
-    best = length.astype(jnp.float32)
+    tokens = length.astype(jnp.float32)
     if self.static.early_stopping == 'never':
       longest = jnp.float32(dynamic.max_new_tokens)
-      best = jnp.where(dynamic.length_penalty > 0, longest, best)
-    best = running.scores[:, 0] / best**dynamic.length_penalty
-    return best > answers.scores.min(-1)
+      tokens = jnp.where(dynamic.length_penalty > 0, longest, tokens)
+    tokens += self.start_counts
+    return best / tokens**dynamic.length_penalty > answers.scores.min(-1)
 
 
 def best_answers(

@@ -6,9 +6,10 @@ it stops. Source: BeamSearchScorer and BeamHypotheses of transformers 4.33.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.decoding.beam import (
   Beams,
@@ -27,6 +28,8 @@ class FormerBeamSearch(BeamSearch):
   Its methods are those of strategy.Strategy.
   """
 
+  start_counts: ClassVar[int] = 1
+
   def finish(self, state: Beams, dynamic: DynamicOptions) -> Decoded:
     """Makes the running beams of open examples compete as answers, too."""
     open_ = jnp.broadcast_to(state.open[:, None], state.running.scores.shape)
@@ -42,18 +45,6 @@ class FormerBeamSearch(BeamSearch):
   ) -> Bool[Array, 'B M']:
     return ended  # `finish` handles beams that are cut
 
-  def _can_improve(
-    self,
-    found: Hypotheses,
-    running: Hypotheses,
-    answers: Hypotheses,
-    length: Int[Array, ''],
-    dynamic: DynamicOptions,
-  ) -> Bool[Array, 'B']:
-    """As in BeamSearch, but for the best candidate, even if it just ended."""
-    best = (length + 1).astype(jnp.float32)
-    if self.static.early_stopping == 'never':
-      longest = jnp.float32(dynamic.max_new_tokens + 1)
-      best = jnp.where(dynamic.length_penalty > 0, longest, best)
-    best = found.scores[:, 0] / best**dynamic.length_penalty
-    return best > answers.scores.min(-1)
+  def _best(self, found: Hypotheses, running: Hypotheses) -> Float[Array, 'B']:
+    del running
+    return found.scores[:, 0]  # also of a candidate that has just ended

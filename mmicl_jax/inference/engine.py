@@ -32,7 +32,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompts import PromptReader, Request, bucket
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
-from mmicl_jax.models.mmicl import MMICL, abstract_params
+from mmicl_jax.models.mmicl import MMICL, abstract_params, logits
 from mmicl_jax.models.quantized import quantize, quantized_places
 from mmicl_jax.models.stacking import unstack_layers
 
@@ -159,7 +159,7 @@ class Engine:
   def logits(self, batch: Any) -> jax.Array:
     """f32[B, U, V] of a Batch, as in training, without dropout."""
     with self.reader.on_devices():
-      return _logits(self.model, self.params, dict(batch))
+      return _logits(self.model, self.params, dict(batch), {})
 
   def stream(
     self,
@@ -331,11 +331,6 @@ def _row_numbers(prompts: Sequence[Request]) -> UInt32[np.ndarray, 'B']:
   return rows
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model: MMICL, params, batch):
-  return model.apply({'params': params}, batch)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 4), donate_argnames='state')
 def _advance(
   model, params, prompt, state, strategy: Strategy[Any], dynamic, stops, until
@@ -344,6 +339,7 @@ def _advance(
   return decoding.advance(state, step, strategy, dynamic, stops, until)
 
 
+_logits = jax.jit(logits, static_argnums=0)
 _log_probs = jax.jit(decoding.log_probs, static_argnums=0)
 _answer = jax.jit(decoding.decode, static_argnums=(0, 4))
 _begin = jax.jit(decoding.begin, static_argnums=(0, 4))

@@ -247,7 +247,7 @@ class PromptReader:
   def _shards(self) -> int:
     if self._mesh is None:
       return 1
-    return self._mesh.shape['data'] * self._mesh.shape['fsdp']
+    return partitioning.batch_shards(self._mesh)
 
 
 def bucket(size: int, least: int) -> int:
@@ -302,15 +302,12 @@ def _take(read: Memory, rows: Int[jax.Array, 'R']) -> Memory:
   )
 
 
-def _read(module: MMICL, tokens, features):
-  visual = None if features is None else module.projector(features)
-  return module.read(tokens, visual)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(model: MMICL, params, tokens, features):
   variables = {'params': params}
-  encoded: Any = model.apply(variables, tokens, features, method=_read)
+  encoded: Any = model.apply(
+    variables, tokens, features, method='encode_features'
+  )
   return prefill(model, params, encoded, tokens != PAD)
 
 

@@ -65,8 +65,11 @@ class MMICL(nn.Module):
   def encode(self, batch: Any) -> Float[Array, 'B T D']:
     """Encodes prompts with their images, as in the paper's figure.
 
-    batch: a Batch whose targets may be missing.
+    batch: a Batch whose targets may be missing. Raises ValueError for stored
+    features, which it would pass over.
     """
+    if 'encoder_features' in batch:
+      raise ValueError('features stand in for images: use encode_features')
     tokens, images = batch['encoder_input_tokens'], batch.get('encoder_images')
     if images is None or not images.shape[1]:
       return self.read(tokens)
@@ -88,26 +91,30 @@ class MMICL(nn.Module):
       text = splice(text, visual.astype(text.dtype), is_image)
     return self.t5.encode(text, tokens != PAD)
 
-  def from_features(self, batch: Batch) -> Float[Array, 'B U V']:
+  def from_features(self, batch: Any) -> Float[Array, 'B U V']:
     """Logits from a Batch that holds stored results of `read_images`."""
-    tokens = batch['encoder_input_tokens']
-    visual = self.projector(batch['encoder_features'])
-    return self._logits(batch, self.read(tokens, visual))
+    tokens, features = batch['encoder_input_tokens'], batch['encoder_features']
+    return self._logits(batch, self.encode_features(tokens, features))
 
-  def embed_images(
+  def encode_features(
     self,
-    images: Images,
-    words: Int[Array, 'B S'] | None = None,
-  ) -> Float[Array, 'B N Q D']:
-    """Turns images into visual tokens for T5; words are those of each row."""
-    return self.projector(self.read_images(images, words))
+    tokens: Int[Array, 'B T'],
+    features: Float[Array, 'B N Q E'] | None,
+  ) -> Float[Array, 'B T D']:
+    """Encodes prompts with stored results of `read_images`; None: no images."""
+    visual = None if features is None else self.projector(features)
+    return self.read(tokens, visual)
 
   def read_images(
     self,
     images: Images,
     words: Int[Array, 'B S'] | None = None,
   ) -> Float[Array, 'B N Q E']:
-    """What the Q-Former reads in images: the input of the projector."""
+    """What the Q-Former reads in images: the input of the projector.
+
+    words: the instruction that an InstructBLIP Q-Former reads beside each image
+    of the row.
+    """
     return self.qformer(self.query_tokens, self.vit(normalise(images)), words)
 
   def _logits(
@@ -133,6 +140,18 @@ class MMICL(nn.Module):
   ) -> LayerCache | tuple[LayerCache, ...]:
     """Room for `length` tokens in each row: see T5.empty_cache."""
     return self.t5.empty_cache(rows, length)
+
+
+def logits(
+  model: MMICL, params: Any, batch: Batch, rngs: dict[str, jax.Array]
+) -> Float[Array, 'B U V']:
+  """Float32 logits of a batch with images, or with features made of them.
+
+  rngs: {'dropout': key} in training, else empty.
+  """
+  method = 'from_features' if 'encoder_features' in batch else None
+  found: Any = model.apply({'params': params}, batch, rngs=rngs, method=method)
+  return found
 
 
 def example_batch(config: MMICLConfig) -> dict[str, jax.Array]:

@@ -147,6 +147,11 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
   )
 
 
+def batch_shards(mesh: Mesh | AbstractMesh) -> int:
+  """The number of parts that the rows of a batch are divided into."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
 def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
   """The sharding of a batch: its rows over the `data` and `fsdp` axes."""
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))

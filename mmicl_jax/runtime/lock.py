@@ -2,18 +2,22 @@
 
 A lock is a hidden file beside the output, held by flock(2), so that it ends
 with its process, however that ends. It works between processes of one machine
-and on network file systems that support it. Remote paths, and file systems
-without locks, are written without one.
+and on network file systems that support it. Remote paths, file systems without
+locks, and Windows are written without one.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
+
+fcntl: Any = None
+with contextlib.suppress(ImportError):  # Windows has none
+  import fcntl
 
 
 @contextlib.contextmanager
@@ -22,27 +26,27 @@ def only_writer(path: str | os.PathLike) -> Iterator[None]:
 
   Raises UserError at once if another process holds the lock.
   """
-  with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, '.lock'):
+  with _locked(path, '.lock', wait=False):
     yield
 
 
 @contextlib.contextmanager
 def in_turn(path: str | os.PathLike) -> Iterator[None]:
   """Locks `path` during a block, waiting for its turn; for short additions."""
-  with _locked(path, fcntl.LOCK_EX, '.turn'):
+  with _locked(path, '.turn', wait=True):
     yield
 
 
 @contextlib.contextmanager
-def _locked(path: str | os.PathLike, kind: int, ending: str) -> Iterator[None]:
-  if remote.is_remote(path):
+def _locked(path: str | os.PathLike, ending: str, wait: bool) -> Iterator[None]:
+  if fcntl is None or remote.is_remote(path):
     yield
     return
   place = Path(os.path.realpath(path))  # a link shares its target's lock
   lock = place.with_name(f'.{place.name}{ending}')
   descriptor = None
   try:
-    descriptor = _acquire(lock, kind)
+    descriptor = _acquire(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
   except BlockingIOError as error:
     raise UserError(
       f'{path} is being written by another process: wait for its end, or '

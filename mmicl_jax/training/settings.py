@@ -8,6 +8,7 @@ import optax
 from jax.sharding import AbstractMesh, Mesh
 
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training.step import LOSS_MEANS
@@ -89,7 +90,7 @@ class StepSettings:
 
   def check_mesh(self, mesh: Mesh | AbstractMesh) -> None:
     """Raises UserError unless microbatches and shards divide a batch evenly."""
-    shards = mesh.shape['data'] * mesh.shape['fsdp']
+    shards = partitioning.batch_shards(mesh)
     parts = self.num_microbatches * shards
     if self.batch_size % parts:
       raise UserError(

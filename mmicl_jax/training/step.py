@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig
-from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.models.mmicl import MMICL, logits
 from mmicl_jax.training import stages
 from mmicl_jax.types import Batch
 
@@ -53,14 +53,8 @@ def apply_fn(model: MMICLConfig, mesh: Mesh | AbstractMesh) -> Apply:
 
   def apply(params: Params, batch: Batch, rng: jax.Array | None) -> Any:
     rngs = {} if rng is None else {'dropout': rng}
-    stored = 'encoder_features' in batch
     with partitioning.use_mesh(mesh, in_jit=True):
-      return module.apply(
-        {'params': params},
-        batch,
-        rngs=rngs,
-        method='from_features' if stored else None,
-      )
+      return logits(module, params, batch, rngs)
 
   return apply
 

@@ -64,10 +64,15 @@ def assert_same(a, b, atol=1e-5):
     np.testing.assert_allclose(x.scores, y.scores, atol=atol)
 
 
+def embedded(model, images):
+  return model.projector(model.read_images(images))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def embed_one(model, params, image):
-  variables = {'params': params}
-  return model.apply(variables, image[None, None], method='embed_images')[0, 0]
+  return model.apply({'params': params}, image[None, None], method=embedded)[
+    0, 0
+  ]
 
 
 @pytest.mark.slow

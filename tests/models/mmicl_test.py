@@ -102,7 +102,7 @@ def test_permuting_the_images_permutes_their_visual_tokens_only(
   @jax.jit
   def visual(images):
     return MMICL(config).apply(
-      {'params': params}, images, words, method='embed_images'
+      {'params': params}, images, words, method='read_images'
     )
 
   before = visual(batch['encoder_images'])
@@ -122,7 +122,7 @@ def test_swapping_images_and_their_names_swaps_blocks_of_the_prompt(
 
   def prompt(model, batch):
     seen = batch['encoder_input_tokens']
-    visual = model.embed_images(batch['encoder_images'])
+    visual = model.projector(model.read_images(batch['encoder_images']))
     visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
     return splice(model.t5.embed(seen), visual, seen == config.image_token)
 
@@ -166,7 +166,7 @@ def test_an_instruction_is_read_by_all_images_of_its_row_alone(
 
   def visual(words):
     return MMICL(config).apply(
-      {'params': params}, batch['encoder_images'], words, method='embed_images'
+      {'params': params}, batch['encoder_images'], words, method='read_images'
     )
 
   moved = np.abs(visual(words.at[1].set(7)) - visual(words)).max((2, 3))
