@@ -194,6 +194,7 @@ def test_damage_is_named_and_nothing_is_written(
   assert sorted(p.name for p in tmp_path.iterdir()) == ['hf']
 
 
+@pytest.mark.slow
 def test_an_error_while_writing_is_one_line_in_a_terminal(source, tmp_path):
   """Orbax's threads log what they raise, which only a process shows."""
   poison(source)

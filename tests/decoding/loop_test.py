@@ -136,6 +136,7 @@ def test_stop_strings_as_in_transformers(pair, options):
   assert (got.lengths < free.lengths).any() and (got.tokens > 1).any()
 
 
+@pytest.mark.slow
 def test_rows_end_at_different_steps(pair):
   """Else the tests above would not test early ends."""
   got = ours(pair, t5_pair.prompts(6), **GREEDY)
@@ -156,12 +157,12 @@ def test_all_beams_of_one_step(pair):
   got = t5_pair.answers(
     model, params, encoded, tokens != 0, None, static, dynamic
   )
-  logits, _ = model.apply(
+  decode = jax.jit(functools.partial(model.apply, method='decode'))
+  logits, _ = decode(
     {'params': params},
     jnp.zeros((3, 1), jnp.int32),
     encoded,
     tokens != 0,
-    method='decode',
   )
   log_probs = jax.nn.log_softmax(logits[:, 0])
   values, ids = jax.lax.top_k(log_probs, 4)
@@ -267,12 +268,12 @@ def test_samples_follow_the_exact_distribution(pair, name):
   got = t5_pair.answers(
     model, params, encoded, tokens != 0, keys, static, dynamic
   )
-  logits, _ = model.apply(
+  decode = jax.jit(functools.partial(model.apply, method='decode'))
+  logits, _ = decode(
     {'params': params},
     jnp.zeros((1, 1), jnp.int32),
     encoded,
     tokens != 0,
-    method='decode',
   )
   scores = torch.tensor(np.asarray(logits[:, 0]))
   ids = torch.zeros((1, 1), dtype=torch.long)

@@ -40,6 +40,7 @@ def test_every_word_is_one_piece(model):
     assert model.encode(word, out_type=str) == [f'▁{word}']
 
 
+@pytest.mark.slow
 def test_prompts_cost_one_piece_a_word_and_read_back(model):
   for task in data.TASKS:
     for i in range(8):

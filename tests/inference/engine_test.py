@@ -19,6 +19,8 @@ from mmicl_jax.inference.prompts import Request, bucket, requests_of
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.stacking import unstack_layers
 
+pytestmark = pytest.mark.slow  # one model is compiled for all of them
+
 Q = t5_pair.CONFIG.qformer.num_queries
 SIZE = t5_pair.CONFIG.vit.image_size
 GREEDY = Options(max_new_tokens=7)
@@ -75,7 +77,6 @@ def embed_one(model, params, image):
   ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('options', [GREEDY, BEAMS], ids=['greedy', 'beams'])
 def test_ragged_images_as_in_transformers(pair, engine, options):
   """transformers reads one row at a time; we read them packed and sorted."""
@@ -105,7 +106,6 @@ def test_ragged_images_as_in_transformers(pair, engine, options):
       assert length == options.max_new_tokens or row[length - 1] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'options', [GREEDY, BEAMS, SAMPLES], ids=['greedy', 'beams', 'samples']
 )
@@ -161,7 +161,6 @@ def test_an_image_is_encoded_once_and_padding_never(pair, encoded):
   assert encoded['images'] == 20
 
 
-@pytest.mark.slow
 def test_a_prompt_is_read_once(pair, engine, encoded):
   """Other options, candidates, order and company: nothing is encoded again."""
   fresh = Engine(t5_pair.CONFIG, pair[2], batch_size=3)
@@ -189,7 +188,6 @@ def test_a_prompt_is_read_once(pair, engine, encoded):
   assert encoded['prompts'] == before + 2
 
 
-@pytest.mark.slow
 def test_warmed_up_nothing_is_compiled(pair):
   fresh = Engine(t5_pair.CONFIG, pair[2], batch_size=2)
   options = Options(max_new_tokens=3)
@@ -210,7 +208,6 @@ def ask(folder, params, **changes):
   return engine.generate(PROMPTS[3:5], GREEDY)
 
 
-@pytest.mark.slow
 def test_features_are_kept_on_disk(pair, encoded, tmp_path):
   first = ask(tmp_path, pair[2])
   assert encoded['images'] == 4
@@ -264,7 +261,6 @@ def test_long_calls_write_now_and_then(pair, tmp_path, monkeypatch):
   assert len(list(tmp_path.rglob('*.keys.npy'))) == 2
 
 
-@pytest.mark.slow
 def test_padded_batch_is_the_same_prompts(engine):
   """`decode` takes a Batch with padding images and padding tokens."""
   length = max(len(p.tokens) for p in PROMPTS) + 3
@@ -306,7 +302,6 @@ def test_many_candidates_on_one_encoding(engine, monkeypatch):
       np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_stream_ends_as_generate(engine, monkeypatch):
   advance, given = engines._advance, []
 
@@ -327,7 +322,6 @@ def test_stream_ends_as_generate(engine, monkeypatch):
   assert given and all(x.is_deleted() for x in jax.tree.leaves(given))
 
 
-@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_eight_devices_as_one(pair, engine):
   mesh = partitioning.make_mesh(data=2, fsdp=2, tensor=2)

@@ -29,6 +29,8 @@ from mmicl_jax.inference.prompts import Request
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.training import features, optim
 
+pytestmark = pytest.mark.slow  # one model is compiled for all of them
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
@@ -106,14 +108,12 @@ def uncached(data):
   return losses(data, data / 'uncached', None)
 
 
-@pytest.mark.slow
 def test_training_is_what_it_is_without(data, store, uncached, tmp_path):
   found = losses(data, tmp_path, store)
   assert len(found) == 4 and found[0] != found[-1]
   np.testing.assert_allclose(found, uncached, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_bfloat16_rounds_and_no_more(data, uncached, tmp_path):
   cache = tmp_path / 'cache'
   assert cli.main(arguments(data, cache)) == 0
@@ -165,7 +165,6 @@ def test_other_weights_are_refused(data, store, tmp_path, capsys):
   assert 'the features of another model: choose another folder' in line
 
 
-@pytest.mark.slow
 def test_weights_in_bfloat16_are_the_same_weights(data, store, tmp_path):
   found = losses(data, tmp_path, store, frozen_dtype='bfloat16', train_steps=1)
   assert len(found) == 1

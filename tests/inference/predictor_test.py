@@ -203,6 +203,7 @@ def test_pieces_have_their_blanks_in_a_vocabulary_without_the_letter_a(
   assert ''.join(texts[i] for i in words.encode('two six')) == ' two six'
 
 
+@pytest.mark.slow
 def test_stream(model):
   pieces = list(model.stream(TURN, max_new_tokens=9))
   assert pieces[-1] == model.generate([TURN], max_new_tokens=9)[0].text

@@ -15,6 +15,8 @@ from mmicl_jax.convert.loading import load_pretrained
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, lora, mmicl
 
+pytestmark = pytest.mark.slow  # one model is compiled for all of them
+
 LORA = configs.LoRA(rank=2, alpha=3.0)
 ADAPTED = configs.with_execution(CONFIG, lora=LORA)
 init = jax.jit(mmicl.init_params, static_argnums=0)
@@ -53,7 +55,6 @@ def test_adapters_stand_where_they_should():
   assert not any(path.startswith(('vit', 'qformer')) for path in found)
 
 
-@pytest.mark.slow
 def test_a_new_adapter_changes_nothing(base):
   _, params = base
   fresh = lora.split_adapters(init(ADAPTED, jax.random.key(1)))[1]

@@ -126,6 +126,7 @@ def test_swapping_images_and_their_names_swaps_blocks_of_the_prompt(
     visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
     return splice(model.t5.embed(seen), visual, seen == config.image_token)
 
+  @jax.jit
   def read(batch):
     return MMICL(config).apply({'params': params}, batch, method=prompt)
 
@@ -164,6 +165,7 @@ def test_an_instruction_is_read_by_all_images_of_its_row_alone(
   batch = make_batch(rows=2, images=2)
   words = batch['qformer_input_tokens']
 
+  @jax.jit
   def visual(words):
     return MMICL(config).apply(
       {'params': params}, batch['encoder_images'], words, method='read_images'
@@ -174,17 +176,20 @@ def test_an_instruction_is_read_by_all_images_of_its_row_alone(
 
 
 @pytest.mark.slow
-def test_dropout_is_on_with_a_key_and_off_without(config, params, make_batch):
+def test_dropout_is_on_with_a_key_and_off_without(
+  config, params, logits, make_batch
+):
   batch = make_batch()
-  apply = MMICL(config).apply
-  plain = apply({'params': params}, batch)
+  plain = logits(batch)
   still = dataclasses.replace(
     config,
     qformer=dataclasses.replace(config.qformer, dropout_rate=0.0),
     t5=dataclasses.replace(config.t5, dropout_rate=0.0),
   )
   rngs = {'dropout': jax.random.key(0)}
-  close(MMICL(still).apply({'params': params}, batch, rngs=rngs), plain)
+  apply = jax.jit(MMICL(still).apply)
+  close(apply({'params': params}, batch, rngs=rngs), plain)
+  apply = jax.jit(MMICL(config).apply)
   dropped = apply({'params': params}, batch, rngs=rngs)
   assert np.abs(dropped - plain).max() > 1e-2
 

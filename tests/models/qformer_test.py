@@ -74,12 +74,13 @@ def test_padding_of_the_words_changes_nothing_and_words_do(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)
   variables = random_like(variables)
-  plain = model.apply(variables, queries, image, words)
+  apply = jax.jit(model.apply)
+  plain = apply(variables, queries, image, words)
   padded = jnp.pad(words, ((0, 0), (0, 3)))
   np.testing.assert_allclose(
-    model.apply(variables, queries, image, padded), plain, atol=1e-6
+    apply(variables, queries, image, padded), plain, atol=1e-6
   )
-  other = model.apply(variables, queries, image, words[:, ::-1])
+  other = apply(variables, queries, image, words[:, ::-1])
   assert np.abs(other - plain).max() > 1e-3
 
 
@@ -88,9 +89,10 @@ def test_no_words_and_only_padding_are_the_same(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)
   variables = random_like(variables)
-  nothing = model.apply(variables, queries, image)
+  apply = jax.jit(model.apply)
+  nothing = apply(variables, queries, image)
   np.testing.assert_allclose(
-    model.apply(variables, queries, image, 0 * words), nothing, atol=1e-6
+    apply(variables, queries, image, 0 * words), nothing, atol=1e-6
   )
 
 
@@ -99,15 +101,16 @@ def test_dropout_needs_a_key_and_then_differs(random_like):
   queries, image, words = inputs()
   model, variables = init(CONFIG)
   variables = random_like(variables)
-  plain = model.apply(variables, queries, image, words)
+  apply = jax.jit(model.apply)
+  plain = apply(variables, queries, image, words)
   none = QFormer(dataclasses.replace(CONFIG, dropout_rate=0.0), RUN)
   np.testing.assert_array_equal(
-    plain, none.apply(variables, queries, image, words)
+    plain, jax.jit(none.apply)(variables, queries, image, words)
   )
 
   def dropped(seed):
     rngs = {'dropout': jax.random.key(seed)}
-    return model.apply(variables, queries, image, words, rngs=rngs)
+    return apply(variables, queries, image, words, rngs=rngs)
 
   np.testing.assert_array_equal(dropped(0), dropped(0))
   assert np.abs(dropped(0) - plain).max() > 1e-3

@@ -62,12 +62,12 @@ def test_cached_decoding_equals_teacher_forcing(
   rows, length = 2 * shared, 6
   tokens = jax.random.randint(jax.random.key(2), (rows, length), 0, 64)
   # Teacher forcing tiles the prompts; decoding must give the same without.
-  expected, _ = model.apply(
+  decode = jax.jit(functools.partial(model.apply, method='decode'))
+  expected, _ = decode(
     variables,
     tokens,
     jnp.repeat(encoded, shared, axis=0),
     jnp.repeat(is_token, shared, axis=0),
-    method='decode',
   )
 
   cache = model.apply(variables, rows, length + 2, method='empty_cache')
@@ -105,7 +105,9 @@ def test_an_output_depends_on_earlier_tokens_only(make):
     y, _ = Decoder(CONFIG, RUN).apply(params, x, encoded, is_token)
     return (y[0] ** 2).sum(-1)  # one number a position of row 0
 
-  reach = np.abs(jax.jacrev(outputs)(x)).max(-1)  # position, row, position
+  reach = np.abs(jax.jit(jax.jacrev(outputs))(x)).max(
+    -1
+  )  # position, row, position
   assert (reach[:, 1] == 0).all(), 'rows do not touch'
   np.testing.assert_array_equal(reach[:, 0] > 0, np.tri(5, dtype=bool))
 
@@ -120,7 +122,7 @@ def test_the_encoder_reads_every_token_and_no_padding(make):
   def outputs(x):
     return (Encoder(CONFIG, RUN).apply(params, x, is_token)[1] ** 2).sum(-1)
 
-  reach = np.abs(jax.jacrev(outputs)(x)).max(-1)[:, 1]
+  reach = np.abs(jax.jit(jax.jacrev(outputs))(x)).max(-1)[:, 1]
   tokens = np.arange(7) < 4
   np.testing.assert_array_equal(
     reach[tokens] > 0, np.broadcast_to(tokens, (4, 7))
@@ -165,6 +167,7 @@ def test_order_of_the_prompt_matters_through_distances_alone(make):
   all_tokens = jnp.ones((1, 6), bool)
   params = variables['params']['encoder']
 
+  @jax.jit
   def encode(params, x):
     return Encoder(CONFIG, RUN).apply({'params': params}, x, all_tokens)
 
@@ -183,6 +186,10 @@ def test_activation_is_erf_gelu_unless_told_otherwise(make):
   tokens = jnp.array([[1, 2, 3]])
   tanh = T5(dataclasses.replace(CONFIG, activation='gelu_new'), RUN)
   x = 3 * jax.random.normal(jax.random.key(0), (1, 3, 32))
-  a = model.apply(variables, x, tokens != 0, method='encode')
-  b = tanh.apply(variables, x, tokens != 0, method='encode')
+  a, b = (
+    jax.jit(functools.partial(t5.apply, method='encode'))(
+      variables, x, tokens != 0
+    )
+    for t5 in (model, tanh)
+  )
   assert 1e-6 < np.abs(a - b).max() < 1e-1

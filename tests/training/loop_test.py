@@ -17,6 +17,8 @@ from mmicl_jax.training import optim, stages
 from mmicl_jax.training import state as training_state
 from mmicl_jax.training import step as train_step
 
+pytestmark = pytest.mark.slow  # one model is compiled for all of them
+
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
@@ -40,7 +42,6 @@ def initial(tmp_path_factory):
   return directory, jax.device_get(params)
 
 
-@pytest.mark.slow
 def test_frozen_parameters_keep_every_bit(whole, initial):
   _, before = initial
   _, result, _ = whole
@@ -69,7 +70,6 @@ def test_model_dir_is_complete(whole):
   assert_bits_equal(store.load_weights(directory), result.params)
 
 
-@pytest.mark.slow
 def test_resumed_equals_uninterrupted(whole, tmp_path):
   _, result, _ = whole
   run(tmp_path, 3)
@@ -85,7 +85,6 @@ def test_a_finished_run_does_nothing(whole):
   assert_bits_equal(again.params, result.params)
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_0(whole, tmp_path):
   _, result, _ = whole
 
@@ -99,7 +98,6 @@ def test_sigterm_saves_and_exits_with_0(whole, tmp_path):
   assert_bits_equal(run(tmp_path).params, result.params)
 
 
-@pytest.mark.slow
 def test_sigterm_does_not_wait_for_an_evaluation(whole, tmp_path):
   class Long(Data):
     def __iter__(self):
@@ -126,7 +124,6 @@ def test_sigterm_does_not_wait_for_an_evaluation(whole, tmp_path):
   assert_bits_equal(resumed.params, result.params)
 
 
-@pytest.mark.slow
 def test_torn_checkpoint_costs_only_its_steps(whole, tmp_path, caplog):
   _, result, _ = whole
   run(tmp_path, 4)
@@ -137,7 +134,6 @@ def test_torn_checkpoint_costs_only_its_steps(whole, tmp_path, caplog):
   assert_bits_equal(resumed.params, result.params)
 
 
-@pytest.mark.slow
 def test_stage_2_starts_from_stage_1(tmp_path):
   one = run(tmp_path / 'one', 2, trainable='pretrain', num_microbatches=1)
   seen = []
@@ -168,7 +164,6 @@ def test_another_architecture_is_refused(initial, tmp_path):
     run(tmp_path, config=wider, init_from=directory)
 
 
-@pytest.mark.slow
 def test_frozen_towers_in_bfloat16(initial, tmp_path):
   directory, before = initial
   result = run(tmp_path, 1, frozen_dtype='bfloat16', init_from=directory)
@@ -179,7 +174,6 @@ def test_frozen_towers_in_bfloat16(initial, tmp_path):
     np.testing.assert_array_equal(x, flat(before)[name].astype(jnp.bfloat16))
 
 
-@pytest.mark.slow
 def test_evaluation_sees_all_its_data_each_time(initial, tmp_path):
   directory, before = initial
   seen = {}
@@ -201,7 +195,6 @@ def test_evaluation_sees_all_its_data_each_time(initial, tmp_path):
   assert seen['eval/loss'] == pytest.approx(float(loss), rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes, match',
   [
@@ -230,14 +223,12 @@ class Empty(Data):
     return batch
 
 
-@pytest.mark.slow
 def test_a_batch_without_targets_is_an_error_and_not_saved(tmp_path):
   with pytest.raises(UserError, match='batch of step 3 has no target token'):
     run(tmp_path, train=Empty())
   assert checkpointer.Checkpointer(tmp_path).steps() == [2]
 
 
-@pytest.mark.slow
 def test_numbers_that_are_not_finite_end_the_run(tmp_path):
   """The loss is not a number after rates that no parameter survives."""
 
@@ -264,7 +255,6 @@ class Broken(Data):
     yield
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes',
   [

@@ -158,6 +158,7 @@ def read(data, name):
   return {step: loss for step, loss in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_device_does(data):
   """And go on from each other's checkpoints, on what all of them see."""
   codes, said = train(data, 'one', STEPS)
@@ -176,6 +177,7 @@ def test_two_processes_train_as_one_device_does(data):
   )
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_both(data):
   """At once, though the other waits for its gradients."""
   records = (data / 'train.jsonl').read_text().splitlines()
@@ -189,6 +191,7 @@ def test_an_error_of_one_process_ends_both(data):
   assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
 
 
+@pytest.mark.slow
 def test_sigterm_of_one_process_saves_once_and_ends_both(data):
   """Though they evaluate now and then, where they notice it too."""
   path = repr(str(data / 'train.jsonl'))
@@ -204,6 +207,7 @@ def test_sigterm_of_one_process_saves_once_and_ends_both(data):
   assert saved in said[0] and 'SIGTERM: saved' not in said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
   (os.cpu_count() or 1) < 4, reason='four processes need four cores'
 )
