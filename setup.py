@@ -52,9 +52,9 @@ TEST = [
   'beartype>=0.23,<0.24',
   'hypothesis>=6.170,<7',
   'pytest>=9.2,<10',
-  'setuptools>=70.1',  # builds the wheel that a test installs
+  'setuptools>=77.0.3',  # as torch asks; builds the wheel that a test installs
   'pytest-xdist>=3.8,<4',
-  'tokenizers>=0.23,<0.24',
+  'tokenizers>=0.23.1,<0.24',
 ]
 
 EXTRAS = {
