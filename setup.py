@@ -40,6 +40,10 @@ DEMO = [
   'scikit-learn>=1.9,<2',
 ]
 
+# Whoever keeps data or runs on a bucket: docs/remote.md.
+S3 = ['s3fs>=2024.6']
+GS = ['gcsfs>=2024.6']
+
 TENSORBOARD = ['tensorboard>=2.21,<3']
 
 # Parity with PyTorch is tested in one process, hence the exact release.
@@ -47,10 +51,14 @@ TORCH = ['torch==2.13.0', 'transformers>=5.23,<6']
 
 TEST = [
   *DEMO,
+  *S3,
   *TENSORBOARD,
   *TORCH,
   'beartype>=0.23,<0.24',
+  'flask>=3.1,<4',  # moto's server
+  'flask-cors>=6,<7',
   'hypothesis>=6.170,<7',
+  'moto[s3]>=5.2,<6',
   'pytest>=9.2,<10',
   'setuptools>=77.0.3',  # as torch asks; builds the wheel that a test installs
   'pytest-xdist>=3.8,<4',
@@ -62,6 +70,8 @@ EXTRAS = {
   'test': TEST,
   'dev': [*TEST, 'pre-commit>=4,<5', 'pyright>=1.1.414,<2', 'ruff==0.17.6'],
   'torch': TORCH,
+  's3': S3,
+  'gs': GS,
   'tensorboard': TENSORBOARD,
   'seqio': [
     *TENSORBOARD,

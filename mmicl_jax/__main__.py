@@ -108,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(error, OSError) and error.filename is not None:
       what = 'could not be used'
       error = explained(error, error.filename, 'check the path', what)
-    print(f'mmicl: {" ".join(str(error).split())}', file=sys.stderr)
+    from mmicl_jax.runtime.mirror import named
+
+    print(f'mmicl: {named(" ".join(str(error).split()))}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('mmicl: stopped', file=sys.stderr, flush=True)

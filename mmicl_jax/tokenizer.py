@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
@@ -19,6 +18,7 @@ from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.pieces.normaliser import Normaliser
 from mmicl_jax.runtime.files import write_bytes
+from mmicl_jax.runtime.mirror import local_file
 
 NUM_EXTRA_IDS = 100
 
@@ -51,12 +51,12 @@ class Tokenizer:
   pad_id, eos_id, unk_id = 0, 1, 2
 
   def __init__(self, path: str | os.PathLike[str]):
-    path = Path(path)
     try:
-      proto = path.read_bytes()
+      proto = local_file(path).read_bytes()
     except OSError as error:
       raise UserError(
-        f'{path}: cannot read the SentencePiece model ({error.strerror}); name '
+        f'{os.fspath(path)}: cannot read the SentencePiece model '
+        f'({error.strerror}); name '
         'the spiece.model that belongs to the checkpoint.'
       ) from error
     try:

@@ -17,6 +17,7 @@ from mmicl_jax.checkpoints.position import (
   IteratorStateHandler,
   IteratorStateSave,
 )
+from mmicl_jax.checkpoints.staged import Stage, stage_of
 from mmicl_jax.checkpoints.steps import PREFIX, step_path, steps_in
 from mmicl_jax.checkpoints.store import (
   manager,
@@ -34,6 +35,7 @@ from mmicl_jax.checkpoints.verify import (
 )
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import hosts as multihost
+from mmicl_jax.runtime.mirror import named
 from mmicl_jax.runtime.remote import absolute_path, is_remote
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,9 @@ class Checkpointer:
       )
     if not os.fspath(model_dir):
       raise UserError('MODEL_DIR is empty: name a directory')
+    self._stage: Stage | None = stage_of(model_dir)
+    if self._stage is not None:
+      model_dir = self._stage.local
     self.directory = epath.Path(absolute_path(model_dir))
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
@@ -73,7 +78,8 @@ class Checkpointer:
         f'cannot make the model directory {self.directory}: {why}; '
         'choose another MODEL_DIR'
       ) from error
-    if not os.access(self.directory, os.W_OK):
+    here = not is_remote(self.directory)
+    if here and not os.access(self.directory, os.W_OK):
       raise UserError(
         f'the model directory {self.directory} is not writable; change its '
         'permissions or choose another MODEL_DIR'
@@ -125,6 +131,8 @@ class Checkpointer:
     if iterator_state is not None:
       items['dataset'] = IteratorStateSave(iterator_state)
     try:
+      if self._stage is not None:
+        self._stage.wait()  # for the checkpoint before
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
@@ -133,6 +141,13 @@ class Checkpointer:
       )
     except (OSError, ValueError) as error:
       raise not_written(self.directory, step, error) from error
+    if self._stage is not None:
+      self._stage.send_after(step, self._manager.wait_until_finished)
+
+  def publish(self) -> None:
+    """Copies what is new beside the checkpoints to a remote MODEL_DIR."""
+    if self._stage is not None:
+      self._stage.send_rest()
 
   def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
     """Reads (state tree, iterator state or None) into the form of `like`.
@@ -158,6 +173,8 @@ class Checkpointer:
 
     found, end, damage = None, None, None
     try:
+      if self._stage is not None:
+        self._stage.fetch(step)
       found = patiently(path, read)
     except Damage as error:
       damage = error
@@ -172,6 +189,8 @@ class Checkpointer:
     assert found is not None
     state, saved, sums, position = found
     verified(path, state, sums, saved)
+    if self._stage is not None:
+      self._stage.forget(step)
     return dict(state), position
 
   def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
@@ -203,6 +222,8 @@ class Checkpointer:
   def wait(self) -> None:
     """Returns when the last save is complete on disk."""
     try:
+      if self._stage is not None:
+        self._stage.wait()
       self._manager.wait_until_finished()
     except (OSError, ValueError) as error:
       raise not_written(self.directory, None, error) from error
@@ -210,6 +231,7 @@ class Checkpointer:
   def close(self) -> None:
     self.wait()
     self._manager.close()
+    self.publish()
 
   def _common_steps(self) -> list[int]:
     """The steps that all hosts see; newer ones are moved aside."""
@@ -229,12 +251,14 @@ class Checkpointer:
   def _set_aside(self, step: int, error: Damage) -> None:
     path = step_path(self.directory, step)
     aside, again = path.parent / f'torn_{path.name}', 1
+    if self._stage is not None:
+      aside = aside.parent / self._stage.set_aside(step)
     while aside.exists():  # of a former time, or of a faster host
       again += 1
       aside = path.parent / f'torn_{path.name}_{again}'
     log.warning(
       'the checkpoint %s is damaged (%s): renamed to %s, using the one before',
-      path,
+      named(str(path)),
       reason(error),
       aside.name,
     )

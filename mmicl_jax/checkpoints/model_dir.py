@@ -13,6 +13,7 @@ from pathlib import Path
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
 from mmicl_jax.runtime import files
+from mmicl_jax.runtime.mirror import local_file
 
 MODEL, VOCABULARY, GIN, LEDGER = (
   'model.json',
@@ -49,9 +50,9 @@ def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
 
   Raises UserError if it is absent or cannot be written.
   """
-  target = Path(directory) / VOCABULARY
-  if not Path(source).is_file():
+  target, here = Path(directory) / VOCABULARY, local_file(source)
+  if not here.is_file():
     raise UserError(f'the vocabulary file {source} does not exist')
-  if target.is_file() and filecmp.cmp(source, target, shallow=False):
+  if target.is_file() and filecmp.cmp(here, target, shallow=False):
     return
-  files.copy_file(source, target)
+  files.copy_file(here, target)

@@ -6,8 +6,9 @@ import re
 from etils import epath
 
 from mmicl_jax.checkpoints.faults import patiently
+from mmicl_jax.checkpoints.staged import local_checkpoint
 from mmicl_jax.errors import UserError
-from mmicl_jax.runtime.remote import absolute_path
+from mmicl_jax.runtime.remote import absolute_path, is_remote
 
 PREFIX = 'checkpoint'
 
@@ -24,9 +25,15 @@ def latest_step(model_dir: str | os.PathLike) -> int | None:
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
   """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>.
 
+  Those of a remote one are those of a copy here, with that checkpoint alone.
   Raises UserError if there is none.
   """
-  directory = epath.Path(absolute_path(path))
+  where = absolute_path(path)
+  if is_remote(path):
+    where = local_checkpoint(where)
+    if where is None:
+      raise _none_in(path)
+  directory = epath.Path(where)
   match = re.fullmatch(rf'{PREFIX}_(\d+)', directory.name)
   if match:
     if not directory.exists():
@@ -34,11 +41,15 @@ def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
     return directory.parent, int(match[1])
   steps = steps_in(directory)
   if not steps:
-    raise UserError(
-      f'there is no {PREFIX}_<step> in {directory}: name a directory that '
-      'training or conversion has written'
-    )
+    raise _none_in(directory)
   return directory, max(steps)
+
+
+def _none_in(directory: str | os.PathLike) -> UserError:
+  return UserError(
+    f'there is no {PREFIX}_<step> in {os.fspath(directory)}: name a directory '
+    'that training or conversion has written'
+  )
 
 
 def steps_in(directory: epath.Path) -> list[int]:

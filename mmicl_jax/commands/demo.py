@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmicl_jax.demo.run import run_demo
 from mmicl_jax.errors import UserError
-from mmicl_jax.runtime import show
+from mmicl_jax.runtime import remote, show
 from mmicl_jax.runtime.lock import only_writer
 
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+  remote.only_here(args.out, '--out')
   out = Path(args.out)
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(

@@ -14,8 +14,9 @@ from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import BEAM_SEARCHES, Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.answer_file import AnswerFile
-from mmicl_jax.runtime import show
+from mmicl_jax.runtime import remote, show
 from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.mirror import Mirror
 from mmicl_jax.runtime.outputs import check_output, readable_twice
 
 _HELP = {
@@ -156,11 +157,14 @@ def _answer_file(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> int:
   check_output(args.output, (args.input, args.shots))
-  piped = not os.path.isfile(args.input)
+  piped = not remote.is_file(args.input)
+  folder, name = os.path.split(remote.address(args.output))
+  store = Mirror(folder)
   with only_writer(args.output), readable_twice(args.input) as source:
     job = AnswerFile(
       source=source,
-      target=Path(args.output),
+      target=store.local / name,
+      folder=store,
       name=args.input,
       # A pipe has no folder, so image paths begin in the working directory.
       data_dir=args.data_dir or (os.curdir if piped else None),
@@ -199,7 +203,7 @@ def _settings(
     'style': args.style,
     'qformer_text': args.qformer_text,
     'max_input_length': args.max_input_length,
-    'data_dir': args.data_dir and os.path.realpath(args.data_dir),
+    'data_dir': args.data_dir and remote.real_path(args.data_dir),
     **{
       field.name: getattr(options, field.name)
       for field in dataclasses.fields(options)

@@ -10,13 +10,15 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gin
 from gin import config as gin_config
 
 from mmicl_jax.configure.gin_types import check_types
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.mirror import local_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # gin_configs is beside the package in a clone, and inside a wheel.
@@ -37,9 +39,9 @@ def parse_gin(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
   """
   assert importlib.util
   gin.clear_config()
-  # Only this reader: gin's other one takes `gin_configs/a.gin` for a file of a
-  # Python package, and fails for packages without __init__.py.
-  gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
+  # Only these readers: gin's other one takes `gin_configs/a.gin` for a file of
+  # a Python package, and fails for packages without __init__.py.
+  gin_config._FILE_READERS[:] = [(open, os.path.isfile), (_open, _is_remote)]
   for place in PLACES:
     gin.add_config_file_search_path(str(place))
   check_files(files)
@@ -198,7 +200,19 @@ def call_configured(function: Callable[..., Any], **arguments: Any) -> Any:
     raise UserError(sentence) from error
 
 
+def _is_remote(path: str) -> bool:
+  """Whether there is a remote file at a path."""
+  return remote.is_remote(path) and remote.is_file(path)
+
+
+def _open(path: str) -> IO[str]:
+  """Opens the copy of a remote gin file."""
+  return open(local_file(path), encoding='utf-8')
+
+
 def _found(name: str) -> str:
+  if _is_remote(name):
+    return remote.address(name)
   # Our own search: gin would first look in a Python package named `models` for
   # `models/a.gin`.
   for path in (Path(name), *(place / name for place in PLACES)):

@@ -22,6 +22,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora
 from mmicl_jax.runtime.files import copy_file, new_directory
 from mmicl_jax.runtime.malloc import return_large_blocks
+from mmicl_jax.runtime.mirror import local_file
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.runtime.show import size
 
@@ -41,6 +42,7 @@ def to_jax(
   `open_source`. Raises UserError; then nothing is left at out_dir.
   """
   return_large_blocks()
+  tokenizer_path = tokenizer_path and local_file(tokenizer_path)
   if (source is None) == (not parts):
     raise UserError(
       'name either a whole checkpoint (--source), or parts of one (--t5, '
@@ -86,6 +88,7 @@ def to_pytorch(
   out_dir.
   """
   return_large_blocks()
+  qformer_vocab = qformer_vocab and local_file(qformer_vocab)
   reader = CheckpointReader(checkpoint)
   directory = Path(reader.directory)
   config, shapes, read = lora.folded(

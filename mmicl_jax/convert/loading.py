@@ -1,6 +1,7 @@
 """Checkpoints to parameters in memory, one at a time onto their devices."""
 
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.models.partitioning import shardings
+from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.mirror import local_folder
 from mmicl_jax.tokenizer import Tokenizer
 
 FILES = ('*.json', '*.safetensors', '*.bin', '*.model', '*.txt')
@@ -88,7 +91,12 @@ def find_vocabulary(directory: str | os.PathLike) -> Path | None:
 
 
 def find_checkpoint(source: str | os.PathLike) -> Path:
-  """A local directory as it is; else a hub name, downloaded to its cache."""
+  """A local directory as it is; else a copy of a remote one, or of the hub's.
+
+  Raises UserError if there is none.
+  """
+  if remote.is_remote(source):
+    return _copied(remote.address(source))
   path = Path(source)
   if path.exists():
     if not path.is_dir():
@@ -121,3 +129,17 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
       f'there is no directory {name}, and the hub did not deliver it '
       f'({reason[0][:150]}): check the name and the connection'
     ) from error
+
+
+def _copied(url: str) -> Path:
+  """A copy of a remote checkpoint directory, without what is not read of it."""
+  whole = not remote.is_file(f'{url}/config.json')  # T5X's
+
+  def wanted(name: str) -> bool:
+    beside = '/' not in name and any(fnmatch(name, p) for p in FILES)
+    return whole or beside or name == 'qformer_tokenizer/vocab.txt'
+
+  copy = local_folder(url, wanted)
+  if not any(copy.iterdir()):
+    raise UserError(f'{url} holds no files: name a checkpoint directory')
+  return copy

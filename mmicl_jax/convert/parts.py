@@ -9,7 +9,6 @@ import dataclasses
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ from mmicl_jax.convert.source import (
 from mmicl_jax.convert.tensors import Tensor, open_directory
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig, with_execution
+from mmicl_jax.runtime.mirror import local_file
+from mmicl_jax.runtime.remote import is_file
 
 Tensors = dict[str, Tensor]
 IMAGE_TOKEN, VOCABULARY = 32100, 32121  # 图, and all tokens with MIC's
@@ -159,8 +160,8 @@ def _open_t5(where: str | os.PathLike, notes: list[str]):
 
 def _open_vit(where: str | os.PathLike, notes: list[str]):
   """(ViTConfig, tensors) of a Hugging Face directory or EVA's file."""
-  if Path(where).is_file():
-    return eva.open_eva(where, notes)
+  if is_file(where):
+    return eva.open_eva(local_file(where), notes)
   path = find_checkpoint(where)
   values = read_json(path / 'config.json')
   tensors = rename(open_directory(path), notes)

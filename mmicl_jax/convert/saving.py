@@ -27,6 +27,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.runtime.files import new_directory, write_json
+from mmicl_jax.runtime.mirror import local_file
 from mmicl_jax.types import EOS, PAD, START
 
 SHARD_BYTES = 5 * 10**9  # Hugging Face's default of old
@@ -74,6 +75,8 @@ def write_pretrained(
 ) -> None:
   """`save_pretrained` of parameters that `read` gives by path, one by one."""
   slots = rules.bind(config)
+  tokenizer_path = tokenizer_path and local_file(tokenizer_path)
+  qformer_vocab = qformer_vocab and local_file(qformer_vocab)
   _check_shapes(rules.shapes(config), shapes)
   dtypes = {np.dtype(x.dtype) for x in shapes.values()}
   dtype = str(dtypes.pop()) if len(dtypes) == 1 else 'float32'

@@ -1,7 +1,6 @@
 """Finds what is wrong with the records of a file, for `mmicl data check`."""
 
 import functools
-import os
 from collections.abc import Iterator
 
 from mmicl_jax.context.lint import lint
@@ -9,6 +8,7 @@ from mmicl_jax.data import records
 from mmicl_jax.data.image_files import holds_bytes
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import remote
 
 _REMEMBERED = 16384  # image files checked only once, since records share them
 
@@ -46,7 +46,7 @@ def _image_problem(image: str | bytes, open_it: bool) -> str:
 
 @functools.lru_cache(_REMEMBERED)
 def _file_problem(path: str, open_it: bool) -> str:
-  return '' if os.path.isfile(path) and not open_it else _problem(path)
+  return '' if not open_it and remote.is_file(path) else _problem(path)
 
 
 def _problem(image: str | bytes) -> str:

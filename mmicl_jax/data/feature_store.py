@@ -29,6 +29,8 @@ from mmicl_jax.data import images
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.files import write_json, writing
 from mmicl_jax.runtime.lock import in_turn
+from mmicl_jax.runtime.mirror import Mirror, local_file
+from mmicl_jax.runtime.remote import address
 
 INDEX = 'index.json'
 DTYPES = {'bfloat16': ml_dtypes.bfloat16, 'float32': np.float32}
@@ -72,7 +74,11 @@ class FeatureStore:
     directory: str | os.PathLike,
     on_damage: Callable[[UserError], None] = _refuse,
   ):
-    self.directory = Path(directory)
+    self._mirror = Mirror(directory)
+    self._mirror.pull()
+    self._begin(on_damage)
+
+  def _begin(self, on_damage: Callable[[UserError], None]) -> None:
     index = read_index(self.directory)
     self.shape: tuple[int, int] = (index['queries'], index['width'])
     self.dtype = np.dtype(DTYPES[index['dtype']])
@@ -82,15 +88,21 @@ class FeatureStore:
     self._arrays: list[np.ndarray] = []
     self._ends = np.zeros(0, np.int64)
     self._keys = self._sorted = np.zeros(0, _KEY)
-    self.refresh()
+    self._open_added()
 
-  def __getstate__(self) -> tuple[Path, Callable[[UserError], None]]:
-    return self.directory, self._on_damage
+  def __getstate__(self) -> tuple[Mirror, Callable[[UserError], None]]:
+    return self._mirror, self._on_damage
 
   def __setstate__(
-    self, state: tuple[Path, Callable[[UserError], None]]
+    self, state: tuple[Mirror, Callable[[UserError], None]]
   ) -> None:
-    self.__init__(*state)
+    self._mirror, on_damage = state
+    self._begin(on_damage)
+
+  @property
+  def directory(self) -> Path:
+    """The folder, or the copy of a remote one."""
+    return self._mirror.local
 
   def __len__(self) -> int:
     return len(self._keys)
@@ -100,6 +112,11 @@ class FeatureStore:
 
   def refresh(self) -> None:
     """Opens the shards that this process or others added in the meantime."""
+    self._mirror.pull()
+    self._open_added()
+
+  def _open_added(self) -> None:
+    """Opens the shards of the local folder that are not open."""
     added = [path for path in shards(self.directory) if path not in self._seen]
     keys = [self._keys]
     for path in added:
@@ -158,6 +175,7 @@ class FeatureStore:
       [(key, _sum(row)) for key, row in zip(keys, bits, strict=True)], _KEY
     )
     with in_turn(self.directory / INDEX):
+      self._mirror.pull()
       path = _next_shard(self.directory)
       # `with` renames the keys before the features: a shard exists from the
       # moment when its features do, so its keys must be there by then.
@@ -167,7 +185,9 @@ class FeatureStore:
       ):
         np.save(array, bits)
         np.save(own, named)
-    self.refresh()
+      self._mirror.push([_keys(path).name])
+      self._mirror.push([path.name])
+    self._open_added()
 
   def _row(self, key: bytes) -> int | None:
     i = int(np.searchsorted(self._sorted, key, side='right')) - 1
@@ -192,9 +212,9 @@ class FeatureStore:
     return array, own
 
 
-def read_index(directory: Path) -> dict[str, Any]:
+def read_index(directory: str | os.PathLike) -> dict[str, Any]:
   """Reads a store's index.json; raises UserError if missing or damaged."""
-  path = directory / INDEX
+  path = local_file(os.path.join(address(directory), INDEX))
   try:
     index = json.loads(path.read_text())
   except FileNotFoundError as error:
@@ -213,13 +233,15 @@ def read_index(directory: Path) -> dict[str, Any]:
   return index
 
 
-def write_index(directory: Path, index: dict[str, Any]) -> None:
+def write_index(directory: str | os.PathLike, index: dict[str, Any]) -> None:
   """Makes a folder a store, unless it is the same one already.
 
   Raises UserError if the folder holds another model's features, does not say
   whose features it holds, or cannot be written.
   """
-  path = directory / INDEX
+  mirror = Mirror(directory)
+  mirror.pull_file(INDEX)
+  path = mirror.local / INDEX
   if path.exists():
     if read_index(directory) != index:
       raise UserError(
@@ -227,9 +249,11 @@ def write_index(directory: Path, index: dict[str, Any]) -> None:
         'folder, or delete it'
       )
     return
-  if shards(directory):
+  found = mirror.listing() if mirror.is_remote else shards(mirror.local)
+  if any(_number(Path(path)) >= 0 for path in found):
     raise _no_index(path, 'it is gone')
   write_json(path, index, _ROOM)
+  mirror.push([INDEX])
 
 
 def cache_store(
@@ -241,15 +265,16 @@ def cache_store(
   cache_dir that is itself the store with this index is used as it is. Damaged
   features count as absent. Raises UserError if the folder cannot be written.
   """
-  folder = Path(cache_dir)
+  folder = address(cache_dir)
   if not _is_store(folder, index):
-    folder /= name
+    folder = os.path.join(folder, name)
   if not _is_store(folder, index):
-    write_json(folder / INDEX, index, 'choose another cache_dir')
+    remedy = 'choose another cache_dir'
+    write_json(os.path.join(folder, INDEX), index, remedy)
   return FeatureStore(folder, on_damage=lambda damage: None)
 
 
-def _is_store(directory: Path, index: dict[str, Any]) -> bool:
+def _is_store(directory: str, index: dict[str, Any]) -> bool:
   try:
     return read_index(directory) == index
   except UserError:

@@ -13,6 +13,7 @@ import stat
 import urllib.parse
 
 from mmicl_jax.errors import UserError, explained
+from mmicl_jax.runtime import remote
 
 ImageFile = str | os.PathLike[str] | bytes
 
@@ -79,10 +80,14 @@ def read_image_file(source: ImageFile) -> tuple[bytes, str]:
     return _held(source)
   path = os.fspath(source)
   shown = path if len(path) < 200 else path[:200] + '...'
-  if _URL.match(path):
+  if re.match('https?:', path, re.IGNORECASE):
     raise UserError(
       f'{shown} is an address, not a file: download the image and give its path'
     )
+  remedy, what = 'correct the path or put the file there', 'could not be read'
+  if remote.is_remote(path):
+    with remote.explaining(f'the image {shown}', remedy, what):
+      return remote.read_bytes(path, MAX_BYTES), shown
   try:
     status = os.stat(path)
     # A pipe or a device may give bytes without end, or wait for ever.
@@ -93,10 +98,7 @@ def read_image_file(source: ImageFile) -> tuple[bytes, str]:
     with open(path, 'rb') as file:
       return file.read(), shown
   except (OSError, ValueError) as error:
-    remedy = 'correct the path or put the file there'
-    raise explained(
-      error, f'the image {shown}', remedy, 'could not be read'
-    ) from error
+    raise explained(error, f'the image {shown}', remedy, what) from error
 
 
 def _held(text: str) -> tuple[bytes, str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from mmicl_jax.errors import UserError, explained
+from mmicl_jax.runtime.mirror import local_file
 
 # The first bytes of files that people give instead of JSON Lines.
 _OTHERS = {
@@ -34,7 +35,7 @@ def open_lines(path: str | os.PathLike, *, once: bool = False) -> IO[bytes]:
   cannot be read, is compressed or of another kind, or is a pipe without `once`.
   """
   try:
-    file = open(path, 'rb')
+    file = open(local_file(path), 'rb')
     head = file.peek(8)
   except OSError as error:
     remedy = 'name a JSON Lines file'

@@ -23,7 +23,9 @@ from mmicl_jax.context.turns import Example, Turn, turn_from_example
 from mmicl_jax.data import jsonl
 from mmicl_jax.data.image_files import resolve
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.files import writing
+from mmicl_jax.runtime.mirror import local_file
 
 _OPTIONAL = ('id', 'dataset', 'meta')
 _KNOWN = ('input_text', 'input_image', 'output_text', *_OPTIONAL)
@@ -117,7 +119,7 @@ def read_records(
   skipped; without it the error is raised. Raises UserError if the file cannot
   be read.
   """
-  root = _root(path, data_dir)
+  root = _root(remote.address(path), data_dir)
   with jsonl.open_lines(path, once=True) as file:
     for number, _, line in jsonl.numbered_lines(file):
       where = f'{os.fspath(path)}:{number}'
@@ -158,8 +160,11 @@ class JsonlIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = os.path.join(os.getcwd(), path)  # for other processes
+    self.path = remote.address(path)
+    if not remote.is_remote(path):
+      self.path = os.path.join(os.getcwd(), path)  # for other processes
     self.root = _root(self.path, data_dir)
+    self._file = local_file(self.path)
     self._need_answer = need_answer
     self._starts, self._lines = array.array('Q'), array.array('Q')
     with jsonl.open_lines(self.path) as file:
@@ -172,7 +177,7 @@ class JsonlIndex(Sequence):
 
   def __getitem__(self, i: SupportsIndex) -> Record:
     index = range(len(self))[i]
-    line = jsonl.read_line(self.path, self._starts[index])
+    line = jsonl.read_line(self._file, self._starts[index])
     where = f'{self.path}:{self._lines[index]}'
     return parse_record(line, where, self.root, need_answer=self._need_answer)
 

@@ -17,6 +17,8 @@ from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.records import JsonlIndex, Record, parse_record
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.mirror import local_file
 
 ARRAY_RECORD = ('.array_record', '.arrayrecord')
 
@@ -50,10 +52,12 @@ def open_sources(
   `input_text`. Raises UserError for a file that is missing or empty.
   """
   paths = [data] if isinstance(data, str) else list(data)
-  chosen = None if templates is None else forms.load_templates(templates)
+  chosen = (
+    None if templates is None else forms.load_templates(local_file(templates))
+  )
   found = []
   for path in paths:
-    if not os.path.exists(path):
+    if not (remote.is_file(path) or os.path.exists(path)):
       raise UserError(
         f'the record file {path} does not exist: correct DATA or EVAL_DATA'
       )
@@ -83,11 +87,16 @@ class ArrayRecordIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = os.path.join(os.getcwd(), path)
+    self.path = remote.address(path)
+    if not remote.is_remote(path):
+      self.path = os.path.join(os.getcwd(), path)
     self.root = os.fspath(data_dir or os.path.dirname(self.path))
     self._need_answer = need_answer
     try:
-      self._file: Any = grain.sources.ArrayRecordDataSource(self.path)
+      here = str(local_file(self.path))
+      self._file: Any = grain.sources.ArrayRecordDataSource(here)
+    except UserError:
+      raise
     except Exception as error:  # its C++ reader may raise anything
       raise UserError(
         f'{self.path} is no ArrayRecord file ({str(error).splitlines()[0]}): '

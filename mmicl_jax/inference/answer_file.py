@@ -24,6 +24,7 @@ from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import jsonl, records
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError, explained
+from mmicl_jax.runtime.mirror import Mirror
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.runtime.show import json_text
 
@@ -87,6 +88,7 @@ class AnswerFile:
   style: str = 'plain'
   skip_bad_records: bool = False
   overwrite: bool = False
+  folder: Mirror = dataclasses.field(default_factory=lambda: Mirror(os.curdir))
 
   @property
   def place(self) -> Path:
@@ -123,6 +125,8 @@ class AnswerFile:
     """
     if next(self.items(), None) is None:
       raise UserError(f'{self.name or self.source}: no records in it.')
+    for path in (self.target, self.place):  # whose name depends on the target
+      self.folder.pull_file(path.name)
     if not self.place.is_file():
       return Kept()
     try:
@@ -149,7 +153,11 @@ class AnswerFile:
         f'vocabulary or arithmetic); {_ANOTHER}'
       )
     try:
-      summary = self._run(predictor, Kept() if other else kept)
+      try:
+        summary = self._run(predictor, Kept() if other else kept)
+      finally:
+        if self.place.is_file():
+          self.folder.push([self.place.name])
     except UserError as error:
       if self._beside and self.place.is_file():
         raise UserError(
@@ -158,9 +166,11 @@ class AnswerFile:
         ) from error
       raise
     if self._beside:
-      place = os.path.realpath(self.target)
+      place, new = os.path.realpath(self.target), self.place.name
       shutil.copymode(place, self.place)
       os.replace(self.place, place)
+      self.folder.push([self.target.name])
+      self.folder.remove([new])
     return summary
 
   def _kept(self) -> Kept:
@@ -237,6 +247,7 @@ class AnswerFile:
         coming = ahead.submit(prepare)
         lines = list(self._answer(predictor, prepared, summary))
         end = _append(self.place, end, lines)
+        self.folder.push_sometimes(self.place.name)
         bar.step(done + summary['answered'] + summary['bad'])
         if summary['bad'] and not self.skip_bad_records:
           break

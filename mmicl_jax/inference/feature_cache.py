@@ -7,7 +7,6 @@ a store, which training then reads in their place (data/feature_store.py).
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,9 +52,8 @@ def write_features(
   directory, _ = locate(checkpoint)
   config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
   params = load_weights(checkpoint, modules=TOWERS)
-  store = Path(out)
-  feature_store.write_index(store, features_index(config, params))
-  known = feature_store.FeatureStore(store)
+  feature_store.write_index(out, features_index(config, params))
+  known = feature_store.FeatureStore(out)
   embed = embedder(config, params)
   seen: set[bytes] = set()
 

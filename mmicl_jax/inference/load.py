@@ -19,6 +19,7 @@ from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.runtime import remote
 from mmicl_jax.tokenizer import Tokenizer
 
 
@@ -43,7 +44,7 @@ def load(
   Q-Former reads the prompt's text; no published script does so. Raises
   UserError naming the file that is missing or wrong.
   """
-  path = Path(path)
+  path = _here(path)
   if not path.exists():
     raise UserError(f'{path} does not exist: name a directory with a model.')
   read = _load_ours
@@ -76,6 +77,18 @@ def load(
     source=str(path),
     weights=digest,
   )
+
+
+def _here(path: str | os.PathLike) -> Path:
+  """The path itself, or a copy of the checkpoint at a remote one."""
+  if not remote.is_remote(path):
+    return Path(path)
+  url = remote.address(path)
+  if remote.is_file(f'{url}/config.json'):
+    from mmicl_jax.convert.loading import find_checkpoint
+
+    return find_checkpoint(url)
+  return Path(steps.step_path(*steps.locate(url)))
 
 
 def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.runtime.mirror import local_file
 from mmicl_jax.types import EOS, PAD, START
 
 NEEDED = (
@@ -80,7 +81,7 @@ def read_inputs(
   lacks an array, or if its image tokens and images do not match.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(local_file(path), allow_pickle=False) as file:
       batch = {name: file[name] for name in file.files}
   except (OSError, ValueError) as error:
     raise UserError(

@@ -3,10 +3,10 @@
 import hashlib
 import os
 import re
-from pathlib import Path
 
 from mmicl_jax.context.text import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.mirror import local_file
 
 _SURROGATES = re.compile('[\ud800-\udfff]')
 
@@ -32,7 +32,7 @@ class BertTokenizer:
         'tokenizers.'
       ) from error
     try:
-      words = Path(path).read_text(encoding='utf-8').splitlines()
+      words = local_file(path).read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeError) as error:
       raise UserError(
         f'{path}: cannot read the BERT vocabulary ({error}); name the vocab.txt'

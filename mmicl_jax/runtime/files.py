@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from etils import epath
-
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
 
 REMEDY = 'make room or choose another place'
+# What makes a folder usable, as a checkpoint or as a model, is sent last.
+LAST = ('config.json', '_CHECKPOINT_METADATA', 'commit_success.txt')
 _IN_MEMORY = 2**26  # bytes; larger remote files are collected on disk
 
 
@@ -41,7 +41,7 @@ def writing(
   if mode not in ('w', 'wb'):
     raise ValueError(f'the mode {mode!r} is neither w nor wb')
   make = _sent if remote.is_remote(path) else _renamed
-  with make(os.fspath(path), remedy) as file:
+  with make(remote.address(path), remedy) as file:
     if mode == 'wb':
       yield file
       return
@@ -99,19 +99,19 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
   folder that is not empty (it is never overwritten), or cannot be made.
   """
   make = _sent_directory if remote.is_remote(path) else _renamed_directory
-  with make(os.fspath(path)) as directory:
+  with make(remote.address(path)) as directory:
     yield directory
 
 
 def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
   """Yields the bytes of a local or remote file in chunks."""
-  try:
-    with remote.open_bytes(path, 'rb') as file:
-      while chunk := file.read(remote.CHUNK):
-        yield chunk
-  except OSError as error:
-    remedy, what = 'name a file that can be read', 'could not be read'
-    raise explained(error, path, remedy, what) from error
+  remedy, what = 'name a file that can be read', 'could not be read'
+  with (
+    remote.explaining(path, remedy, what),
+    remote.open_bytes(path, 'rb') as file,
+  ):
+    while chunk := file.read(remote.CHUNK):
+      yield chunk
 
 
 @contextlib.contextmanager
@@ -158,12 +158,8 @@ def _sent(path: str, remedy: str) -> Iterator[IO[bytes]]:
   with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
     yield file
     file.seek(0)
-    try:
+    with remote.explaining(path, remedy, 'could not be written'):
       remote.send(file, path)
-    except UserError:
-      raise
-    except Exception as error:  # each package has its own errors
-      raise explained(error, path, remedy) from error
 
 
 @contextlib.contextmanager
@@ -187,44 +183,37 @@ def _renamed_directory(path: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _sent_directory(path: str) -> Iterator[Path]:
   """`new_directory` for a remote path."""
-  if remote.kind(path) not in remote.PACKAGES:
-    kinds = ', '.join(f'{name}://' for name in remote.PACKAGES)
-    raise UserError(
-      f'{path}: folders can be written to {kinds} and local paths'
-    )
-  target = epath.Path(path)
   with _making(path):
-    _check_empty(target)
+    if remote.listing(path) or remote.mark(path) is not None:
+      raise _not_empty(path)
   with tempfile.TemporaryDirectory() as folder:
     yield Path(folder)
     try:
-      for file in sorted(Path(folder).rglob('*')):
-        if file.is_file():
-          copy_file(file, f'{path}/{file.relative_to(folder).as_posix()}')
+      files = [f for f in Path(folder).rglob('*') if f.is_file()]
+      for file in sorted(files, key=lambda f: (f.name in LAST, f)):
+        copy_file(file, f'{path}/{file.relative_to(folder).as_posix()}')
     except BaseException:
       with contextlib.suppress(Exception):
-        target.rmtree()
+        for name in remote.listing(path):
+          remote.remove(f'{path}/{name}')
       raise
 
 
 @contextlib.contextmanager
 def _making(path: str) -> Iterator[None]:
-  try:
-    with remote.needing_packages(path):
-      yield
-  except UserError:
-    raise
-  except Exception as error:
-    raise explained(error, path, 'name another one', 'cannot be made') from (
-      error
-    )
+  with remote.explaining(path, 'name another one', 'cannot be made'):
+    yield
 
 
-def _check_empty(path: Path | epath.Path) -> None:
+def _check_empty(path: Path) -> None:
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
-    raise UserError(
-      f'{path} exists and is not empty: name a new directory for the output'
-    )
+    raise _not_empty(path)
+
+
+def _not_empty(path: str | os.PathLike) -> UserError:
+  return UserError(
+    f'{path} exists and is not empty: name a new directory for the output'
+  )
 
 
 def _remove(path: Path) -> None:

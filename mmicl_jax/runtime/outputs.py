@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.mirror import local_file
 
 _LONGEST_MARK = 64  # bytes at a file's beginning that tell its kind
 
@@ -34,13 +35,12 @@ def check_output(
   folder or another kind of file, or if this user may not write there.
   """
   if remote.is_remote(output):
+    _check_remote(remote.address(output), inputs, mark)
     return
   place = Path(output)
   for source in inputs:
     if source is not None and _same(place, Path(source)):
-      raise UserError(
-        f'{output} is read by this command: name another file for the output'
-      )
+      raise _is_input(output)
   if place.is_dir():
     raise UserError(f'{output} is a folder: name a file for the output')
   nearest = place if place.exists() else _folder(place)
@@ -51,12 +51,7 @@ def check_output(
     )
   if mark is not None and place.is_file():
     with open(place, 'rb') as file:
-      begin = file.read(_LONGEST_MARK)
-    if begin.strip() and not begin.lstrip().lower().startswith(mark):
-      raise UserError(
-        f'{output} exists and was not written by this command: name another '
-        'file, or move it away'
-      )
+      _check_mark(output, file.read(_LONGEST_MARK), mark)
 
 
 @contextlib.contextmanager
@@ -67,6 +62,9 @@ def readable_twice(path: str | os.PathLike) -> Iterator[Path]:
   if `path` cannot be read.
   """
   try:
+    if remote.is_remote(path):
+      yield local_file(path)
+      return
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode):
       yield Path(path)
@@ -83,6 +81,33 @@ def readable_twice(path: str | os.PathLike) -> Iterator[Path]:
       raise  # an error of the block, about another file
     remedy = 'name a file that can be read'
     raise explained(error, path, remedy, 'could not be read') from error
+
+
+def _check_remote(
+  output: str,
+  inputs: Iterable[str | os.PathLike | None],
+  mark: bytes | None,
+) -> None:
+  if any(s is not None and remote.address(s) == output for s in inputs):
+    raise _is_input(output)
+  if remote.is_file(output) and mark is not None:
+    remedy, what = 'look at the storage', 'could not be read'
+    with remote.explaining(output, remedy, what):
+      _check_mark(output, remote.read_bytes(output)[:_LONGEST_MARK], mark)
+
+
+def _check_mark(output: str | os.PathLike, begin: bytes, mark: bytes) -> None:
+  if begin.strip() and not begin.lstrip().lower().startswith(mark):
+    raise UserError(
+      f'{output} exists and was not written by this command: name another '
+      'file, or move it away'
+    )
+
+
+def _is_input(output: str | os.PathLike) -> UserError:
+  return UserError(
+    f'{output} is read by this command: name another file for the output'
+  )
 
 
 def _same(output: Path, source: Path) -> bool:

@@ -1,22 +1,30 @@
 """Opens files of other machines, whose paths contain '://'.
 
-etils.epath reaches the storage of Google, Amazon and Azure and the Hugging Face
-hub, if the package for it is installed; fsspec reaches other kinds of
-addresses.
+fsspec reaches them, if the package for their kind of address is installed. A
+call that fails is made again after a pause, unless its error says that it would
+fail again.
 """
 
 import contextlib
+import datetime
+import errno
+import functools
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from typing import IO, Any
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TypeVar
 
 import fsspec
-from etils import epath
 
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, explained
 
-# The kinds of addresses that epath knows, and the package that each needs.
+T = TypeVar('T')
+log = logging.getLogger(__name__)
+
+# The kinds of addresses that errors name, and the package that each needs.
 PACKAGES = {
   'gs': 'gcsfs',
   's3': 's3fs',
@@ -24,11 +32,35 @@ PACKAGES = {
   'hf': 'huggingface_hub',
 }
 CHUNK = 2**24  # bytes that are copied at once
+PAUSES = (0.5, 2.0, 8.0)  # seconds between the attempts of a call
+_REMOTE = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
+_SHORTENED = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):/(?!/)')
+# Such errors last: what is asked for is absent, or not allowed.
+_LASTING = (
+  FileNotFoundError,
+  FileExistsError,
+  IsADirectoryError,
+  NotADirectoryError,
+  PermissionError,
+  ImportError,
+  TypeError,
+  ValueError,
+  UserError,
+)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
   """Whether a path is an address such as 'gs://bucket/name'."""
-  return '://' in os.fspath(path)
+  return _REMOTE.match(address(path)) is not None
+
+
+def address(path: str | os.PathLike) -> str:
+  """The text of a path; a remote one's with the '//' that pathlib drops."""
+  text = os.fspath(path)
+  match = _SHORTENED.match(text)
+  if match and _known(match[1]):
+    return f'{match[1]}://{text[match.end() :]}'
+  return text
 
 
 def absolute_path(path: str | os.PathLike) -> str:
@@ -38,7 +70,7 @@ def absolute_path(path: str | os.PathLike) -> str:
   folder above a link's target may be another one than that above the link. So
   links before the last '..' are followed here; the rest of the path stays.
   """
-  path = os.fspath(path)
+  path = address(path)
   if is_remote(path):
     return path
   parts = os.path.join(os.getcwd(), path).split(os.sep)
@@ -48,9 +80,23 @@ def absolute_path(path: str | os.PathLike) -> str:
   return os.path.join(os.path.realpath(os.sep.join(parts[:end])), *parts[end:])
 
 
+def real_path(path: str | os.PathLike) -> str:
+  """The path behind all links; a remote path does not change."""
+  return address(path) if is_remote(path) else os.path.realpath(path)
+
+
 def kind(path: str) -> str:
   """The kind of an address: 'gs://bucket/name' -> 'gs'."""
   return path.partition('://')[0]
+
+
+def only_here(path: str | os.PathLike, name: str) -> None:
+  """Raises UserError for a remote path where only a local one works."""
+  if is_remote(path):
+    raise UserError(
+      f'{name} is {address(path)}, but is kept on this machine: name a local '
+      'folder'
+    )
 
 
 @contextlib.contextmanager
@@ -66,6 +112,50 @@ def needing_packages(path: str) -> Iterator[None]:
     ) from error
 
 
+def file_system(path: str | os.PathLike) -> tuple[Any, str]:
+  """fsspec's file system of a remote path, and the path's name in it.
+
+  Raises UserError if a package is missing, or nobody knows such addresses.
+  """
+  path = address(path)
+  if not _known(kind(path)):
+    kinds = ', '.join(f'{name}://' for name in PACKAGES)
+    raise UserError(
+      f'{path} is an address of an unknown kind: {kinds} and local paths work'
+    )
+  with needing_packages(path):
+    system = _system(kind(path), path.split('/')[2], os.getpid())
+    return system, system._strip_protocol(path)
+
+
+def retried(call: Callable[[], T]) -> T:
+  """call(), again after a pause while it fails; then raises its last error."""
+  for pause in PAUSES:
+    try:
+      return call()
+    except _LASTING:
+      raise
+    except Exception as error:
+      log.info('%s; trying again', error)
+      time.sleep(pause)
+  return call()
+
+
+@contextlib.contextmanager
+def explaining(path: str | os.PathLike, remedy: str, what: str) -> Iterator:
+  """Turns whatever the package behind a path raises into one UserError."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+      error = FileNotFoundError(None, 'it does not exist')  # s3fs: the path
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+      remedy = 'make room for temporary files, or name another TMPDIR'
+    raise explained(error, address(path), remedy, what) from error
+
+
 def open_bytes(path: str | os.PathLike, mode: str) -> Any:
   """Opens a local or remote file, as a context manager.
 
@@ -73,18 +163,97 @@ def open_bytes(path: str | os.PathLike, mode: str) -> Any:
   raises, and UserError if that package is missing or the kind of address is
   unknown.
   """
-  path = os.fspath(path)
   if not is_remote(path):
     return open(path, mode)
-  if kind(path) not in {*PACKAGES, *fsspec.available_protocols()}:
-    kinds = ', '.join(f'{name}://' for name in PACKAGES)
-    raise UserError(
-      f'{path} is an address of an unknown kind: {kinds} and local paths work'
-    )
-  with needing_packages(path):
-    if kind(path) in PACKAGES:
-      return epath.Path(path).open(mode)
-    return fsspec.open(path, mode)
+  system, name = file_system(path)
+  return system.open(name, mode)
+
+
+def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
+  """Reads a remote file.
+
+  most: bytes that it may have. Raises ValueError if it has more, and what the
+  package behind the path raises.
+  """
+  system, name = file_system(path)
+
+  def read() -> bytes:
+    end = None if most is None else most + 1
+    data = system.cat_file(name, end=end)
+    if most is not None and len(data) > most:
+      raise ValueError(f'it has more than {most} bytes')
+    return data
+
+  return retried(read)
+
+
+def mark(path: str | os.PathLike) -> str | None:
+  """A text that changes when a remote file does; None if there is no file.
+
+  Raises what the package behind the path raises.
+  """
+  system, name = file_system(path)
+
+  def ask() -> str | None:
+    system.invalidate_cache()
+    try:
+      info = system.info(name)
+    except FileNotFoundError:
+      return None
+    return _mark(info) if info['type'] == 'file' else None
+
+  return retried(ask)
+
+
+def is_file(path: str | os.PathLike) -> bool:
+  """Whether there is a file, here or remote.
+
+  Raises UserError if a remote storage does not answer.
+  """
+  if not is_remote(path):
+    return os.path.isfile(path)
+  with explaining(path, 'look at the storage', 'could not be looked for'):
+    return mark(path) is not None
+
+
+def listing(path: str | os.PathLike) -> dict[str, str]:
+  """All files below a remote folder: their names in it, and a mark of each.
+
+  A mark changes when the file does. A folder that is absent holds none. Raises
+  what the package behind the path raises.
+  """
+  system, name = file_system(path)
+  root = name.rstrip('/') + '/'
+
+  def look() -> dict[str, str]:
+    system.invalidate_cache()
+    found = system.find(name, detail=True)
+    return {
+      where.removeprefix(root): _mark(info)
+      for where, info in found.items()
+      if where.startswith(root)
+    }
+
+  return retried(look)
+
+
+def fetch(path: str, target: str | os.PathLike) -> None:
+  """Copies a remote file to a local path, where it appears when it is whole."""
+  system, name = file_system(path)
+  part = f'{os.fspath(target)}.{os.getpid()}.part'
+
+  def get() -> None:
+    system.get_file(name, part)
+    wanted = system.info(name)['size']
+    if wanted is not None and os.path.getsize(part) != wanted:
+      raise ConnectionError(f'{path} was cut short')
+
+  try:
+    retried(get)
+    os.replace(part, target)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(part)
 
 
 def send(source: IO[bytes], path: str) -> None:
@@ -92,9 +261,14 @@ def send(source: IO[bytes], path: str) -> None:
 
   Raises what `open_bytes` and the package behind the path raise.
   """
-  with open_bytes(path, 'wb') as target:
+  start = source.tell()
+
+  def put() -> None:
+    source.seek(start)
+    target = open_bytes(path, 'wb')
     try:
       shutil.copyfileobj(source, target, CHUNK)
+      target.close()
     except BaseException:
       # If it were closed as usual, the file would appear incomplete.
       with contextlib.suppress(Exception):
@@ -102,3 +276,41 @@ def send(source: IO[bytes], path: str) -> None:
       with contextlib.suppress(AttributeError):
         target.closed = True
       raise
+
+  retried(put)
+
+
+def remove(path: str) -> None:
+  """Removes a remote file, which may be gone already."""
+  system, name = file_system(path)
+  with contextlib.suppress(FileNotFoundError):
+    retried(lambda: system.rm_file(name))
+
+
+def move(path: str, target: str) -> None:
+  """Gives a remote file another name in the same storage."""
+  system, name = file_system(path)
+  _, other = file_system(target)
+  with contextlib.suppress(FileNotFoundError):
+    retried(lambda: system.cp_file(name, other))
+    remove(path)
+
+
+@functools.cache
+def _system(kind: str, host: str, process: int) -> Any:
+  # fsspec has one for each thread, which asks again what a bucket is; and none
+  # is of use in a process that was forked.
+  return fsspec.core.url_to_fs(f'{kind}://{host}')[0]
+
+
+def _known(name: str) -> bool:
+  return name in fsspec.available_protocols()
+
+
+def _mark(info: dict[str, Any]) -> str:
+  names = ('ETag', 'etag', 'md5Hash', 'LastModified', 'mtime', 'created')
+  best = next((name for name in names if info.get(name)), 'name')
+  value = info[best]
+  if isinstance(value, datetime.datetime):
+    value = value.timestamp()  # memory:// has both forms
+  return f'{info["size"]} {value}'

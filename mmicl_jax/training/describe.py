@@ -12,6 +12,7 @@ from mmicl_jax.cost.utilisation import Meter
 from mmicl_jax.models import trees
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.runtime.remote import is_file
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training.log import RunLog
 from mmicl_jax.training.preview import sample_prompts
@@ -43,6 +44,7 @@ def describe_run(
 
 def open_log(
   name: str,
+  directory: epath.Path,
   steps: StepSettings,
   run: RunSettings,
   start: int,
@@ -50,7 +52,8 @@ def open_log(
 ) -> RunLog:
   """Opens the log of a run that begins after step `start`.
 
-  on_metrics: called with a step and its metrics.
+  directory: where its summaries are written. on_metrics: called with a step and
+  its metrics.
   """
   first = jax.process_index() == 0
   wanted = run.tensorboard
@@ -58,7 +61,7 @@ def open_log(
     wanted = Summaries.available()
   return RunLog(
     ProgressBar(name, steps.train_steps, start),
-    Summaries(run.model_dir) if wanted and first else None,
+    Summaries(directory) if wanted and first else None,
     on_metrics if first else None,
     steps,
     run.log_every,
@@ -80,5 +83,5 @@ def show_first(
   trained = trees.flatten(layout.state.params)
   kind = jax.devices()[0].device_kind
   log.meter = Meter(layout.config, trained, batch, kind, jax.device_count())
-  if vocabulary is not None and os.path.isfile(vocabulary):
+  if vocabulary is not None and is_file(vocabulary):
     log.show_prompts(step, sample_prompts(batch, Tokenizer(vocabulary)))

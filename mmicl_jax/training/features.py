@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmicl_jax.checkpoints.fingerprint import TOWERS, fingerprint
@@ -28,7 +27,7 @@ def check_features(
       f'FEATURE_CACHE stands for frozen towers, but this stage trains '
       f'{", ".join(trained)}: unset FEATURE_CACHE'
     )
-  index = feature_store.read_index(Path(directory))
+  index = feature_store.read_index(directory)
   if index['fingerprint'] != fingerprint(config, params):
     raise UserError(
       f'the features in {directory} are those of another model: write them '

@@ -91,12 +91,13 @@ def train(
     )
   # Only now: a run that is refused must not overwrite another run's files.
   describe_run(checkpointer.directory, layout, data, config_text)
+  checkpointer.publish()
 
   step_fn = compiled_step(layout, steps, dropout_key)
   evaluation = None
   if run.evaluates(data):
     evaluation = Evaluation(model.config, mesh, data, run, preemption)
-  log = open_log(name, steps, run, start, on_metrics)
+  log = open_log(name, checkpointer.directory, steps, run, start, on_metrics)
 
   def rates(step: int) -> bool:
     """Whether the evaluation of a step saves the step's checkpoint."""
@@ -116,7 +117,7 @@ def train(
       log.say(note)
     try:
       if trainee.saved is not None:
-        log.say(f'resuming at step {start} from {checkpointer.directory}')
+        log.say(f'resuming at step {start} from {run.model_dir}')
         evaluate()  # SIGTERM may have ended it early
       stream = iter(data.train)
       for step in range(start + 1, steps.train_steps + 1):

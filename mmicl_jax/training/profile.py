@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from mmicl_jax.runtime import remote
+
 FIRST, STEPS = 3, 5  # after compilation and the first reading of data
 
 
@@ -16,6 +18,8 @@ class StepTrace:
   """
 
   def __init__(self, directory: str | os.PathLike, start: int, wanted: bool):
+    if wanted:
+      remote.only_here(directory, 'the folder of --profile')
     self._directory = os.fspath(directory)
     self._first = start + FIRST if wanted else None
     self._running = False

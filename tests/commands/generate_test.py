@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,7 @@ from mmicl_jax.inference.answer_file import AnswerFile
 from mmicl_jax.inference.predictor import Answer
 from mmicl_jax.models.mmicl import init_params
 from mmicl_jax.runtime import outputs
+from mmicl_jax.runtime.mirror import Mirror
 
 
 class Echo:
@@ -380,3 +382,41 @@ def test_mistakes_are_one_sentence(arguments, words, capsys, tmp_path):
   assert main(['generate', '--checkpoint', '/nowhere', *arguments]) == 2
   message = capsys.readouterr().err
   assert words in message and message.count('\n') == 1
+
+
+def test_answers_on_a_bucket_go_on_from_what_was_sent(tmp_path, monkeypatch):
+  bucket = fsspec.filesystem('memory')
+  monkeypatch.setattr(bucket, 'store', {})
+  monkeypatch.setattr(bucket, 'pseudo_dirs', [''])
+  write(tmp_path / 'in.jsonl')
+  expected = make_job(tmp_path)
+  expected.run(Echo(), expected.check())
+  whole = expected.target.read_bytes()
+
+  def job(**changes):
+    folder = Mirror('memory://bucket/answers')
+    target = folder.local / 'a.jsonl'
+    return make_job(tmp_path, folder=folder, target=target, **changes)
+
+  class Stopped(Echo):
+    def answers(self, prompts, options, rows):
+      if rows[0] > 16:  # the first window was sent at once
+        sent.append(bucket.cat_file('/bucket/answers/a.jsonl'))
+        raise KeyboardInterrupt
+      return super().answers(prompts, options, rows)
+
+  sent, first = [], job()
+  with pytest.raises(KeyboardInterrupt):
+    first.run(Stopped(), first.check())
+  assert whole.startswith(sent[0]) and sent[0].count(b'\n') == 16
+  second, echo = job(), Echo()
+  assert second.run(echo, second.check())['kept'] == 16
+  assert min(echo.asked) == 17
+  assert bucket.cat_file('/bucket/answers/a.jsonl') == whole
+  # --overwrite: what is there stays until all is answered.
+  third = job(overwrite=True)
+  third.check()
+  bucket.pipe_file('/bucket/answers/a.jsonl', b'old\n')
+  third.run(Echo(), third.check())
+  assert bucket.find('/bucket/answers') == ['/bucket/answers/a.jsonl']
+  assert bucket.cat_file('/bucket/answers/a.jsonl') == whole

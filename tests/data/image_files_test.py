@@ -140,7 +140,7 @@ def test_long_text_is_never_a_path():
     ('A' * 2000 + '!', "the base64 'AAAA"),
     ('A' * 2001, 'cannot be decoded .*encode the image file again'),
     ('https://x.org/a.png', r'^https://x.org/a.png is an address.*download'),
-    ('s3://bucket/a.png', r'^s3://bucket/a.png is an address'),
+    ('abc://bucket/a.png', r'^abc://bucket/a.png is an address of an unknown'),
   ],
 )
 def test_texts_that_hold_nothing_are_told(text, words):
