@@ -43,8 +43,8 @@ def compile_run(
   Returns {'step': the training step's report}. With num_beams it compiles
   generation instead and returns reports of 'prefill' and 'step'; 'step' is
   missing if the prefill does not fit or is not compiled. With shardings_only,
-  or without libtpu, nothing is compiled. Raises UserError for a topology or a
-  mesh that cannot be.
+  or without libtpu, nothing is compiled. Raises UserError for gin files, a
+  topology or a mesh that cannot work.
   """
   job, where, sizes = _parse(files, bindings, topology)
   found = None if shardings_only else devices(where)

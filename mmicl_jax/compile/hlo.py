@@ -130,7 +130,7 @@ def nbytes(type_: str) -> float:
 
 
 def hbm_bytes(type_: str) -> float:
-  """Bytes of a type's arrays in HBM; those elsewhere have S(n) as layout."""
+  """Bytes of a type's arrays in HBM; others have S(n) in their layout."""
   return sum(
     (
       _array_bytes(found)

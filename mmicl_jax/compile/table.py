@@ -88,7 +88,7 @@ ROWS = (
 def write_scaling_page(
   path: str, only: str, run: Callable[..., Mapping[str, CompileReport]]
 ) -> None:
-  """Compiles the rows and writes the page anew after each of them.
+  """Compiles the rows and rewrites the page after each of them.
 
   only: compiles the rows whose name and topology contain this text. run: called
   like fits.compile_run. Raises UserError if no row contains `only`.

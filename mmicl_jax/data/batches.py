@@ -103,7 +103,7 @@ class BatchMaker:
 
 
 def end_with_parent(index: int, count: int) -> None:
-  """Ends a worker whose parent was killed; it would wait for it for ever."""
+  """Ends a worker when its parent dies, for which it would wait for ever."""
   del index, count
   parent = multiprocessing.parent_process()
 

@@ -24,7 +24,7 @@ class Vocabulary(seqio.Vocabulary):
 
   @functools.cached_property
   def tokenizer(self) -> Tokenizer:
-    """The Tokenizer behind the vocabulary."""
+    """The Tokenizer that the vocabulary wraps."""
     source = self._source
     return Tokenizer(source) if isinstance(source, str) else source()
 
