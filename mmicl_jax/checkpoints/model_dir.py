@@ -1,8 +1,8 @@
-"""What stands beside the checkpoints, so that a MODEL_DIR is usable alone.
+"""The files beside the checkpoints that make a MODEL_DIR usable by itself.
 
-model.json (the model's configuration), spiece.model (the vocabulary),
-qformer_vocab.txt (BERT's, where an InstructBLIP Q-Former has one),
-config.gin (the operative configuration of the run), ledger.json.
+They are model.json (the model's configuration), spiece.model (the vocabulary),
+qformer_vocab.txt (BERT's, if InstructBLIP's Q-Former has one), config.gin (the
+run's configuration) and ledger.json (what was trained).
 """
 
 import filecmp
@@ -46,9 +46,9 @@ def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
 
 
 def copy_vocabulary(directory: str | os.PathLike, source: str | os.PathLike):
-  """Copies a SentencePiece file to its place.
+  """Copies a SentencePiece file into a MODEL_DIR.
 
-  Raises UserError if it is absent or cannot be written.
+  Raises UserError if it is missing or cannot be written.
   """
   target, here = Path(directory) / VOCABULARY, local_file(source)
   if not here.is_file():

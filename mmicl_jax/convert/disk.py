@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to one on disk, one parameter at a time."""
+"""Converts a checkpoint on disk to another one, one parameter at a time."""
 
 import math
 import os
@@ -35,11 +35,12 @@ def to_jax(
   parts: dict[str, Any] | None = None,
   **options: Any,
 ) -> list[str]:
-  """Writes a MODEL_DIR from a Hugging Face or MIC checkpoint; gives notes.
+  """Writes a MODEL_DIR from a Hugging Face or MIC checkpoint; returns notes.
 
   source: a directory or a hub name; or None, with `parts` for `open_parts`.
-  tokenizer_path: a spiece.model, where the source has none. options: as for
-  `open_source`. Raises UserError; then nothing is left at out_dir.
+  tokenizer_path: a spiece.model, if the source has none. options: those of
+  `open_source`. Raises UserError if the source is not a whole, sound checkpoint
+  that we know; then nothing is left at out_dir.
   """
   return_large_blocks()
   tokenizer_path = tokenizer_path and local_file(tokenizer_path)
@@ -81,11 +82,13 @@ def to_pytorch(
   qformer_vocab: str | os.PathLike | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
-  """Writes a Hugging Face directory from a MODEL_DIR or checkpoint_<step>.
+  """Writes a Hugging Face directory from a checkpoint of ours; returns notes.
 
-  Adapters are folded into their kernels. The vocabularies are those of the
-  MODEL_DIR where no path is given. Raises UserError; then nothing is left at
-  out_dir.
+  checkpoint: a MODEL_DIR or checkpoint_<step>. Low-rank adapters are folded
+  into their kernels. tokenizer_path, qformer_vocab: by default the MODEL_DIR's
+  vocabularies. shard_bytes: the largest file. Raises UserError if the
+  checkpoint cannot be read or a vocabulary does not fit; then nothing is left
+  at out_dir.
   """
   return_large_blocks()
   qformer_vocab = qformer_vocab and local_file(qformer_vocab)
@@ -123,6 +126,6 @@ def to_pytorch(
 
 
 def _progress(shapes: Iterable[jax.ShapeDtypeStruct]) -> ProgressBar:
-  """How many of the parameters' bytes are written."""
+  """A bar that shows how many of the parameters' bytes are written."""
   total = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in shapes)
   return ProgressBar('parameters', total, text=size)

@@ -1,10 +1,10 @@
-"""Parameters to a Hugging Face directory that `from_pretrained` loads.
+"""Writes a Hugging Face directory that `from_pretrained` can load.
 
-The files' headers are written first, as all shapes are known. Then one
-parameter of ours after the other is cut into its layers, each of which goes to
-its place, so that only one parameter is in memory at a time. That is why the
-files are not written by the package safetensors: its `serialize_file` wants
-all tensors of a file in memory together. It reads them, in tensors.py.
+All shapes are known, so the files' headers are written first. Then our
+parameters are read one by one and cut into their layers, and each layer is
+written at its place, so that only one parameter is in memory at a time. The
+package safetensors could not do that: its `serialize_file` needs all tensors of
+a file in memory. It only reads files, in tensors.py.
 """
 
 import json
@@ -30,7 +30,7 @@ from mmicl_jax.runtime.files import new_directory, write_json
 from mmicl_jax.runtime.mirror import local_file
 from mmicl_jax.types import EOS, PAD, START
 
-SHARD_BYTES = 5 * 10**9  # Hugging Face's default of old
+SHARD_BYTES = 5 * 10**9  # the former default of transformers
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -43,12 +43,13 @@ def save_pretrained(
   qformer_vocab: str | os.PathLike | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
-  """Writes a Hugging Face checkpoint directory; it must not exist yet.
+  """Writes parameters to a new Hugging Face checkpoint directory.
 
-  params: as `init_params` gives them, in one of our dtypes. tokenizer_path: a
-  T5 spiece.model; with it the directory gets tokenizer and processor files,
-  with MIC's image tokens. qformer_vocab: BERT's vocab.txt for InstructBLIP's
-  Q-Former. Raises UserError.
+  params: a tree as `init_params` gives it. tokenizer_path: T5's spiece.model;
+  with it the directory gets tokenizer files with MIC's image tokens.
+  qformer_vocab: BERT's vocab.txt, for InstructBLIP's Q-Former. shard_bytes: the
+  largest file. Raises UserError if the directory is not empty, if a vocabulary
+  does not fit, or if a value is not finite.
   """
   flat = trees.flatten(params)
   write_pretrained(
@@ -73,7 +74,10 @@ def write_pretrained(
   shard_bytes: int = SHARD_BYTES,
   done: Callable[[int], Any] = lambda size: None,
 ) -> None:
-  """`save_pretrained` of parameters that `read` gives by path, one by one."""
+  """Does `save_pretrained` with parameters that `read` returns by path.
+
+  done: called with the bytes of each parameter after it was written.
+  """
   slots = rules.bind(config)
   tokenizer_path = tokenizer_path and local_file(tokenizer_path)
   qformer_vocab = qformer_vocab and local_file(qformer_vocab)
@@ -106,7 +110,7 @@ def write_pretrained(
 
 
 class _Place(NamedTuple):
-  """Where a tensor's bytes go."""
+  """The place of a tensor's bytes."""
 
   file: Path
   offset: int
@@ -114,7 +118,7 @@ class _Place(NamedTuple):
   def write(self, array: np.ndarray) -> None:
     with open(self.file, 'r+b') as file:
       file.seek(self.offset)
-      # bfloat16 has no buffer protocol; its bytes have.
+      # bfloat16 arrays do not support the buffer protocol; bytes do.
       file.write(np.ascontiguousarray(array).view(np.uint8).data)
 
 
@@ -124,7 +128,10 @@ def _write_headers(
   shapes: Mapping[str, jax.ShapeDtypeStruct],
   shard_bytes: int,
 ) -> dict[str, _Place]:
-  """Makes the empty shards and their index; gives each tensor's place."""
+  """Writes the headers of empty shards, and their index.
+
+  Returns each tensor's place.
+  """
   shards: list[list[Slot]] = [[]]
   filled = total = 0
   for slot in slots:
@@ -166,7 +173,7 @@ def _write_header(
       'data_offsets': [start, end],
     }
   text = json.dumps(header, separators=(',', ':')).encode()
-  text += b' ' * (-len(text) % 8)  # the tensors' bytes are aligned
+  text += b' ' * (-len(text) % 8)  # aligns the tensors' bytes
   with open(path, 'wb') as file:
     file.write(len(text).to_bytes(8, 'little') + text)
     file.truncate(8 + len(text) + end)

@@ -64,7 +64,8 @@ class BeamSearch:
   """
 
   static: StaticOptions
-  start_counts: ClassVar[int] = 0  # whether the test to stop counts that token
+  # 1 if the test for the end of a search counts the start token.
+  start_counts: ClassVar[int] = 0
 
   def start(
     self,
@@ -178,7 +179,7 @@ class BeamSearch:
     return ended | (length >= dynamic.max_new_tokens)
 
   def _best(self, found: Hypotheses, running: Hypotheses) -> Float[Array, 'B']:
-    """The sum of log-probabilities that the test to stop looks at."""
+    """The sum of log-probabilities that `_can_improve` tests."""
     del found
     return running.scores[:, 0]
 

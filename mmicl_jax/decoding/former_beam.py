@@ -47,4 +47,4 @@ class FormerBeamSearch(BeamSearch):
 
   def _best(self, found: Hypotheses, running: Hypotheses) -> Float[Array, 'B']:
     del running
-    return found.scores[:, 0]  # also of a candidate that has just ended
+    return found.scores[:, 0]  # even if that candidate has just ended

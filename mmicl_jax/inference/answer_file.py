@@ -1,10 +1,10 @@
-"""A file of records to a file of answers: in order, resumable, any size.
+"""Answers a file of records into a file: in order, resumable, of any size.
 
-Answers are appended as they come, a window of records at a time, so that a run
-of any length needs constant memory and an interrupted one goes on where it
-stopped. Every record has one line in the output, bad ones included. A line
-carries digests of what decided it: of the record, of the settings, and of the
-model. So a run never continues another one's answers.
+Answers are appended as they come, one window of records after the other. So
+memory does not grow with the file, and an interrupted run can go on where it
+stopped. Every record, even a bad one, has a line in the output. A line holds
+hashes of its record, of the settings and of the model, so that a run never
+continues another run's answers.
 """
 
 import concurrent.futures
@@ -31,13 +31,13 @@ from mmicl_jax.runtime.show import json_text
 if TYPE_CHECKING:
   from mmicl_jax.inference.predictor import Predictor
 
-WINDOW = 8  # batches that are sorted by length together
+WINDOW = 8  # batches whose prompts are sorted by length together
 _ANOTHER = 'choose another --output, or --overwrite it.'
 
 
 @dataclasses.dataclass(frozen=True)
 class InputLine:
-  """One line of the input: a record, or what is wrong with it."""
+  """One line of the input: a record, or a sentence on what is wrong with it."""
 
   line: int
   digest: str
@@ -46,15 +46,15 @@ class InputLine:
 
   @property
   def head(self) -> dict[str, Any]:
-    """What the answer's line begins with."""
+    """The first fields of the answer's line."""
     return {'line': self.line, 'id': self.record.id if self.record else None}
 
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """What of an output stands: complete lines, their bytes, whose they are.
+  """The part of an existing output that is kept: its lines and bytes.
 
-  models: the models' digests, and the first line of each.
+  models: the hash of each model that wrote them, and its first line.
   """
 
   lines: int = 0
@@ -63,18 +63,18 @@ class Kept:
 
 
 class _OtherRun(UserError):
-  """An answer of this program, but of other records or settings."""
+  """An answer of this program to another record, or with other settings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AnswerFile:
-  """Answers for all records of `source`, in `target`.
+  """Writes answers to all records of `source` into `target`.
 
-  settings: what the answers depend on beside records and model. former: the
-  same as version 0.1.0 before this format wrote them, which knew a model by its
-  path alone; lines with their digest are continued, too. name: the source's in
-  messages. overwrite: what `target` holds stays until all is answered; until
-  then the answers stand in a file beside it, where the same command goes on.
+  settings: what the answers depend on besides records and model. former: the
+  same settings in the format that version 0.1.0 first had, which knew a model
+  only by its path; lines with their hash are continued, too. name: the source's
+  in messages. overwrite: `target` stays as it is until all is answered; until
+  then the answers are in a file beside it, where the same command goes on.
   """
 
   source: Path
@@ -92,7 +92,7 @@ class AnswerFile:
 
   @property
   def place(self) -> Path:
-    """Where answers are appended."""
+    """The file that answers are appended to."""
     if not self._beside:
       return self.target
     place = Path(os.path.realpath(self.target))
@@ -103,7 +103,7 @@ class AnswerFile:
     return self.overwrite and self.target.is_file()
 
   def items(self) -> Iterator[InputLine]:
-    """The input, line by line. Raises UserError if it cannot be read."""
+    """Yields the lines of the input; raises UserError if it is unreadable."""
     name = self.name or os.fspath(self.source)
     root = self.data_dir or os.path.dirname(name)
     with jsonl.open_lines(self.source) as file:
@@ -117,11 +117,11 @@ class AnswerFile:
           yield InputLine(number, digest, record)
 
   def check(self) -> Kept:
-    """Looks at input and output before the model is loaded, touching neither.
+    """Checks input and output before the model is loaded; changes neither.
 
-    Returns which lines of the output stand; a torn last one does not. Raises
-    UserError if there are no records, if the output is not of this program, or
-    of other records or settings, or cannot be written.
+    Returns which part of the output is kept: all but a last line that was cut
+    off. Raises UserError if there are no records, and if the output was not
+    written by this program, or for other records or settings.
     """
     if next(self.items(), None) is None:
       raise UserError(f'{self.name or self.source}: no records in it.')
@@ -137,12 +137,12 @@ class AnswerFile:
       return Kept()
 
   def run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
-    """Answers what is left after what `check` returned; returns counts.
+    """Answers the records after `kept`, which `check` returned; returns counts.
 
-    Nothing that exists is changed before the first answers are there. Raises
-    UserError at a bad record, when all before it are answered, unless
-    skip_bad_records is set; if no record can be answered; and for an output
-    that another model began.
+    The output is changed only once the first answers are there. Raises
+    UserError if another model began the output, and if no record can be
+    answered. Without skip_bad_records it raises UserError at a bad record, once
+    all records before it are answered.
     """
     other = [
       n for digest, n in kept.models.items() if digest != predictor.digest
@@ -190,7 +190,7 @@ class AnswerFile:
   def _check(
     self, number: int, line: bytes, item: InputLine | None
   ) -> str | None:
-    """The digest of the model that a line carries; None in former ones."""
+    """The hash of the model in a line; None in lines of the former format."""
     where = f'{self.place}:{number}'
     try:
       value = json.loads(line)
@@ -217,7 +217,7 @@ class AnswerFile:
   def _check_torn(
     self, number: int, line: bytes, item: InputLine | None
   ) -> None:
-    """A last line without an end was cut off only if it began as ours do."""
+    """Raises unless a last line without an end is the beginning of our own."""
     begin = b'{"line": '
     if item is not None and (number > 1 or line.startswith(begin)):
       head = json_text(item.head)[:-1].encode()
@@ -266,7 +266,7 @@ class AnswerFile:
       yield window
 
   def _prompt(self, predictor: 'Predictor', item: InputLine) -> Any:
-    """The prompt, or the text of what is wrong."""
+    """The prompt, or a sentence on what is wrong with the record."""
     if item.record is None:
       return item.problem
     try:
@@ -285,7 +285,7 @@ class AnswerFile:
     prepared: Sequence[tuple[InputLine, Any]],
     summary: dict[str, int],
   ) -> Iterator[str]:
-    """The output lines of a window, up to a bad record that is not skipped."""
+    """Yields a window's output lines, up to a bad one that is not skipped."""
     good = []
     for i, (_, prompt) in enumerate(prepared):
       if not isinstance(prompt, str):
@@ -318,14 +318,14 @@ class AnswerFile:
 
 
 def _append(place: Path, end: int, lines: Sequence[str]) -> int:
-  """Writes lines behind the first `end` bytes of a file; its new length."""
+  """Writes lines after the first `end` bytes of a file; returns its length."""
   if not lines:
     return end
   data = ''.join(f'{line}\n' for line in lines).encode()
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(place, 'ab') as file:
-      if place.is_file():  # /dev/stdout may be none
+      if place.is_file():  # not, for example, /dev/stdout
         file.truncate(end)
       file.write(data)
   except OSError as error:
@@ -335,7 +335,7 @@ def _append(place: Path, end: int, lines: Sequence[str]) -> int:
 
 
 def _digest(value: Any) -> str:
-  """Eight hexadecimal digits for bytes or a JSON value."""
+  """A hash of bytes or of a JSON value: eight hexadecimal digits."""
   if not isinstance(value, bytes):
     value = json.dumps(value, sort_keys=True, default=str).encode()
   return hashlib.blake2b(value, digest_size=4).hexdigest()

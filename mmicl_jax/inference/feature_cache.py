@@ -1,7 +1,7 @@
-"""Features of images, computed once: what the frozen towers of stage 2 give.
+"""Computes what frozen towers read in images, once, for stage 2.
 
 `write_features` runs ViT and Q-Former over the images of record files and fills
-a store, which training then reads in their place (data/feature_store.py).
+a store, which training then reads instead (data/feature_store.py).
 """
 
 import itertools
@@ -36,10 +36,11 @@ def write_features(
   dtype: str = 'bfloat16',
   batch_size: int = 16,
 ) -> tuple[int, int]:
-  """Adds the images of record files; (how many, of them new).
+  """Adds the images of record files; returns (how many, how many are new).
 
-  dtype: of the computation and of what is stored. Goes on where a former call
-  ended. Raises UserError for another model's store, a bad record or image.
+  It goes on where a former call ended. dtype: of the computation and of the
+  features. batch_size: images at a time. Raises UserError for another model's
+  store, and for a bad record or image.
   """
   if batch_size < 1 or not os.fspath(out):
     raise UserError(
@@ -78,7 +79,7 @@ def _unseen(
   size: int,
   bar: ProgressBar,
 ) -> Iterator[tuple[bytes, UInt8[np.ndarray, 'size size 3']]]:
-  """Keys and pixels of the records' images, each once; fills `seen`."""
+  """Yields (key, pixels) of new images; adds the keys of all to `seen`."""
   done = 0
   for part in parts:
     for i in range(len(part.data)):
@@ -98,7 +99,7 @@ def _unseen(
 
 
 def embedder(config: configs.MMICLConfig, params: Mapping[str, Any]):
-  """(images, rows) -> features; fewer images than rows are padded."""
+  """Returns embed(images, rows) -> features; it pads images to `rows`."""
   model = mmicl.MMICL(config)
 
   def embed(

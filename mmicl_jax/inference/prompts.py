@@ -1,11 +1,11 @@
-"""Prompts to what the decoder reads of them: nothing is computed twice.
+"""Encodes prompts into what the decoder reads, and computes nothing twice.
 
-Prompts of any length, with any number of images, are padded to few shapes.
-Each different image passes the towers once, padding images never: what the
-Q-Former gives is kept by the image's content, in memory and, if wished, on
-disk. The keys and values of whole prompts are kept on the device: T5's encoder
-looks both ways, so they serve other candidates, options and calls on the same
-prompt, but never a longer one.
+Prompts of any length, with any number of images, are padded to few shapes. The
+towers see each different image once, and never padding: the Q-Former's output
+is cached by the image's content, in memory and, if wished, on disk. The keys
+and values of whole prompts are cached on the device. They serve other
+candidates, options and calls with the same prompt, but no longer prompt, since
+T5's encoder reads in both directions.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from mmicl_jax.models import partitioning
 from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.types import PAD, Images, without_padding
 
-PER_SHARD = 1024  # images at most that wait to be written
+PER_SHARD = 1024  # at most so many images wait to be written
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,9 +36,9 @@ class Request:
   """One prompt without padding, as arrays on the host.
 
   tokens: with Q image tokens for each image, and the end token. images:
-  u8[H, W, 3] each, or normalised floats. instruction: what an InstructBLIP
-  Q-Former reads beside each image. image_keys: what the images' features are
-  found by; made of the arrays where none are given.
+  u8[H, W, 3] each, or normalised floats. instruction: the ids that an
+  InstructBLIP Q-Former reads with each image. image_keys: the keys of the
+  images' features; by default they are made from the arrays.
   """
 
   tokens: Int[np.ndarray, 'T']
@@ -53,12 +53,12 @@ class Request:
 
   @functools.cached_property
   def key(self) -> bytes:
-    """Equal for prompts whose encoding is the same."""
+    """A key that is equal for prompts with the same encoding."""
     return _digest(self.tokens, self.instruction) + b''.join(self.image_keys)
 
   @functools.cached_property
   def row(self) -> int:
-    """A number made of tokens and pixels, from which samples are drawn."""
+    """A number made from tokens and pixels, which samples depend on."""
     pixels = b''.join(_digest(x, self.instruction) for x in self.images)
     content = _digest(self.tokens, self.instruction) + pixels
     return int.from_bytes(_digest(np.frombuffer(content, np.uint8))[:4], 'big')
@@ -67,7 +67,7 @@ class Request:
 def requests_of(
   batch: Any, num_queries: int, image_token: int
 ) -> list[Request]:
-  """A padded Batch as prompts: images that no place asks for are left out."""
+  """Turns a padded Batch into prompts, without the images that are padding."""
   tokens = np.asarray(batch['encoder_input_tokens'])
   images = batch.get('encoder_images')
   instruction = batch.get('qformer_input_tokens')
@@ -82,11 +82,11 @@ def requests_of(
 
 
 class PromptReader:
-  """Encodes prompts in few shapes, and remembers images and prompts.
+  """Encodes prompts in few shapes, and caches images and prompts.
 
-  batch_size: prompts a step, at most. image_bytes: of images' features that
-  are kept in memory; store: keeps them on disk as well. prompt_bytes: of keys
-  and values that are kept on the device.
+  batch_size: prompts in a step at most. image_bytes: host memory for images'
+  features. store: keeps these on disk, too. prompt_bytes: device memory for
+  prompts' keys and values.
   """
 
   def __init__(
@@ -112,13 +112,13 @@ class PromptReader:
     self._unsaved: dict[bytes, np.ndarray] = {}
 
   def forget(self, images: bool = True) -> None:
-    """Forgets prompts, and images if wished; what is on disk stays."""
+    """Empties the cache of prompts, and that of images; the disk stays."""
     self._prompts.clear()
     if images:
       self._images.clear()
 
   def save(self) -> None:
-    """Writes the features of images that were new since the last call."""
+    """Writes the features of images that are new since the last call."""
     if self._store is not None and self._unsaved:
       keys, features = zip(*self._unsaved.items(), strict=True)
       self._unsaved = {}
@@ -127,8 +127,8 @@ class PromptReader:
   def read(self, prompts: Sequence[Request]) -> Memory:
     """The keys and values of at most `batch_size` prompts, one in each row.
 
-    Equal prompts are encoded once. If one batch that was read before holds
-    them all, in whatever order, its rows are taken and nothing is encoded.
+    Equal prompts are encoded once. If a cached batch holds all of them, in any
+    order, nothing is encoded.
     """
     keys = [prompt.key for prompt in prompts]
     rows = self.rows(len(prompts))
@@ -146,7 +146,7 @@ class PromptReader:
   def encode(
     self, prompts: Sequence[Request], rows: int, length: int
   ) -> Memory:
-    """Keys and values of prompts in their first rows; the rest is empty."""
+    """Encodes prompts into the first of `rows` rows; the others are empty."""
     tokens = np.full((rows, length), PAD, np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
       row[: len(prompt.tokens)] = prompt.tokens
@@ -154,7 +154,8 @@ class PromptReader:
     if any(prompt.images for prompt in prompts):
       known = self.features(prompts)
       each = next(iter(known.values()))
-      # Room for as many as the tokens could ask for: no shapes of its own.
+      # As many images as the tokens have room for, so that the number of images
+      # adds no shapes.
       shape = rows, length // len(each), *each.shape
       padded = np.zeros(shape, each.dtype)
       for row, prompt in zip(padded, prompts, strict=False):
@@ -166,7 +167,7 @@ class PromptReader:
   def features(
     self, prompts: Sequence[Request]
   ) -> dict[bytes, Float[np.ndarray, 'Q E']]:
-    """What the Q-Former gives for each different image of the prompts."""
+    """The Q-Former's output for each different image, by the image's key."""
     known: dict[bytes, np.ndarray] = {}
     missing: dict[bytes, tuple[np.ndarray, np.ndarray | None]] = {}
     if self._store is not None:
@@ -193,7 +194,7 @@ class PromptReader:
     return known
 
   def warm_up_images(self, longest_instruction: int = 0) -> None:
-    """Compiles whatever images and instructions of this length may need."""
+    """Compiles all that images need, with instructions up to this length."""
     size = self._model.config.vit.image_size
     black = np.zeros((size, size, 3), np.uint8)
     lengths = {bucket(n, 64) for n in range(1, longest_instruction + 1)}
@@ -203,12 +204,12 @@ class PromptReader:
         self._see([(black, words)] * count)
 
   def rows(self, count: int) -> int:
-    """The rows of a batch of so many prompts: few numbers, for all shards."""
+    """The rows for `count` prompts: one of few multiples of the shards."""
     shards = self._shards()
     return -(-bucket(count, shards) // shards) * shards
 
   def place(self, array: np.ndarray) -> jax.Array:
-    """Rows over the mesh where they divide; whole on every device if not."""
+    """Splits rows over the mesh if it divides them; otherwise replicates."""
     if self._mesh is None:
       return jnp.asarray(array)
     if len(array) % self._shards():
@@ -217,7 +218,7 @@ class PromptReader:
 
   @contextlib.contextmanager
   def on_devices(self) -> Iterator[None]:
-    """The mesh and the rules of its axes, for everything that is compiled."""
+    """Runs a block with the mesh and its rules, if there is a mesh."""
     if self._mesh is None:
       yield
     else:
@@ -232,7 +233,7 @@ class PromptReader:
   def _see(
     self, images: Sequence[tuple[np.ndarray, np.ndarray | None]]
   ) -> Float[np.ndarray, 'N Q E']:
-    """Images, each with an instruction or none, through the towers."""
+    """Runs the towers on images, each with an instruction or None."""
     length = max((len(t) for _, t in images if t is not None), default=0)
     words = None
     if length:
@@ -251,7 +252,7 @@ class PromptReader:
 
 
 def bucket(size: int, least: int) -> int:
-  """The next of least x 1, 2, 3, 4, 6, 8, 12, 16, ...: few shapes."""
+  """Rounds a size up to `least` times 1, 2, 3, 4, 6, 8, 12, 16 and so on."""
   step = least
   while step < size:
     if step % 2 == 0 and step * 3 // 2 >= size and step >= 2 * least:
@@ -267,7 +268,7 @@ def see(
   images: Images,
   words: Int[jax.Array, 'B S'] | None = None,
 ) -> Float[jax.Array, 'B N Q E']:
-  """What the Q-Former gives for images: the input of the projector."""
+  """The Q-Former's output for images, which the projector reads."""
   found: Any = model.apply(
     {'params': params}, images, words, method='read_images'
   )
@@ -275,7 +276,7 @@ def see(
 
 
 def _chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
-  """Pieces of 8, 4, 2, 1: bounded shapes, and no image is encoded in vain."""
+  """Cuts a list into pieces of 8, 4, 2 and 1: few shapes without padding."""
   while items:
     size = min(largest, 1 << (len(items).bit_length() - 1))
     yield items[:size]
@@ -285,7 +286,7 @@ def _chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
 def _rows_of(
   read: Memory, known: Sequence[bytes], keys: Sequence[bytes], rows: int
 ) -> Memory:
-  """Rows of a batch whose first ones are `known`, by key; the rest empty."""
+  """Takes the rows of `keys` from a batch of `known`; the rest are empty."""
   if list(known) == list(keys) and rows == len(read.is_token):
     return read
   row_of = {key: row for row, key in enumerate(known)}
@@ -296,7 +297,7 @@ def _rows_of(
 
 @jax.jit
 def _take(read: Memory, rows: Int[jax.Array, 'R']) -> Memory:
-  """Rows out of range become zeros: no token, so an empty prompt."""
+  """Takes rows; one out of range becomes zeros, which is an empty prompt."""
   return jax.tree.map(
     lambda x: jnp.take(x, rows, axis=0, mode='fill', fill_value=0), read
   )
@@ -316,7 +317,7 @@ def _num_bytes(read: Memory) -> int:
 
 
 def _digest(*arrays: np.ndarray | None) -> bytes:
-  """16 bytes that stand for the arrays' contents, shapes and dtypes."""
+  """A hash of the arrays' contents, shapes and dtypes: 16 bytes."""
   result = hashlib.blake2b(digest_size=16)
   for array in arrays:
     if array is None:

@@ -65,8 +65,8 @@ class MMICL(nn.Module):
   def encode(self, batch: Any) -> Float[Array, 'B T D']:
     """Encodes prompts with their images, as in the paper's figure.
 
-    batch: a Batch whose targets may be missing. Raises ValueError for stored
-    features, which it would pass over.
+    batch: a Batch whose targets may be missing. Raises ValueError if it has
+    stored features, which would be ignored.
     """
     if 'encoder_features' in batch:
       raise ValueError('features stand in for images: use encode_features')
@@ -101,7 +101,7 @@ class MMICL(nn.Module):
     tokens: Int[Array, 'B T'],
     features: Float[Array, 'B N Q E'] | None,
   ) -> Float[Array, 'B T D']:
-    """Encodes prompts with stored results of `read_images`; None: no images."""
+    """Encodes prompts with stored results of `read_images`, or without any."""
     visual = None if features is None else self.projector(features)
     return self.read(tokens, visual)
 
@@ -145,9 +145,9 @@ class MMICL(nn.Module):
 def logits(
   model: MMICL, params: Any, batch: Batch, rngs: dict[str, jax.Array]
 ) -> Float[Array, 'B U V']:
-  """Float32 logits of a batch with images, or with features made of them.
+  """The float32 logits of a batch with images or with stored features.
 
-  rngs: {'dropout': key} in training, else empty.
+  rngs: {'dropout': key} in training, otherwise empty.
   """
   method = 'from_features' if 'encoder_features' in batch else None
   found: Any = model.apply({'params': params}, batch, rngs=rngs, method=method)

@@ -148,7 +148,7 @@ def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
 
 
 def batch_shards(mesh: Mesh | AbstractMesh) -> int:
-  """The number of parts that the rows of a batch are divided into."""
+  """The number of parts that a mesh splits the rows of a batch into."""
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
