@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from mmicl_jax.commands import data_build
 from mmicl_jax.data import gallery, records
 from mmicl_jax.data.check import problems
 from mmicl_jax.data.stats import summarise
@@ -78,8 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   _json(cache)
 
+  data_build.add_arguments(
+    actions.add_parser(
+      'build',
+      help="make records of a dataset's official files",
+      description="Make records of a dataset's official files.",
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+  )
+
 
 def main(args: argparse.Namespace) -> int:
+  if args.action == 'build':
+    return data_build.main(args)
   if args.action == 'check':
     return _check(args)
   if args.action == 'stats':

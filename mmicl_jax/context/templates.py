@@ -11,6 +11,7 @@ import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 
 from mmicl_jax.context.text import escape
 from mmicl_jax.errors import UserError
@@ -67,28 +68,45 @@ def load_templates(name: str | pathlib.Path) -> Templates:
     raise UserError(
       f'{path}: templates are {{"fields": [names], "forms": [texts]}}.'
     ) from error
-  for i, form in enumerate(forms):
-    if unknown := set(_FIELD.findall(form)) - {'image', *fields}:
-      raise UserError(
-        f'{path}: form {i} uses {{{min(unknown)}}}, which is not in its '
-        f'"fields" ({", ".join(fields)}).'
-      )
+  _check_forms(str(path), fields, forms)
   return Templates(path.stem, fields, forms)
 
 
-def fill(form: str, **fields: str) -> str:
-  """Replaces {question} and other fields by values, which are shown literally.
+def own_templates(forms: Sequence[str], fields: Sequence[str]) -> Templates:
+  """Templates of texts that a user gives. Raises UserError for other fields."""
+  _check_forms('--template', fields, forms)
+  return Templates('own', tuple(fields), tuple(forms))
 
-  If a value ends with punctuation, a full stop after it is dropped. Raises
-  UserError for a field without a value.
+
+def _check_forms(
+  where: str, fields: Sequence[str], forms: Sequence[str]
+) -> None:
+  for i, form in enumerate(forms):
+    if unknown := set(_FIELD.findall(form)) - {'image', *fields}:
+      raise UserError(
+        f'{where}: form {i} uses {{{min(unknown)}}}, which is not in its '
+        f'"fields" ({", ".join(fields)}).'
+      )
+
+
+def fill(form: str, **fields: str) -> str:
+  """Replaces {question} and the like; values are shown as they are.
+
+  A full stop after a value that ends with one is dropped. Raises UserError for
+  a field without a value.
   """
+  return fill_slots(form, **{name: escape(x) for name, x in fields.items()})
+
+
+def fill_slots(form: str, **fields: str) -> str:
+  """As fill, but values may hold slots of a Turn, such as {0}."""
 
   def value(match: re.Match) -> str:
     if match[1] == 'image':
       return match[0]
     if match[1] not in fields:
       raise UserError(f'The template {form!r} needs a value for {match[0]}.')
-    text = escape(fields[match[1]].strip())
+    text = fields[match[1]].strip()
     if match.string[match.end() : match.end() + 1] == '.':
       text = re.sub(r'\.$', '', text)
     return text

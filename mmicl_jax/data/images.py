@@ -59,7 +59,7 @@ def load_image(
       return _decode(data, size, name)
     except ValueError:
       # Pillow refuses a PNG if its texts or profile unpack to over a mebibyte.
-      bare = _without_metadata(data)
+      bare = without_metadata(data)
       if bare == data:
         raise
       return _decode(bare, size, name)
@@ -98,7 +98,7 @@ def _decode(
     return _resize(image, size, name)
 
 
-def _without_metadata(data: bytes) -> bytes:
+def without_metadata(data: bytes) -> bytes:
   """Drops a PNG's texts and colour profile; other files stay as they are."""
   if not data.startswith(_PNG):
     return data

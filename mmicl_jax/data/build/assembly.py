@@ -1,0 +1,188 @@
+"""Items of a split to records: a form, an answer and demonstrations, by seed.
+
+A record is a function of the split's items, of the seed and of its own id:
+nothing else is drawn from, so it is the same in whatever order and by however
+many processes records are made.
+"""
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from mmicl_jax.context.templates import Templates, fill, fill_slots
+from mmicl_jax.context.text import MAX_IMAGES, escape
+from mmicl_jax.context.turns import Turn, assemble, video
+from mmicl_jax.data.build.items import Item, Skip
+from mmicl_jax.data.build.words import respelled
+from mmicl_jax.data.records import Record
+from mmicl_jax.errors import UserError
+
+Names = Callable[[Item], tuple[str, ...] | str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+  """How the items of one split become records.
+
+  entries: everything that the split has, in the official order, so that a bad
+  item moves no other one's demonstrations. names: the files of an item's
+  pictures, or the reason why one of them is not sound. templates: None where
+  the items bring their whole texts.
+  """
+
+  dataset: str
+  split: str
+  entries: Sequence[Item | Skip]
+  names: Names
+  templates: Templates | None
+  seed: int
+  shots: int
+  style: str = 'plain'
+
+  def answered(self, item: Item) -> bool:
+    """Whether there is an answer that is not blank."""
+    return bool(self._output(item))
+
+  def problem(self, item: Item) -> str:
+    """The reason why an item gives no record, '' if it does."""
+    if len(item.pictures) > MAX_IMAGES:
+      return 'too_many_images'
+    names = self.names(item)
+    return names if isinstance(names, str) else ''
+
+  def record(self, item: Item) -> Record:
+    """The record of an item without a problem."""
+    shots = self._shots(item)
+    turns = [self.turn(shot) for shot in shots]
+    query = self.turn(item)
+    example = assemble(query, turns, style=self.style)
+    _, form = self._form(item)
+    meta = {
+      'answers': list(item.answers),
+      'source_ids': [item.source],
+      'template': form,
+      'shots': [self.record_id(shot) for shot in shots],
+      **{name: _shown(value, item) for name, value in item.fields.items()},
+      **item.meta,
+    }
+    if item.score_id is not None:
+      meta['score_id'] = item.score_id
+    return Record(
+      example.inputs,
+      list(example.images),
+      example.targets,
+      id=self.record_id(item),
+      dataset=self.dataset,
+      meta=meta,
+    )
+
+  def record_id(self, item: Item) -> str:
+    return f'{self.dataset}/{self.split}/{item.id}'
+
+  def turn(self, item: Item) -> Turn:
+    """An item's own turn: the same as a query and as a demonstration."""
+    names = self.names(item)
+    assert not isinstance(names, str), names
+    images = tuple(f'images/{name}' for name in names)
+    text, _ = self._form(item)
+    if _is_video(item):
+      text = video(text, images).text
+    answer = self._output(item)
+    if not item.slots:
+      answer = escape(respelled(answer))
+    return Turn(text, images, answer)
+
+  def _form(self, item: Item) -> tuple[str, int | None]:
+    """The text of an item's turn, and the number of its form."""
+    if item.text is not None:
+      return item.text, None
+    assert self.templates is not None
+    # A form may have a place for each picture, or none: then they are declared
+    # in front.
+    count = 0 if _is_video(item) else len(item.pictures)
+    fitting = [
+      number
+      for number, form in enumerate(self.templates.forms)
+      if form.count('{image}') in (0, count)
+    ]
+    if not fitting:
+      raise UserError(
+        f'the templates {self.templates.name} have no form for {count} pictures '
+        f'(of {self.record_id(item)}): write one without {{image}}'
+      )
+    number = self._rng('form', item).choice(fitting)
+    form = self.templates.forms[number]
+    if item.slots:
+      return fill_slots(form, **item.fields), number
+    fields = {name: respelled(x) for name, x in item.fields.items()}
+    return fill(form, **fields), number
+
+  def _output(self, item: Item) -> str:
+    """One answer, drawn in proportion to its count; '' where there is none."""
+    answers = item.answers if item.outputs is None else item.outputs
+    answers = [answer for answer in answers if answer.strip()]
+    return self._rng('answer', item).choice(answers) if answers else ''
+
+  def _shots(self, item: Item) -> list[Item]:
+    """Up to `shots` items of the split that show none of its pictures."""
+    wanted = self._rng('count', item).randint(0, self.shots)
+    if item.shots:
+      candidates = iter(item.shots)
+    else:
+      order = _order(self._rng('shots', item), len(self.entries))
+      candidates = (self.entries[i] for i in order)
+    room = MAX_IMAGES - len(item.pictures)
+    seen, found = self._identity(item), []
+    while len(found) < wanted:
+      shot = next(candidates, None)
+      if shot is None:
+        break
+      if not isinstance(shot, Item) or not self._fits(shot, item, seen):
+        continue
+      seen |= self._identity(shot)
+      found.append(shot)
+    while sum(len(shot.pictures) for shot in found) > room:
+      found.pop()
+    return found
+
+  def _fits(self, shot: Item, item: Item, seen: frozenset[str]) -> bool:
+    if shot.source == item.source or not self._output(shot):
+      return False
+    if shot.group is not None and shot.group == item.group:
+      return False
+    if any(picture.path in seen for picture in shot.pictures):
+      return False
+    return not self.problem(shot) and not self._identity(shot) & seen
+
+  def _identity(self, item: Item) -> frozenset[str]:
+    """What its pictures are known by: official places and contents."""
+    names = self.names(item)
+    return frozenset((*names, *(picture.path for picture in item.pictures)))
+
+  def _rng(self, what: str, item: Item) -> random.Random:
+    key = f'{self.seed}\n{what}\n{self.record_id(item)}'.encode()
+    digest = hashlib.blake2b(key, digest_size=16).digest()
+    return random.Random(int.from_bytes(digest, 'big'))
+
+
+def _order(rng: random.Random, count: int) -> Iterator[int]:
+  """All numbers below count, shuffled as they are asked for."""
+  moved: dict[int, int] = {}
+  for i in range(count):
+    j = rng.randrange(i, count)
+    yield moved.get(j, j)
+    moved[j] = moved.get(i, i)
+
+
+def _is_video(item: Item) -> bool:
+  return bool(item.pictures) and item.pictures[0].frame is not None
+
+
+def _shown(value: str, item: Item) -> str:
+  """A field as it stands in the record: slots are numbers of images."""
+  if not item.slots:
+    return respelled(value)
+  for i in range(len(item.pictures)):
+    value = value.replace(f'{{{i}}}', str(i))
+  return value

@@ -1,0 +1,167 @@
+"""What the files in sets/ give: items, or why there is none.
+
+An official item becomes one or several Items, or a Skip with one of REASONS.
+The rest of the builder knows no dataset.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+# Why an official item gives no record; the manifest knows no others.
+REASONS = (
+  'missing_file',
+  'empty_file',
+  'not_an_image',
+  'broken_image',
+  'too_large',
+  'too_small',
+  'broken_video',
+  'missing_field',
+  'bad_line',
+  'outside_raw',
+  'bad_reference',
+  'bad_box',
+  'no_answer',
+  'empty_text',
+  'too_many_images',
+  'duplicate_id',
+  'reserved_text',
+)
+
+
+class Bad(Exception):
+  """An official item that gives no record; `reason` is one of REASONS."""
+
+  def __init__(self, reason: str):
+    super().__init__(reason)
+    self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+  """A picture of an item: a file of the tree, or what is cut out of one.
+
+  path: relative to the tree; 'a.zip!b.jpg' is a member of an archive. box: the
+  corners x1, y1, x2, y2 of a crop, in pixels. frame: (i, n) is the i-th of n
+  frames of a video, i from 1. data: the file's bytes, where an annotation file
+  holds them; `path` then only names them.
+  """
+
+  path: str
+  box: tuple[float, float, float, float] | None = None
+  frame: tuple[int, int] | None = None
+  data: bytes | None = dataclasses.field(default=None, repr=False)
+
+  @property
+  def key(self) -> str:
+    """Tells it apart from all other pictures of the tree."""
+    if self.box is not None:
+      return f'{self.path}#{",".join(map(repr, self.box))}'
+    if self.frame is not None:
+      return f'{self.path}#{self.frame[0]}/{self.frame[1]}'
+    return self.path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+  """One question of a dataset, before a form is chosen for it.
+
+  id: what follows the split in the record's id. source: the official id, which
+  the items of one official item share. fields: what the form is filled with, as
+  annotated. answers: the official ones, as they
+  came. outputs: the texts of which one is drawn in proportion to its count; by
+  default the answers. text: the whole text of the Turn, where no form is used;
+  it may always hold slots. slots: fields and outputs hold slots of a Turn ({0}),
+  and their words are respelled and escaped already. meta: more of the official
+  item. group: items of one group are never each other's demonstrations.
+  score_id: what scorers know it by, if that is not `id`. shots: demonstrations
+  that the official item brings itself.
+  """
+
+  id: str
+  source: str
+  fields: Mapping[str, str]
+  pictures: tuple[Picture, ...] = ()
+  answers: tuple[str, ...] = ()
+  outputs: tuple[str, ...] | None = None
+  text: str | None = None
+  slots: bool = False
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  group: str | None = None
+  score_id: str | int | None = None
+  shots: tuple['Item', ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Skip:
+  """An official item without a record, and the reason."""
+
+  source: str
+  reason: str
+
+
+def each(
+  rows: Iterable[tuple[str, Any]],
+  make: Callable[[Any], Item | Iterable[Item]],
+  name: Callable[[Any], Any],
+) -> Iterator[Item | Skip]:
+  """Items of the rows of an annotation file, in order.
+
+  rows: where each stands ('train.json[3]') and its value; a Bad in the place of
+  the value is a line that could not be read. make: raises Bad. name: the
+  official id of a row; a row without a usable one is named by its place, and
+  the second one with an id is a duplicate.
+  """
+  seen: set[str] = set()
+  for where, row in rows:
+    source = where
+    try:
+      if isinstance(row, Bad):
+        raise row
+      source = ident(name(row))
+      if source in seen:
+        yield Skip(source, 'duplicate_id')
+        continue
+      seen.add(source)
+      made = make(row)
+      yield from ([made] if isinstance(made, Item) else list(made))
+    except Bad as error:
+      yield Skip(source, error.reason)
+
+
+def ident(value: Any) -> str:
+  """An official id as text. Raises Bad if it is none."""
+  if isinstance(value, bool) or not isinstance(value, (str, int)):
+    raise Bad('missing_field')
+  text = str(value)
+  if not text.strip():
+    raise Bad('missing_field')
+  return text
+
+
+def field(row: Any, name: str, kind: type | tuple[type, ...] = str) -> Any:
+  """A field's value. Raises Bad if it is absent, null or of another type."""
+  if not isinstance(row, Mapping) or name not in row:
+    raise Bad('missing_field')
+  value = row[name]
+  boolean = isinstance(value, bool) and kind is not bool
+  if boolean or not isinstance(value, kind):
+    raise Bad('missing_field')
+  return value
+
+
+def words(row: Any, name: str) -> str:
+  """A text that is not blank. Raises Bad."""
+  text = field(row, name)
+  if not text.strip():
+    raise Bad('empty_text')
+  return text
+
+
+def texts(row: Any, name: str) -> tuple[str, ...]:
+  """A list of texts, blank ones included. Raises Bad."""
+  values = field(row, name, list)
+  if not all(isinstance(value, str) for value in values):
+    raise Bad('missing_field')
+  return tuple(values)

@@ -1,0 +1,99 @@
+"""Which pictures of a split are sound, found out by many processes."""
+
+import concurrent.futures
+import json
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mmicl_jax.data.build.items import Item, Picture, Skip
+from mmicl_jax.data.build.pictures import look
+from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.runtime import files
+from mmicl_jax.runtime.progress import ProgressBar
+
+_PER_PART = 64  # files
+_Part = list[list[Picture]]
+
+
+class Looks:
+  """What became of the pictures that were looked at.
+
+  folder: where sound pictures are kept. parts: where results are, so that a
+  build that goes on does not look again.
+  """
+
+  def __init__(self, tree: Tree, folder: Path, parts: Path, title: str):
+    self._tree, self._folder, self._parts = tree, folder, parts
+    self._title = title
+    self._found: dict[str, tuple[str, str]] = {}
+
+  def names(self, item: Item) -> tuple[str, ...] | str:
+    """The files of an item's pictures, or the reason why one is not sound."""
+    names = []
+    for picture in item.pictures:
+      if picture.key not in self._found:
+        self._take(look(self._tree, [picture], self._folder))
+      name, reason = self._found[picture.key]
+      if reason:
+        return reason
+      names.append(name)
+    return tuple(names)
+
+  def look_at_all(self, entries: Sequence[Item | Skip], workers: int) -> None:
+    """Looks at the pictures of all items, `workers` files at a time."""
+    parts = list(_parts(_by_file(entries)))
+    todo = []
+    for number, part in enumerate(parts):
+      place = self._parts / f'{number:06d}.json'
+      if place.exists():
+        self._take(json.loads(place.read_text('utf-8')))
+      else:
+        todo.append((part, place))
+    with ProgressBar(
+      self._title, len(parts) * _PER_PART, (len(parts) - len(todo)) * _PER_PART
+    ) as bar:
+      for found in self._look(todo, workers):
+        self._take(found)
+        bar.advance(_PER_PART)
+
+  def _look(
+    self, todo: list[tuple[_Part, Path]], workers: int
+  ) -> Iterator[list[tuple[str, str, str]]]:
+    jobs = [(self._tree, self._folder, part, place) for part, place in todo]
+    if workers == 1 or len(jobs) < 2:
+      yield from map(_look_at_part, jobs)
+      return
+    context = multiprocessing.get_context('forkserver')
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+      yield from pool.map(_look_at_part, jobs)
+
+  def _take(self, found: Iterable[Sequence[str]]) -> None:
+    for key, name, reason in found:
+      self._found[key] = name, reason
+
+
+def _look_at_part(
+  job: tuple[Tree, Path, _Part, Path],
+) -> list[tuple[str, str, str]]:
+  """Looks at some files, and writes down what was found."""
+  tree, folder, part, place = job
+  found = [result for group in part for result in look(tree, group, folder)]
+  files.write_text(place, json.dumps(found))
+  return found
+
+
+def _by_file(entries: Iterable[Item | Skip]) -> list[list[Picture]]:
+  """Each different picture once, those of one file together, in order."""
+  groups: dict[str, dict[str, Picture]] = {}
+  for item in entries:
+    if isinstance(item, Item):
+      for each in (item, *item.shots):
+        for picture in each.pictures:
+          groups.setdefault(picture.path, {}).setdefault(picture.key, picture)
+  return [list(group.values()) for group in groups.values()]
+
+
+def _parts(groups: list[list[Picture]]) -> Iterator[_Part]:
+  for i in range(0, len(groups), _PER_PART):
+    yield groups[i : i + _PER_PART]

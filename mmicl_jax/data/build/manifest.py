@@ -1,0 +1,153 @@
+"""OUT/manifest.json: what was asked for, and what became of every item.
+
+It is the same file for every way of running: no times, hosts, folders, workers.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from mmicl_jax.data.build.plan import Plan
+from mmicl_jax.data.build.tree import Tree, sum_of
+from mmicl_jax.errors import UserError
+
+NAME = 'manifest.json'
+BUILDER = 1  # another one makes other bytes of the same files
+_ARGUMENTS = (
+  'dataset',
+  'seed',
+  'shots',
+  'limit',
+  'style',
+  'output',
+  'settings',
+  'templates',
+  'versions',
+)
+
+
+def begin(plan: Plan, splits: tuple[str, ...]) -> dict[str, Any]:
+  """The manifest of a build before its first item."""
+  versions = {
+    'mmicl_jax': importlib.metadata.version('mmicl_jax'),
+    'builder': BUILDER,
+    'Pillow': PIL.__version__,
+    'av': _version('av'),
+  }
+  return {
+    'format': 1,
+    'complete': False,
+    **plan.arguments(splits),
+    'raw': {},
+    'splits': {split: {} for split in splits},
+    'unlabelled': [],
+    'images': {},
+    'versions': versions,
+  }
+
+
+def arguments(whole: dict[str, Any]) -> dict[str, Any]:
+  """Of a manifest, all that is known before the first item."""
+  asked = {name: whole.get(name) for name in _ARGUMENTS}
+  return {**asked, 'splits': list(whole.get('splits', ()))}
+
+
+def read(out: Path) -> dict[str, Any] | None:
+  """The manifest of a folder; None if it has none."""
+  try:
+    value = json.loads((out / NAME).read_text('utf-8'))
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'{out / NAME} cannot be read ({error}): name another --out, or remove it'
+    ) from error
+  if not isinstance(value, dict) or value.get('format') != 1:
+    raise UserError(f'{out / NAME} is no manifest of a build: choose another')
+  return value
+
+
+def same(found: dict[str, Any], asked: dict[str, Any], tree: Tree) -> bool:
+  """Whether a folder holds the build that is asked for, of the same files."""
+  if not found.get('complete') or arguments(found) != arguments(asked):
+    return False
+  return all(
+    (tree.annotations / path).is_file()
+    and sum_of(tree.annotations / path) == digest
+    for path, digest in found['raw'].items()
+  )
+
+
+def verify(found: dict[str, Any], out: Path) -> bool:
+  """Whether all files and pictures of a finished build are there."""
+  for split in found['splits'].values():
+    for name, digest in split['files'].items():
+      if not (out / name).is_file() or sum_of(out / name) != digest:
+        return False
+  if not found['images']['count'] or found['output'] != 'jsonl':
+    return True
+  folder = out / 'images'
+  names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+  return images(names) == found['images']
+
+
+def another(
+  found: dict[str, Any], asked: dict[str, Any], plan: Plan
+) -> UserError:
+  """An error that says in what a folder's build differs."""
+  old, new = arguments(found), arguments(asked)
+  if 'raw' in found and not found.get('complete'):
+    what = 'a build that has too many bad items'
+  else:
+    differing = [name for name in new if old.get(name) != new[name]]
+    name = differing[0] if differing else ''
+    what = (
+      f'another build (its {name} is {json.dumps(old.get(name))}, not '
+      f'{json.dumps(new[name])})'
+      if differing
+      else 'a build of other annotation files'
+    )
+  return UserError(
+    f'--out {plan.out} holds {what}: name another folder, or --overwrite it'
+  )
+
+
+def images(names: set[str]) -> dict[str, Any]:
+  """The number of pictures, and a sum of their sorted names."""
+  text = ''.join(f'{name}\n' for name in sorted(names))
+  return {
+    'count': len(names),
+    'sha256': hashlib.sha256(text.encode()).hexdigest(),
+  }
+
+
+def too_bad(whole: dict[str, Any], plan: Plan) -> str:
+  """One sentence if more items are bad than may be, '' if not."""
+  found = sum(split['found'] for split in whole['splits'].values())
+  reasons: dict[str, int] = {}
+  for split in whole['splits'].values():
+    for reason, sources in split['skipped'].items():
+      if reason != 'no_answer':
+        reasons[reason] = reasons.get(reason, 0) + len(sources)
+  bad = sum(reasons.values())
+  if not found:
+    return f'{plan.tree.root}: no items of {plan.dataset.name} in it'
+  if bad <= plan.max_bad * found:
+    return ''
+  worst = max(reasons, key=lambda reason: (reasons[reason], reason))
+  return (
+    f'{bad} of {found} items are bad, more than --max_bad {plan.max_bad:g} '
+    f'allows; the commonest reason is {worst} ({reasons[worst]}): see '
+    f'{plan.out / NAME}'
+  )
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None

@@ -1,0 +1,154 @@
+"""One's own table, CSV or JSON Lines, with a row for each question."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.items import (
+  Bad,
+  Item,
+  Picture,
+  Skip,
+  each,
+  field,
+  ident,
+  words,
+)
+from mmicl_jax.data.build.sets.videos import FRAMES, frames
+from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.data.build.words import options
+from mmicl_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Which columns of a file hold what; see `mmicl data build --help`."""
+
+  path: Path
+  question: str | None
+  answer: str | None
+  images: tuple[str, ...] = ()
+  video: str | None = None
+  options: str | None = None
+  id: str | None = None
+  group: str | None = None
+  split: str = 'train'
+
+  def __post_init__(self):
+    for name, value in (('question', self.question), ('answer', self.answer)):
+      if value is None:
+        raise UserError(f'--dataset csv needs --{name}_column NAME')
+    if not self.path.is_file():
+      raise UserError(f'--raw {self.path} is no file: name a CSV or JSONL file')
+    if self.images and self.video:
+      raise UserError('give --image_columns or --video_column, not both')
+
+  def tree(self, image_dir: str | None) -> Tree:
+    """Pictures lie in `image_dir`, by default beside the file."""
+    folder = self.path.parent
+    shape = 'a CSV or JSON Lines file with a row for each question'
+    return Tree(image_dir or folder, shape, annotations=folder)
+
+  def dataset(self) -> Dataset:
+    """The dataset that the table is."""
+    return Dataset(
+      'csv',
+      'your own',
+      'train',
+      'a CSV or JSON Lines file',
+      'yours',
+      'yours',
+      (self.split,),
+      'multiple_choice'
+      if self.options
+      else 'video_qa'
+      if self.video
+      else 'vqa',
+      self._files,
+      self._items,
+      shots=5,
+      settings=FRAMES if self.video else {},
+    )
+
+  def _files(self, split: str, settings: Settings) -> Sequence[File]:
+    del split, settings
+    return [file(self.path.name)]
+
+  def _items(
+    self, tree: Tree, split: str, settings: Settings, paths: Any
+  ) -> Iterator[Item | Skip]:
+    del split, paths
+    assert self.question is not None and self.answer is not None
+    columns = (
+      self.question,
+      self.answer,
+      *self.images,
+      *filter(None, (self.video, self.options, self.id, self.group)),
+    )
+    name = self.path.name
+    if self.path.suffix.lower() in ('.jsonl', '.json'):
+      read: Iterator[tuple[str, Any]] = tree.lines(name)
+    else:
+      delimiter = '\t' if self.path.suffix.lower() == '.tsv' else ','
+      read = tree.table(name, *columns, delimiter=delimiter)
+    rows = [
+      (where, row if isinstance(row, Bad) else (number, row))
+      for number, (where, row) in enumerate(read)
+    ]
+
+    def make(entry: Any) -> Item:
+      number, row = entry
+      source = self._id(entry)
+      fields = {'question': words(row, self.question or '')}
+      answer = row.get(self.answer)
+      if isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        answer = str(answer)
+      if answer is None or not field({'a': answer}, 'a').strip():
+        raise Bad('no_answer')
+      meta: dict[str, Any] = {'row': number}
+      if self.options is not None:
+        choices = _choices(row.get(self.options))
+        fields['options'] = options(choices)
+        meta['choices'] = choices
+      if self.video is not None:
+        path = words(row, self.video)
+        pictures = frames(tree.picture([''], path), settings)
+        meta['video'] = path
+      else:
+        pictures = tuple(
+          Picture(tree.picture([''], row[column]))
+          for column in self.images
+          if row.get(column) not in (None, '') and field(row, column)
+        )
+      group = None if self.group is None else str(row.get(self.group))
+      return Item(
+        source, source, fields, pictures, (answer,), meta=meta, group=group
+      )
+
+    return each(rows, make, self._id)
+
+  def _id(self, entry: Any) -> str:
+    number, row = entry
+    if self.id is None:
+      return str(number)
+    return ident(field(row, self.id, (int, str)))
+
+
+def _choices(value: Any) -> list[str]:
+  """A list, a JSON list, or a|b|c."""
+  if isinstance(value, str):
+    if value.lstrip().startswith('['):
+      try:
+        value = json.loads(value)
+      except ValueError as error:
+        raise Bad('missing_field') from error
+    else:
+      value = [part.strip() for part in value.split('|')]
+  if not isinstance(value, list) or not value:
+    raise Bad('missing_field')
+  if not all(isinstance(x, str) and x.strip() for x in value):
+    raise Bad('missing_field')
+  return value

@@ -1,0 +1,238 @@
+"""`mmicl data build`: a plan to record files, pictures and a manifest.
+
+Everything is made in OUT/.parts, a part at a time, each under its final name
+only when it is whole. So a build that was killed goes on with the first part
+that is missing, and files appear in OUT when all of them are done.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.data.build import manifest
+from mmicl_jax.data.build.assembly import Assembly
+from mmicl_jax.data.build.items import Item, Skip
+from mmicl_jax.data.build.looking import Looks
+from mmicl_jax.data.build.plan import Plan
+from mmicl_jax.data.build.shards import write_shards
+from mmicl_jax.data.build.tree import sum_of
+from mmicl_jax.data.records import Record
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime import files
+from mmicl_jax.runtime.progress import counted
+
+PARTS = '.parts'
+IMAGES = 'images'
+
+
+def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
+  """Builds what is planned, or what is left of it; returns the manifest.
+
+  Raises UserError for a tree that is not the official one, for more bad items
+  than the plan allows, and for a folder that holds another build, unless it may
+  be overwritten.
+  """
+  chosen, unlabelled = plan.chosen()
+  out, parts = plan.out, plan.out / PARTS
+  whole = manifest.begin(plan, chosen)
+  found = manifest.read(out)
+  if found is not None and manifest.same(found, whole, plan.tree):
+    if manifest.verify(found, out):
+      return found
+  elif found is not None and not overwrite:
+    raise manifest.another(found, whole, plan)
+  _open_parts(parts, whole, plan, overwrite)
+
+  used: set[str] = set()
+  for split in chosen:
+    whole['splits'][split], names = _split(plan, split, parts, workers)
+    used |= names
+  whole['raw'] = dict(sorted(plan.tree.sums.items()))
+  whole['unlabelled'] = list(unlabelled)
+  whole['images'] = manifest.images(used)
+  bad = manifest.too_bad(whole, plan)
+  whole['complete'] = not bad
+  if bad:
+    for split in whole['splits'].values():
+      split['files'] = {}
+    whole['images'] = manifest.images(set())
+    files.write_json(out / manifest.NAME, whole)
+    shutil.rmtree(parts)
+    raise UserError(bad)
+  _publish(plan, whole, used)
+  return whole
+
+
+def _open_parts(
+  parts: Path, whole: dict[str, Any], plan: Plan, overwrite: bool
+) -> None:
+  """Makes the folder for unfinished work, or finds that of the same build."""
+  arguments = parts / 'arguments.json'
+  asked = manifest.arguments(whole)
+  if parts.exists():
+    with contextlib.suppress(OSError, ValueError):
+      if json.loads(arguments.read_text('utf-8')) == asked:
+        return
+    if arguments.exists() and not overwrite:
+      begun = json.loads(arguments.read_text('utf-8'))
+      raise manifest.another(begun, whole, plan)
+    shutil.rmtree(parts)
+  if plan.out.exists() and not plan.out.is_dir():
+    raise UserError(f'--out {plan.out} is a file: name a folder')
+  theirs = [
+    path.name
+    for path in (plan.out.iterdir() if plan.out.exists() else ())
+    if path.name not in (PARTS, IMAGES, manifest.NAME)
+  ]
+  if theirs and manifest.read(plan.out) is None:
+    raise UserError(
+      f'--out {plan.out} holds {min(theirs)} and no manifest.json of a build: '
+      'name a new folder'
+    )
+  parts.mkdir(parents=True, exist_ok=True)
+  files.write_json(arguments, asked)
+
+
+def _split(
+  plan: Plan, split: str, parts: Path, workers: int
+) -> tuple[dict[str, Any], set[str]]:
+  """Writes a split's files into `parts`; its entry in the manifest, and the
+  names of its pictures."""
+  name = split.replace('/', '.')
+  done = parts / f'{name}.done.json'
+  if done.exists():
+    state = json.loads(done.read_text('utf-8'))
+    plan.tree.sums.update(state['raw'])
+    if _all_there(plan.out, parts, state['entry']['files']):
+      return state['entry'], set(state['used'])
+  before = dict(plan.tree.sums)
+  paths = plan.annotations(split)
+  read = plan.dataset.items(plan.tree, split, plan.all_settings, paths)
+  entries: Sequence[Item | Skip] = list(counted(f'{split}: items', read))
+  folder = _images(plan, parts)
+  looks = Looks(plan.tree, folder, parts / name, f'{split}: pictures')
+  if plan.limit is None:
+    looks.look_at_all(entries, workers)
+  assembly = Assembly(
+    plan.dataset.name,
+    split,
+    entries,
+    looks.names,
+    plan.templates(split),
+    plan.seed,
+    plan.most_shots,
+    plan.style,
+  )
+  entry: dict[str, Any] = {
+    'found': 0, 'written': 0, 'skipped': {}, 'repaired': {}, 'files': {}
+  }  # fmt: skip
+  used: set[str] = set()
+  unlabelled = split in plan.dataset.unlabelled
+  records = _records(assembly, entries, entry, used, unlabelled, plan.limit)
+  if plan.format == 'jsonl':
+    made = [_write_lines(parts / f'{name}.jsonl', records)]
+  else:
+    made = write_shards(parts, name, (_embedded(r, folder) for r in records))
+  entry['files'] = {path.name: sum_of(path) for path in made}
+  raw = {k: v for k, v in plan.tree.sums.items() if before.get(k) != v}
+  files.write_json(done, {'entry': entry, 'used': sorted(used), 'raw': raw})
+  shutil.rmtree(parts / name, ignore_errors=True)
+  return entry, used
+
+
+def _records(
+  assembly: Assembly,
+  entries: Sequence[Item | Skip],
+  entry: dict[str, Any],
+  used: set[str],
+  unlabelled: bool,
+  limit: int | None,
+) -> Iterator[Record]:
+  """The records, in order; counts into `entry` and names pictures in `used`."""
+  written: set[str] = set()
+  skipped: dict[str, dict[str, None]] = {}
+  for item in counted(f'{assembly.split}: records', entries, len(entries)):
+    if isinstance(item, Skip):
+      reason = item.reason
+    else:
+      reason = assembly.problem(item)
+      if not reason and not unlabelled and not assembly.answered(item):
+        reason = 'no_answer'
+    if reason:
+      skipped.setdefault(reason, {})[item.source] = None
+      continue
+    assert isinstance(item, Item)
+    record = assembly.record(item)
+    used.update(os.path.basename(image) for image in record.images)
+    written.add(item.source)
+    entry['written'] += 1
+    yield record
+    if entry['written'] == limit:
+      break
+  entry['skipped'] = {
+    reason: [source for source in sources if source not in written]
+    or list(sources)
+    for reason, sources in sorted(skipped.items())
+  }
+  entry['found'] = len(written) + sum(map(len, entry['skipped'].values()))
+
+
+def _write_lines(path: Path, records: Iterator[Record]) -> Path:
+  with files.writing(path) as file:
+    for record in records:
+      file.write(record.to_json() + '\n')
+  return path
+
+
+def _embedded(record: Record, folder: Path) -> dict[str, Any]:
+  """The JSON object of a record that holds its pictures."""
+  value = json.loads(record.to_json())
+  value['input_image'] = [
+    base64.b64encode((folder / os.path.basename(image)).read_bytes()).decode()
+    for image in value['input_image']
+  ]
+  return value
+
+
+def _images(plan: Plan, parts: Path) -> Path:
+  """Where pictures are kept: in OUT, unless the records will hold them."""
+  return (plan.out if plan.format == 'jsonl' else parts) / IMAGES
+
+
+def _all_there(out: Path, parts: Path, sums: dict[str, str]) -> bool:
+  """Whether each file lies in `parts`, or in OUT already, whole."""
+  return all(
+    any(
+      (folder / name).is_file() and sum_of(folder / name) == digest
+      for folder in (parts, out)
+    )
+    for name, digest in sums.items()
+  )
+
+
+def _publish(plan: Plan, whole: dict[str, Any], used: set[str]) -> None:
+  """Everything to its final name; the manifest last."""
+  out, parts = plan.out, plan.out / PARTS
+  before = manifest.read(out) or {'splits': {}}
+  new = {f for s in whole['splits'].values() for f in s['files']}
+  for name in new:
+    if (parts / name).exists():
+      os.replace(parts / name, out / name)
+  files.write_json(out / manifest.NAME, whole)
+  for split in before['splits'].values():
+    for name in set(split['files']) - new:
+      (out / os.path.basename(name)).unlink(missing_ok=True)
+  folder = out / IMAGES
+  if folder.is_dir():
+    keep = used if plan.format == 'jsonl' else set()
+    for path in folder.iterdir():
+      if path.name not in keep:
+        path.unlink()
+    if not keep:
+      folder.rmdir()
+  shutil.rmtree(parts)

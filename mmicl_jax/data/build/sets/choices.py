@@ -1,0 +1,236 @@
+"""Multiple choice: IconQA, ScienceQA, MMBench."""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmicl_jax.context.text import escape
+from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.items import (
+  Bad,
+  Item,
+  Picture,
+  Skip,
+  each,
+  field,
+  texts,
+  words,
+)
+from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.data.build.words import options, respelled
+
+_Paths = Sequence[str | None]
+_KINDS = ('choose_txt', 'choose_img', 'fill_in_blank')
+
+
+def _icon_files(split: str, settings: Settings) -> Sequence[File]:
+  del split, settings
+  return [file('pid_splits.json'), file('problems.json')]
+
+
+def _icon(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """Problems in the order of pid_splits.json; each has a folder of its own."""
+  del settings
+  pids, problems = paths
+  assert pids is not None and problems is not None
+  numbers = tree.mapped(pids).get(split)
+  if not isinstance(numbers, list):
+    raise tree.layout(pids, f'it has no list "{split}"')
+  known = tree.mapped(problems)
+  kind, part = split.rsplit('_', 1)
+  folders = tree.folders(f'iconqa/{part}/{kind}', f'{part}/{kind}')
+
+  def make(entry: Any) -> Item:
+    pid = str(entry)
+    if not isinstance(known.get(pid), dict):
+      raise Bad('bad_reference')
+    row = known[pid]
+    own = Picture(tree.picture(folders, f'{pid}/image.png'))
+    fields = {'question': words(row, 'question')}
+    if kind == 'fill_in_blank':
+      answer = str(field(row, 'answer', (str, int)))
+      if not answer.strip():
+        raise Bad('no_answer')
+      return Item(pid, pid, fields, (own,), (answer,))
+    choices, index = texts(row, 'choices'), field(row, 'answer', int)
+    if not 0 <= index < len(choices):
+      raise Bad('bad_reference')
+    meta = {'choices': list(choices)}
+    if kind == 'choose_txt':
+      fields['options'] = options(choices)
+      return Item(pid, pid, fields, (own,), (choices[index],), meta=meta)
+    shown = [f'image {{{i}}}' for i in range(1, len(choices) + 1)]
+    answer = f'image {index + 1}'
+    return Item(
+      pid,
+      pid,
+      {
+        'question': escape(respelled(fields['question'])),
+        'options': options(shown),
+      },
+      (
+        own,
+        *(Picture(tree.picture(folders, f'{pid}/{c}')) for c in choices),
+      ),
+      (answer,),
+      (f'image {{{index + 1}}}',),
+      slots=True,
+      meta=meta,
+    )
+
+  rows = [(f'{pids}[{i}]', pid) for i, pid in enumerate(numbers)]
+  return each(rows, make, lambda pid: pid)
+
+
+def _icon_template(split: str, settings: Settings) -> str:
+  del settings
+  return 'vqa' if split.startswith('fill_in_blank') else 'multiple_choice'
+
+
+def _science_files(split: str, settings: Settings) -> Sequence[File]:
+  del split, settings
+  return [
+    file('pid_splits.json', 'scienceqa/pid_splits.json'),
+    file('problems.json', 'scienceqa/problems.json'),
+  ]
+
+
+def _science(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """With or without a picture; the hint stands before the question."""
+  del settings
+  pids, problems = paths
+  assert pids is not None and problems is not None
+  numbers = tree.mapped(pids).get(split)
+  if not isinstance(numbers, list):
+    raise tree.layout(pids, f'it has no list "{split}"')
+  known = tree.mapped(problems)
+  folders = tree.folders(f'images/{split}', split)
+
+  def make(pid: Any) -> Item:
+    if not isinstance(known.get(str(pid)), dict):
+      raise Bad('bad_reference')
+    row = known[str(pid)]
+    choices, index = texts(row, 'choices'), field(row, 'answer', int)
+    if not 0 <= index < len(choices):
+      raise Bad('bad_reference')
+    question = words(row, 'question')
+    if isinstance(row.get('hint'), str) and row['hint'].strip():
+      question = f'{row["hint"].strip()}\n{question}'
+    pictures: tuple[Picture, ...] = ()
+    if row.get('image') is not None:
+      name = f'{pid}/{words(row, "image")}'
+      pictures = (Picture(tree.picture(folders, name)),)
+    return Item(
+      str(pid),
+      str(pid),
+      {'question': question, 'options': options(choices)},
+      pictures,
+      (choices[index],),
+      meta={'choices': list(choices), 'subject': str(row.get('subject', ''))},
+    )
+
+  rows = [(f'{pids}[{i}]', pid) for i, pid in enumerate(numbers)]
+  return each(rows, make, lambda pid: pid)
+
+
+def _mmbench_files(split: str, settings: Settings) -> Sequence[File]:
+  del settings
+  names = (f'mmbench_{split}', f'MMBench_{split.upper()}_EN', split)
+  own = [f'{name}.tsv' for name in names]
+  return [
+    file(*own, f'mmbench_{split}_20230712.tsv', f'mmbench_{split}_en.tsv')
+  ]
+
+
+def _mmbench(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """A row; its picture is base64, or the index of the row that has it."""
+  del settings
+  [path] = paths
+  assert path is not None
+  rows = list(
+    tree.table(path, 'index', 'image', 'question', 'A', 'B', delimiter='\t')
+  )
+  images = {row['index']: row['image'] for _, row in rows}
+
+  def make(row: Any) -> Item:
+    number = row['index']
+    letters = [x for x in 'ABCD' if (row.get(x) or '').strip()]
+    choices = [row[x] for x in letters]
+    question = words(row, 'question')
+    if (row.get('hint') or '').strip():
+      question = f'{row["hint"].strip()}\n{question}'
+    answers: tuple[str, ...] = ()
+    if split != 'test':
+      answer = (row.get('answer') or '').strip()
+      if not answer:
+        raise Bad('no_answer')
+      if answer not in letters:
+        raise Bad('bad_reference')
+      answers = (row[answer],)
+    image = words(row, 'image')
+    if len(image) < 64 and image in images:
+      image = images[image]
+    try:
+      data = base64.b64decode(image, validate=True)
+    except binascii.Error as error:
+      raise Bad('not_an_image') from error
+    meta = {'choices': choices, 'category': row.get('category') or ''}
+    return Item(
+      number,
+      number,
+      {'question': question, 'options': options(choices)},
+      (Picture(f'{path}#{number}', data=data),),
+      answers,
+      meta=meta,
+    )
+
+  return each(rows, make, lambda row: words(row, 'index'))
+
+
+DATASETS = (
+  Dataset(
+    'iconqa',
+    'visual reasoning',
+    'held-out',
+    'iconqa_data/{pid_splits.json,problems.json}, '
+    'iconqa_data/iconqa/{train,val,test}/<kind>/<pid>/*.png',
+    'https://iconqa.github.io',
+    'CC BY-SA 4.0',
+    tuple(f'{k}_{s}' for k in _KINDS for s in ('train', 'val', 'test')),
+    _icon_template,
+    _icon_files,
+    _icon,
+  ),
+  Dataset(
+    'scienceqa',
+    'knowledge QA',
+    'held-out',
+    'problems.json, pid_splits.json, images/{train,val,test}/<pid>/image.png',
+    'https://scienceqa.github.io',
+    'CC BY-NC-SA 4.0',
+    ('train', 'val', 'test'),
+    'multiple_choice',
+    _science_files,
+    _science,
+  ),
+  Dataset(
+    'mmbench',
+    'benchmark',
+    'benchmark',
+    'mmbench_dev.tsv or as OpenCompass names it',
+    'https://github.com/open-compass/MMBench',
+    'Apache 2.0',
+    ('dev',),
+    'multiple_choice',
+    _mmbench_files,
+    _mmbench,
+    unlabelled=('test',),
+  ),
+)

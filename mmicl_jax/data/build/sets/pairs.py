@@ -1,0 +1,312 @@
+"""True or false of one picture or two: NLVR2, VSR, Winoground, POPE, MME."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.items import (
+  Bad,
+  Item,
+  Picture,
+  Skip,
+  each,
+  field,
+  words,
+)
+from mmicl_jax.data.build.sets.coco import picture
+from mmicl_jax.data.build.tree import Tree
+
+_Paths = Sequence[str | None]
+_MME = (
+  'existence', 'count', 'position', 'color', 'posters', 'celebrity', 'scene',
+  'landmark', 'artwork', 'OCR', 'commonsense_reasoning',
+  'numerical_calculation', 'text_translation', 'code_reasoning',
+)  # fmt: skip
+
+
+def _nlvr2_files(split: str, settings: Settings) -> Sequence[File]:
+  del settings
+  return [file(f'data/{split}.json', f'{split}.json')]
+
+
+def _nlvr2(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """The left picture, then the right; the last number is the sentence's."""
+  del settings
+  [path] = paths
+  assert path is not None
+  folders = tree.folders(f'images/{split}', f'{split}', f'{split}_img')
+
+  def make(row: Any) -> Item:
+    name, label = row['identifier'], field(row, 'label')
+    if label not in ('True', 'False'):
+      raise Bad('no_answer' if not label.strip() else 'bad_reference')
+    pair = name.rpartition('-')[0]
+    if not pair:
+      raise Bad('bad_reference')
+    directory = row.get('directory')
+    top = f'{directory}/' if isinstance(directory, int) else ''
+    sides = tuple(
+      Picture(tree.picture(folders, f'{top}{pair}-img{side}.png'))
+      for side in (0, 1)
+    )
+    return Item(
+      name, name, {'statement': words(row, 'sentence')}, sides, (label,)
+    )
+
+  return each(tree.lines(path), make, lambda row: words(row, 'identifier'))
+
+
+def _vsr_files(split: str, settings: Settings) -> Sequence[File]:
+  top = settings['set']
+  return [file(f'splits/{top}/{split}.jsonl', f'{top}/{split}.jsonl')]
+
+
+def _vsr(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """Ids are names of pictures, with #n from a picture's second caption on."""
+  del split, settings
+  [path] = paths
+  assert path is not None
+  folders = tree.folders('images', 'trainval2017', 'train2017', 'val2017')
+  asked: dict[str, int] = {}
+  rows = []
+  for number, (where, row) in enumerate(tree.lines(path)):
+    image = row.get('image') if isinstance(row, dict) else None
+    name = ''
+    if isinstance(image, str):
+      asked[image] = asked.get(image, 0) + 1
+      name = image if asked[image] == 1 else f'{image}#{asked[image]}'
+    rows.append((where, row if isinstance(row, Bad) else (number, name, row)))
+
+  def make(entry: Any) -> Item:
+    number, name, row = entry
+    label = field(row, 'label', int)
+    if label not in (0, 1):
+      raise Bad('bad_reference')
+    return Item(
+      name,
+      name,
+      {'statement': words(row, 'caption')},
+      (Picture(tree.picture(folders, row['image'])),),
+      ('True' if label else 'False',),
+      meta={'relation': str(row.get('relation', ''))},
+      score_id=number,
+    )
+
+  return each(rows, make, lambda entry: _named(entry[1]))
+
+
+def _named(name: str) -> str:
+  if not name:
+    raise Bad('missing_field')
+  return name
+
+
+def _winoground_files(split: str, settings: Settings) -> Sequence[File]:
+  del split, settings
+  return [file('data/examples.jsonl', 'examples.jsonl')]
+
+
+def _winoground(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """Four records an item: each caption with each picture."""
+  del split, settings
+  [path] = paths
+  assert path is not None
+  archive = tree.find('data/images.zip', 'images.zip')
+  folders = tree.folders('images', 'data/images')
+
+  def find(name: str) -> Picture:
+    if folders or archive is None:
+      return Picture(tree.picture(folders, f'{name}.png'))
+    return Picture(f'{archive}!images/{name}.png')
+
+  def make(row: Any) -> list[Item]:
+    name = str(row['id'])
+    pictures = [find(words(row, f'image_{i}')) for i in (0, 1)]
+    captions = [words(row, f'caption_{c}') for c in (0, 1)]
+    meta = {'tag': str(row.get('tag', ''))}
+    return [
+      Item(
+        f'{name}/c{c}i{i}',
+        name,
+        {'caption': captions[c]},
+        (pictures[i],),
+        ('yes' if c == i else 'no',),
+        meta=meta,
+      )
+      for c in (0, 1)
+      for i in (0, 1)
+    ]
+
+  return each(tree.lines(path), make, lambda row: field(row, 'id', (int, str)))
+
+
+def _pope_files(split: str, settings: Settings) -> Sequence[File]:
+  del settings
+  name = f'coco_pope_{split}.json'
+  return [file(name, f'coco/{name}', f'output/coco/{name}')]
+
+
+def _pope(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  del split, settings
+  [path] = paths
+  assert path is not None
+
+  def make(row: Any) -> Item:
+    name = str(row['question_id'])
+    label = field(row, 'label').strip().lower()
+    if label not in ('yes', 'no'):
+      raise Bad('no_answer' if not label else 'bad_reference')
+    image = words(row, 'image')
+    digits = image.removesuffix('.jpg').rpartition('_')[2]
+    if not digits.isdigit():
+      raise Bad('bad_reference')
+    return Item(
+      name,
+      name,
+      {'question': words(row, 'text')},
+      (picture(tree, int(digits), 'val2014'),),
+      (label,),
+      score_id=row['question_id'],
+    )
+
+  return each(
+    tree.lines(path), make, lambda row: field(row, 'question_id', (int, str))
+  )
+
+
+def _mme_files(split: str, settings: Settings) -> Sequence[File]:
+  del settings
+  return [file(split)]
+
+
+def _mme(
+  tree: Tree, split: str, settings: Settings, paths: _Paths
+) -> Iterator[Item | Skip]:
+  """Two questions a picture, in a text file of its name."""
+  del settings
+  [top] = paths
+  assert top is not None
+  questions = _inner(tree, top, 'questions_answers_YN')
+  pictures = _inner(tree, top, 'images')
+  files = {
+    os.path.splitext(name)[0]: name
+    for name in sorted(os.listdir(tree.root / pictures))
+    if not name.endswith('.txt')
+  }
+  names = sorted(
+    name.removesuffix('.txt')
+    for name in os.listdir(tree.root / questions)
+    if name.endswith('.txt')
+  )
+  if not names:
+    raise tree.layout(top, 'no texts with questions in it')
+  rows = []
+  for name in names:
+    path = os.path.join(questions, f'{name}.txt')
+    for i, line in enumerate(_lines(tree, path)):
+      rows.append((f'{path}:{i + 1}', (name, i, line)))
+
+  def make(row: Any) -> Item:
+    name, number, line = row
+    question, tab, answer = line.rpartition('\t')
+    if not tab or not question.strip():
+      raise Bad('missing_field')
+    answer = answer.strip()
+    if answer not in ('Yes', 'No'):
+      raise Bad('no_answer' if not answer else 'bad_reference')
+    if name not in files:
+      raise Bad('missing_file')
+    return Item(
+      f'{files[name]}/{number}',
+      f'{files[name]}/{number}',
+      {'question': question.strip()},
+      (Picture(os.path.join(pictures, files[name])),),
+      (answer,),
+    )
+
+  return each(rows, make, lambda row: f'{files.get(row[0], row[0])}/{row[1]}')
+
+
+def _inner(tree: Tree, top: str, name: str) -> str:
+  path = os.path.join(top, name)
+  return path if (tree.root / path).is_dir() else top
+
+
+def _lines(tree: Tree, path: str) -> list[str]:
+  return [line for line in io.StringIO(tree.text(path)) if line.strip()]
+
+
+DATASETS = (
+  Dataset(
+    'nlvr2',
+    'visual reasoning',
+    'train',
+    'data/{train,dev,test1,test2}.json, images/{train/<directory>,dev,...}',
+    'https://github.com/lil-lab/nlvr/tree/master/nlvr2',
+    'CC BY 4.0; pictures by form',
+    ('train', 'dev', 'test1', 'test2'),
+    'nlvr2',
+    _nlvr2_files,
+    _nlvr2,
+    shots=5,
+  ),
+  Dataset(
+    'vsr',
+    'visual reasoning',
+    'held-out',
+    'splits/{zeroshot,random}/{train,dev,test}.jsonl, images/*.jpg',
+    'https://github.com/cambridgeltl/visual-spatial-reasoning',
+    'Apache 2.0; pictures of COCO',
+    ('train', 'dev', 'test'),
+    'true_false',
+    _vsr_files,
+    _vsr,
+    settings={'set': ('zeroshot', 'random')},
+  ),
+  Dataset(
+    'winoground',
+    'visual reasoning',
+    'held-out',
+    'data/examples.jsonl, data/images.zip or images/*.png',
+    'https://huggingface.co/datasets/facebook/winoground',
+    'by agreement',
+    ('test',),
+    'matching',
+    _winoground_files,
+    _winoground,
+  ),
+  Dataset(
+    'pope',
+    'benchmark',
+    'benchmark',
+    'coco_pope_{random,popular,adversarial}.json, val2014/*.jpg',
+    'https://github.com/RUCAIBox/POPE',
+    'MIT; pictures of COCO',
+    ('random', 'popular', 'adversarial'),
+    'yes_no',
+    _pope_files,
+    _pope,
+  ),
+  Dataset(
+    'mme',
+    'benchmark',
+    'benchmark',
+    '<subtask>/{images,questions_answers_YN}/ or both in <subtask>/',
+    'https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models',
+    'by request',
+    _MME,
+    'yes_no',
+    _mme_files,
+    _mme,
+  ),
+)
