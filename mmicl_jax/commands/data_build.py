@@ -122,7 +122,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     settings[name] = value
   forms = None
   if args.dataset == 'csv':
-    table_ = own.Table(
+    table_ = own.OwnTable(
       Path(args.raw),
       args.question_column,
       args.answer_column,

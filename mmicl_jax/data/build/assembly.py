@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from mmicl_jax.context.templates import Templates, fill, fill_slots
 from mmicl_jax.context.text import MAX_IMAGES, escape
 from mmicl_jax.context.turns import Turn, assemble, video
-from mmicl_jax.data.build.items import Item, Skip
+from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.words import respelled
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 
-Names = Callable[[Item], tuple[str, ...] | str]
+Names = Callable[[SourceItem], tuple[str, ...] | str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,25 +33,25 @@ class Assembly:
 
   dataset: str
   split: str
-  entries: Sequence[Item | Skip]
+  entries: Sequence[SourceItem | Skip]
   names: Names
   templates: Templates | None
   seed: int
   shots: int
   style: str = 'plain'
 
-  def answered(self, item: Item) -> bool:
+  def answered(self, item: SourceItem) -> bool:
     """Whether there is an answer that is not blank."""
     return bool(self._output(item))
 
-  def problem(self, item: Item) -> str:
+  def problem(self, item: SourceItem) -> str:
     """The reason why an item gives no record, '' if it does."""
     if len(item.pictures) > MAX_IMAGES:
       return 'too_many_images'
     names = self.names(item)
     return names if isinstance(names, str) else ''
 
-  def record(self, item: Item) -> Record:
+  def record(self, item: SourceItem) -> Record:
     """The record of an item without a problem."""
     shots = self._shots(item)
     turns = [self.turn(shot) for shot in shots]
@@ -77,10 +77,10 @@ class Assembly:
       meta=meta,
     )
 
-  def record_id(self, item: Item) -> str:
+  def record_id(self, item: SourceItem) -> str:
     return f'{self.dataset}/{self.split}/{item.id}'
 
-  def turn(self, item: Item) -> Turn:
+  def turn(self, item: SourceItem) -> Turn:
     """An item's own turn: the same as a query and as a demonstration."""
     names = self.names(item)
     assert not isinstance(names, str), names
@@ -93,7 +93,7 @@ class Assembly:
       answer = escape(respelled(answer))
     return Turn(text, images, answer)
 
-  def _form(self, item: Item) -> tuple[str, int | None]:
+  def _form(self, item: SourceItem) -> tuple[str, int | None]:
     """The text of an item's turn, and the number of its form."""
     if item.text is not None:
       return item.text, None
@@ -108,8 +108,8 @@ class Assembly:
     ]
     if not fitting:
       raise UserError(
-        f'the templates {self.templates.name} have no form for {count} pictures '
-        f'(of {self.record_id(item)}): write one without {{image}}'
+        f'the templates {self.templates.name} have no form for the {count} '
+        f'pictures of {self.record_id(item)}: write one without {{image}}'
       )
     number = self._rng('form', item).choice(fitting)
     form = self.templates.forms[number]
@@ -118,13 +118,13 @@ class Assembly:
     fields = {name: respelled(x) for name, x in item.fields.items()}
     return fill(form, **fields), number
 
-  def _output(self, item: Item) -> str:
+  def _output(self, item: SourceItem) -> str:
     """One answer, drawn in proportion to its count; '' where there is none."""
     answers = item.answers if item.outputs is None else item.outputs
     answers = [answer for answer in answers if answer.strip()]
     return self._rng('answer', item).choice(answers) if answers else ''
 
-  def _shots(self, item: Item) -> list[Item]:
+  def _shots(self, item: SourceItem) -> list[SourceItem]:
     """Up to `shots` items of the split that show none of its pictures."""
     wanted = self._rng('count', item).randint(0, self.shots)
     if item.shots:
@@ -138,7 +138,7 @@ class Assembly:
       shot = next(candidates, None)
       if shot is None:
         break
-      if not isinstance(shot, Item) or not self._fits(shot, item, seen):
+      if not isinstance(shot, SourceItem) or not self._fits(shot, item, seen):
         continue
       seen |= self._identity(shot)
       found.append(shot)
@@ -146,7 +146,9 @@ class Assembly:
       found.pop()
     return found
 
-  def _fits(self, shot: Item, item: Item, seen: frozenset[str]) -> bool:
+  def _fits(
+    self, shot: SourceItem, item: SourceItem, seen: frozenset[str]
+  ) -> bool:
     if shot.source == item.source or not self._output(shot):
       return False
     if shot.group is not None and shot.group == item.group:
@@ -155,12 +157,12 @@ class Assembly:
       return False
     return not self.problem(shot) and not self._identity(shot) & seen
 
-  def _identity(self, item: Item) -> frozenset[str]:
+  def _identity(self, item: SourceItem) -> frozenset[str]:
     """What its pictures are known by: official places and contents."""
     names = self.names(item)
     return frozenset((*names, *(picture.path for picture in item.pictures)))
 
-  def _rng(self, what: str, item: Item) -> random.Random:
+  def _rng(self, what: str, item: SourceItem) -> random.Random:
     key = f'{self.seed}\n{what}\n{self.record_id(item)}'.encode()
     digest = hashlib.blake2b(key, digest_size=16).digest()
     return random.Random(int.from_bytes(digest, 'big'))
@@ -175,11 +177,11 @@ def _order(rng: random.Random, count: int) -> Iterator[int]:
     moved[j] = moved.get(i, i)
 
 
-def _is_video(item: Item) -> bool:
+def _is_video(item: SourceItem) -> bool:
   return bool(item.pictures) and item.pictures[0].frame is not None
 
 
-def _shown(value: str, item: Item) -> str:
+def _shown(value: str, item: SourceItem) -> str:
   """A field as it stands in the record: slots are numbers of images."""
   if not item.slots:
     return respelled(value)

@@ -6,26 +6,26 @@ sets/ declares one Dataset each; DATASETS is the table that the command lists.
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from mmicl_jax.data.build.items import Item, Skip
+from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.tree import Tree
 
 Settings = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class File:
+class Wanted:
   """An annotation file or folder of a split, under any of its names."""
 
   names: tuple[str, ...]
   optional: bool = False
 
 
-def file(*names: str) -> File:
-  return File(names)
+def annotation(*names: str) -> Wanted:
+  return Wanted(names)
 
 
-def optional(*names: str) -> File:
-  return File(names, optional=True)
+def optional(*names: str) -> Wanted:
+  return Wanted(names, optional=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Dataset:
   licence: str
   splits: tuple[str, ...]
   template: str | None | Callable[[str, Settings], str]
-  files: Callable[[str, Settings], Sequence[File]]
+  files: Callable[[str, Settings], Sequence[Wanted]]
   items: Callable[
-    [Tree, str, Settings, Sequence[str | None]], Iterator[Item | Skip]
+    [Tree, str, Settings, Sequence[str | None]], Iterator[SourceItem | Skip]
   ]
   unlabelled: tuple[str, ...] = ()
   shots: int = 0

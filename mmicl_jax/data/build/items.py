@@ -39,7 +39,7 @@ class Bad(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
+class PictureRef:
   """A picture of an item: a file of the tree, or what is cut out of one.
 
   path: relative to the tree; 'a.zip!b.jpg' is a member of an archive. box: the
@@ -64,7 +64,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Item:
+class SourceItem:
   """One question of a dataset, before a form is chosen for it.
 
   id: what follows the split in the record's id. source: the official id, which
@@ -72,9 +72,9 @@ class Item:
   annotated. answers: the official ones, as they
   came. outputs: the texts of which one is drawn in proportion to its count; by
   default the answers. text: the whole text of the Turn, where no form is used;
-  it may always hold slots. slots: fields and outputs hold slots of a Turn ({0}),
-  and their words are respelled and escaped already. meta: more of the official
-  item. group: items of one group are never each other's demonstrations.
+  it may always hold slots. slots: fields and outputs hold slots of a Turn too,
+  such as {0}, and their words are respelled and escaped already. meta: more of
+  the official item. group: items of one group are no demonstrations of it.
   score_id: what scorers know it by, if that is not `id`. shots: demonstrations
   that the official item brings itself.
   """
@@ -82,7 +82,7 @@ class Item:
   id: str
   source: str
   fields: Mapping[str, str]
-  pictures: tuple[Picture, ...] = ()
+  pictures: tuple[PictureRef, ...] = ()
   answers: tuple[str, ...] = ()
   outputs: tuple[str, ...] | None = None
   text: str | None = None
@@ -90,7 +90,7 @@ class Item:
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   group: str | None = None
   score_id: str | int | None = None
-  shots: tuple['Item', ...] = ()
+  shots: tuple['SourceItem', ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,9 +103,9 @@ class Skip:
 
 def each(
   rows: Iterable[tuple[str, Any]],
-  make: Callable[[Any], Item | Iterable[Item]],
+  make: Callable[[Any], SourceItem | Iterable[SourceItem]],
   name: Callable[[Any], Any],
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Items of the rows of an annotation file, in order.
 
   rows: where each stands ('train.json[3]') and its value; a Bad in the place of
@@ -125,7 +125,7 @@ def each(
         continue
       seen.add(source)
       made = make(row)
-      yield from ([made] if isinstance(made, Item) else list(made))
+      yield from ([made] if isinstance(made, SourceItem) else list(made))
     except Bad as error:
       yield Skip(source, error.reason)
 

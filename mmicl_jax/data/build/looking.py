@@ -6,14 +6,14 @@ import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mmicl_jax.data.build.items import Item, Picture, Skip
+from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.pictures import look
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.runtime import files
 from mmicl_jax.runtime.progress import ProgressBar
 
 _PER_PART = 64  # files
-_Part = list[list[Picture]]
+_Part = list[list[PictureRef]]
 
 
 class Looks:
@@ -28,7 +28,7 @@ class Looks:
     self._title = title
     self._found: dict[str, tuple[str, str]] = {}
 
-  def names(self, item: Item) -> tuple[str, ...] | str:
+  def names(self, item: SourceItem) -> tuple[str, ...] | str:
     """The files of an item's pictures, or the reason why one is not sound."""
     names = []
     for picture in item.pictures:
@@ -40,7 +40,9 @@ class Looks:
       names.append(name)
     return tuple(names)
 
-  def look_at_all(self, entries: Sequence[Item | Skip], workers: int) -> None:
+  def look_at_all(
+    self, entries: Sequence[SourceItem | Skip], workers: int
+  ) -> None:
     """Looks at the pictures of all items, `workers` files at a time."""
     parts = list(_parts(_by_file(entries)))
     todo = []
@@ -83,17 +85,17 @@ def _look_at_part(
   return found
 
 
-def _by_file(entries: Iterable[Item | Skip]) -> list[list[Picture]]:
+def _by_file(entries: Iterable[SourceItem | Skip]) -> list[list[PictureRef]]:
   """Each different picture once, those of one file together, in order."""
-  groups: dict[str, dict[str, Picture]] = {}
+  groups: dict[str, dict[str, PictureRef]] = {}
   for item in entries:
-    if isinstance(item, Item):
+    if isinstance(item, SourceItem):
       for each in (item, *item.shots):
         for picture in each.pictures:
           groups.setdefault(picture.path, {}).setdefault(picture.key, picture)
   return [list(group.values()) for group in groups.values()]
 
 
-def _parts(groups: list[list[Picture]]) -> Iterator[_Part]:
+def _parts(groups: list[list[PictureRef]]) -> Iterator[_Part]:
   for i in range(0, len(groups), _PER_PART):
     yield groups[i : i + _PER_PART]

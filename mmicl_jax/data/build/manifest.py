@@ -30,7 +30,7 @@ _ARGUMENTS = (
 )
 
 
-def begin(plan: Plan, splits: tuple[str, ...]) -> dict[str, Any]:
+def planned(plan: Plan, splits: tuple[str, ...]) -> dict[str, Any]:
   """The manifest of a build before its first item."""
   versions = {
     'mmicl_jax': importlib.metadata.version('mmicl_jax'),

@@ -6,25 +6,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   ident,
   words,
 )
-from mmicl_jax.data.build.sets.videos import FRAMES, frames
+from mmicl_jax.data.build.sets.videos import FRAMES, frame_refs
 from mmicl_jax.data.build.tree import Tree
-from mmicl_jax.data.build.words import options
+from mmicl_jax.data.build.words import lettered
 from mmicl_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class OwnTable:
   """Which columns of a file hold what; see `mmicl data build --help`."""
 
   path: Path
@@ -73,13 +78,13 @@ class Table:
       settings=FRAMES if self.video else {},
     )
 
-  def _files(self, split: str, settings: Settings) -> Sequence[File]:
+  def _files(self, split: str, settings: Settings) -> Sequence[Wanted]:
     del split, settings
-    return [file(self.path.name)]
+    return [annotation(self.path.name)]
 
   def _items(
     self, tree: Tree, split: str, settings: Settings, paths: Any
-  ) -> Iterator[Item | Skip]:
+  ) -> Iterator[SourceItem | Skip]:
     del split, paths
     assert self.question is not None and self.answer is not None
     columns = (
@@ -99,7 +104,7 @@ class Table:
       for number, (where, row) in enumerate(read)
     ]
 
-    def make(entry: Any) -> Item:
+    def make(entry: Any) -> SourceItem:
       number, row = entry
       source = self._id(entry)
       fields = {'question': words(row, self.question or '')}
@@ -111,20 +116,20 @@ class Table:
       meta: dict[str, Any] = {'row': number}
       if self.options is not None:
         choices = _choices(row.get(self.options))
-        fields['options'] = options(choices)
+        fields['options'] = lettered(choices)
         meta['choices'] = choices
       if self.video is not None:
         path = words(row, self.video)
-        pictures = frames(tree.picture([''], path), settings)
+        pictures = frame_refs(tree.picture([''], path), settings)
         meta['video'] = path
       else:
         pictures = tuple(
-          Picture(tree.picture([''], row[column]))
+          PictureRef(tree.picture([''], row[column]))
           for column in self.images
           if row.get(column) not in (None, '') and field(row, column)
         )
       group = None if self.group is None else str(row.get(self.group))
-      return Item(
+      return SourceItem(
         source, source, fields, pictures, (answer,), meta=meta, group=group
       )
 

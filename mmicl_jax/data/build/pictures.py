@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from mmicl_jax.data.build import video
-from mmicl_jax.data.build.items import Bad, Picture
+from mmicl_jax.data.build.items import Bad, PictureRef
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.images import without_metadata
 from mmicl_jax.runtime import files
@@ -40,7 +40,7 @@ _BEGINNINGS = (
 
 
 def look(
-  tree: Tree, pictures: Sequence[Picture], folder: Path
+  tree: Tree, pictures: Sequence[PictureRef], folder: Path
 ) -> list[tuple[str, str, str]]:
   """Keeps the pictures of one file in `folder`, those of them that are sound.
 
@@ -120,7 +120,7 @@ def jpeg(image: Image.Image) -> bytes:
   return file.getvalue()
 
 
-def _stills(data: bytes, pictures: Sequence[Picture]) -> list[bytes | Bad]:
+def _stills(data: bytes, pictures: Sequence[PictureRef]) -> list[bytes | Bad]:
   """The file itself, or crops of it."""
   image = sound(data)
   return [
@@ -143,7 +143,7 @@ def _crop(image: Image.Image, box: Sequence[float]) -> bytes | Bad:
 
 
 def _frames(
-  tree: Tree, path: str, pictures: Sequence[Picture]
+  tree: Tree, path: str, pictures: Sequence[PictureRef]
 ) -> list[bytes | Bad]:
   """One decoding for all frames that are asked of a video."""
   place = os.fspath(tree.file(path))

@@ -25,8 +25,9 @@ class Plan:
   """A build: a dataset, its files, and all that decides the records' bytes.
 
   splits: None is every split that is there and has answers. templates_path: a
-  file of forms in the place of the dataset's own; forms: the texts of forms. limit: so many
-  records of each split. max_bad: the share of items that may be bad.
+  file of forms in the place of the dataset's own; forms: the forms themselves.
+  limit: so many records of each split. max_bad: the share of items that may be
+  bad.
   """
 
   dataset: Dataset

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmicl_jax.data.build import manifest
 from mmicl_jax.data.build.assembly import Assembly
-from mmicl_jax.data.build.items import Item, Skip
+from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.looking import Looks
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.shards import write_shards
@@ -39,7 +39,7 @@ def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
   """
   chosen, unlabelled = plan.chosen()
   out, parts = plan.out, plan.out / PARTS
-  whole = manifest.begin(plan, chosen)
+  whole = manifest.planned(plan, chosen)
   found = manifest.read(out)
   if found is not None and manifest.same(found, whole, plan.tree):
     if manifest.verify(found, out):
@@ -113,7 +113,7 @@ def _split(
   before = dict(plan.tree.sums)
   paths = plan.annotations(split)
   read = plan.dataset.items(plan.tree, split, plan.all_settings, paths)
-  entries: Sequence[Item | Skip] = list(counted(f'{split}: items', read))
+  entries: Sequence[SourceItem | Skip] = list(counted(f'{split}: items', read))
   folder = _images(plan, parts)
   looks = Looks(plan.tree, folder, parts / name, f'{split}: pictures')
   if plan.limit is None:
@@ -147,7 +147,7 @@ def _split(
 
 def _records(
   assembly: Assembly,
-  entries: Sequence[Item | Skip],
+  entries: Sequence[SourceItem | Skip],
   entry: dict[str, Any],
   used: set[str],
   unlabelled: bool,
@@ -166,7 +166,7 @@ def _records(
     if reason:
       skipped.setdefault(reason, {})[item.source] = None
       continue
-    assert isinstance(item, Item)
+    assert isinstance(item, SourceItem)
     record = assembly.record(item)
     used.update(os.path.basename(image) for image in record.images)
     written.add(item.source)

@@ -27,8 +27,8 @@ _CHUNK = 1 << 20
 class Tree:
   """The official files of one dataset, in `root`; nothing in it is changed.
 
-  shape: what the tree should be, for errors. annotations: where annotation files
-  lie, if not in root.
+  shape: what the tree should be, for errors. annotations: where annotation
+  files lie, if not in root.
   """
 
   def __init__(

@@ -16,7 +16,7 @@ _NUMBERED = re.compile(r'\b([Ii])mage(s?)([ \t]+[0-9])')
 
 
 def respelled(text: str) -> str:
-  """Annotation text that names no image and begins no turn.
+  """Wanted text that names no image and begins no turn.
 
   'See image 3, <image3> 图' -> 'See picture 3, (image3) 圖'.
   """
@@ -27,10 +27,10 @@ def respelled(text: str) -> str:
 
 
 def _picture(mention: str) -> str:
-  return mention.replace('image', 'picture').replace('Image', 'Picture')
+  return mention.replace('image', 'picture').replace('Image', 'PictureRef')
 
 
-def options(choices: list[str] | tuple[str, ...]) -> str:
+def lettered(choices: list[str] | tuple[str, ...]) -> str:
   """Choices under letters, a line each: 'A. red\\nB. blue'."""
   return '\n'.join(labelled(choices))
 

@@ -4,40 +4,52 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
-from mmicl_jax.data.build.items import Bad, Item, Picture, Skip, each, field
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
+from mmicl_jax.data.build.items import (
+  Bad,
+  PictureRef,
+  Skip,
+  SourceItem,
+  each,
+  field,
+)
 from mmicl_jax.data.build.sets.coco import karpathy
 from mmicl_jax.data.build.tree import Tree
 
 
-def _flickr_files(split: str, settings: Settings) -> Sequence[File]:
+def _flickr_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [file('dataset_flickr30k.json')]
+  return [annotation('dataset_flickr30k.json')]
 
 
 def _flickr(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
   folders = tree.folders('flickr30k-images', 'flickr30k_images', 'images')
 
-  def find(tree: Tree, image: Any) -> tuple[Picture, str]:
+  def find(tree: Tree, image: Any) -> tuple[PictureRef, str]:
     name = field(image, 'filename')
-    return Picture(tree.picture(folders, name)), name.removesuffix('.jpg')
+    return PictureRef(tree.picture(folders, name)), name.removesuffix('.jpg')
 
   return karpathy(tree, path, split, find)
 
 
-def _diffusion_files(split: str, settings: Settings) -> Sequence[File]:
+def _diffusion_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [file('images', 'part-000001', 'diffusiondb-large-part-1')]
+  return [annotation('images', 'part-000001', 'diffusiondb-large-part-1')]
 
 
 def _diffusion(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """All parts that are there, by their numbers."""
   del split, settings, paths
   parts = sorted(
@@ -52,14 +64,14 @@ def _diffusion(
     for i, (name, value) in enumerate(tree.mapped(path).items())
   ]
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     path, name, value = row
     prompt = field(value, 'p').strip()
     if not prompt:
       raise Bad('no_answer')
-    picture = Picture(tree.picture([os.path.dirname(path)], name))
+    picture = PictureRef(tree.picture([os.path.dirname(path)], name))
     source = name.rpartition('.')[0] or name
-    return Item(source, source, {}, (picture,), (prompt,))
+    return SourceItem(source, source, {}, (picture,), (prompt,))
 
   return each(rows, make, lambda row: row[1].rpartition('.')[0] or row[1])
 

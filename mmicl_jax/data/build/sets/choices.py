@@ -6,32 +6,37 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import escape
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   texts,
   words,
 )
 from mmicl_jax.data.build.tree import Tree
-from mmicl_jax.data.build.words import options, respelled
+from mmicl_jax.data.build.words import lettered, respelled
 
 _Paths = Sequence[str | None]
 _KINDS = ('choose_txt', 'choose_img', 'fill_in_blank')
 
 
-def _icon_files(split: str, settings: Settings) -> Sequence[File]:
+def _icon_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [file('pid_splits.json'), file('problems.json')]
+  return [annotation('pid_splits.json'), annotation('problems.json')]
 
 
 def _icon(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Problems in the order of pid_splits.json; each has a folder of its own."""
   del settings
   pids, problems = paths
@@ -43,37 +48,37 @@ def _icon(
   kind, part = split.rsplit('_', 1)
   folders = tree.folders(f'iconqa/{part}/{kind}', f'{part}/{kind}')
 
-  def make(entry: Any) -> Item:
+  def make(entry: Any) -> SourceItem:
     pid = str(entry)
     if not isinstance(known.get(pid), dict):
       raise Bad('bad_reference')
     row = known[pid]
-    own = Picture(tree.picture(folders, f'{pid}/image.png'))
+    own = PictureRef(tree.picture(folders, f'{pid}/image.png'))
     fields = {'question': words(row, 'question')}
     if kind == 'fill_in_blank':
       answer = str(field(row, 'answer', (str, int)))
       if not answer.strip():
         raise Bad('no_answer')
-      return Item(pid, pid, fields, (own,), (answer,))
+      return SourceItem(pid, pid, fields, (own,), (answer,))
     choices, index = texts(row, 'choices'), field(row, 'answer', int)
     if not 0 <= index < len(choices):
       raise Bad('bad_reference')
     meta = {'choices': list(choices)}
     if kind == 'choose_txt':
-      fields['options'] = options(choices)
-      return Item(pid, pid, fields, (own,), (choices[index],), meta=meta)
+      fields['options'] = lettered(choices)
+      return SourceItem(pid, pid, fields, (own,), (choices[index],), meta=meta)
     shown = [f'image {{{i}}}' for i in range(1, len(choices) + 1)]
     answer = f'image {index + 1}'
-    return Item(
+    return SourceItem(
       pid,
       pid,
       {
         'question': escape(respelled(fields['question'])),
-        'options': options(shown),
+        'options': lettered(shown),
       },
       (
         own,
-        *(Picture(tree.picture(folders, f'{pid}/{c}')) for c in choices),
+        *(PictureRef(tree.picture(folders, f'{pid}/{c}')) for c in choices),
       ),
       (answer,),
       (f'image {{{index + 1}}}',),
@@ -90,17 +95,17 @@ def _icon_template(split: str, settings: Settings) -> str:
   return 'vqa' if split.startswith('fill_in_blank') else 'multiple_choice'
 
 
-def _science_files(split: str, settings: Settings) -> Sequence[File]:
+def _science_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
   return [
-    file('pid_splits.json', 'scienceqa/pid_splits.json'),
-    file('problems.json', 'scienceqa/problems.json'),
+    annotation('pid_splits.json', 'scienceqa/pid_splits.json'),
+    annotation('problems.json', 'scienceqa/problems.json'),
   ]
 
 
 def _science(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """With or without a picture; the hint stands before the question."""
   del settings
   pids, problems = paths
@@ -111,7 +116,7 @@ def _science(
   known = tree.mapped(problems)
   folders = tree.folders(f'images/{split}', split)
 
-  def make(pid: Any) -> Item:
+  def make(pid: Any) -> SourceItem:
     if not isinstance(known.get(str(pid)), dict):
       raise Bad('bad_reference')
     row = known[str(pid)]
@@ -121,14 +126,14 @@ def _science(
     question = words(row, 'question')
     if isinstance(row.get('hint'), str) and row['hint'].strip():
       question = f'{row["hint"].strip()}\n{question}'
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[PictureRef, ...] = ()
     if row.get('image') is not None:
       name = f'{pid}/{words(row, "image")}'
-      pictures = (Picture(tree.picture(folders, name)),)
-    return Item(
+      pictures = (PictureRef(tree.picture(folders, name)),)
+    return SourceItem(
       str(pid),
       str(pid),
-      {'question': question, 'options': options(choices)},
+      {'question': question, 'options': lettered(choices)},
       pictures,
       (choices[index],),
       meta={'choices': list(choices), 'subject': str(row.get('subject', ''))},
@@ -138,18 +143,18 @@ def _science(
   return each(rows, make, lambda pid: pid)
 
 
-def _mmbench_files(split: str, settings: Settings) -> Sequence[File]:
+def _mmbench_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   names = (f'mmbench_{split}', f'MMBench_{split.upper()}_EN', split)
   own = [f'{name}.tsv' for name in names]
   return [
-    file(*own, f'mmbench_{split}_20230712.tsv', f'mmbench_{split}_en.tsv')
+    annotation(*own, f'mmbench_{split}_20230712.tsv', f'mmbench_{split}_en.tsv')
   ]
 
 
 def _mmbench(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """A row; its picture is base64, or the index of the row that has it."""
   del settings
   [path] = paths
@@ -159,7 +164,7 @@ def _mmbench(
   )
   images = {row['index']: row['image'] for _, row in rows}
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number = row['index']
     letters = [x for x in 'ABCD' if (row.get(x) or '').strip()]
     choices = [row[x] for x in letters]
@@ -182,11 +187,11 @@ def _mmbench(
     except binascii.Error as error:
       raise Bad('not_an_image') from error
     meta = {'choices': choices, 'category': row.get('category') or ''}
-    return Item(
+    return SourceItem(
       number,
       number,
-      {'question': question, 'options': options(choices)},
-      (Picture(f'{path}#{number}', data=data),),
+      {'question': question, 'options': lettered(choices)},
+      (PictureRef(f'{path}#{number}', data=data),),
       answers,
       meta=meta,
     )

@@ -5,12 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   words,
@@ -30,29 +35,29 @@ _BONGARD = tuple(
 )
 
 
-def _mini_files(split: str, settings: Settings) -> Sequence[File]:
+def _mini_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'{split}.csv')]
+  return [annotation(f'{split}.csv')]
 
 
 def _mini(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
   folders = tree.folders('images')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     name, label = words(row, 'filename'), words(row, 'label')
     if label not in _NAMES:
       raise Bad('bad_reference')
     places = (*folders, *tree.folders(f'{split}/{label}'))
-    return Item(
+    return SourceItem(
       name.removesuffix('.jpg'),
       name.removesuffix('.jpg'),
       {},
-      (Picture(tree.picture(places, name)),),
+      (PictureRef(tree.picture(places, name)),),
       (_NAMES[label],),
       meta={'class': label},
     )
@@ -64,32 +69,32 @@ def _mini(
   )
 
 
-def _memes_files(split: str, settings: Settings) -> Sequence[File]:
+def _memes_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   name = f'{split}.jsonl'
-  return [file(name, f'annotations/{name}', f'data/{name}')]
+  return [annotation(name, f'annotations/{name}', f'data/{name}')]
 
 
 def _memes(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del split, settings
   [path] = paths
   assert path is not None
   folders = tree.folders('', 'data', 'annotations')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     name = str(row['id'])
     if 'label' not in row:
       raise Bad('no_answer')
     label = field(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
-    return Item(
+    return SourceItem(
       name,
       name,
       {'text': words(row, 'text')},
-      (Picture(tree.picture(folders, words(row, 'img'))),),
+      (PictureRef(tree.picture(folders, words(row, 'img'))),),
       ('yes' if label else 'no',),
       score_id=row['id'],
     )
@@ -97,22 +102,22 @@ def _memes(
   return each(tree.lines(path), make, lambda row: field(row, 'id', (int, str)))
 
 
-def _bongard_files(split: str, settings: Settings) -> Sequence[File]:
+def _bongard_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   name = f'bongard_hoi_{split}.json'
-  return [file(name, f'bongard_splits/{name}')]
+  return [annotation(name, f'bongard_splits/{name}')]
 
 
 def _bongard(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Six positives, six negatives, then the last of one side as the query."""
   del split, settings
   [path] = paths
   assert path is not None
   folders = tree.folders('', 'images', 'bongard_images')
 
-  def make(entry: Any) -> list[Item]:
+  def make(entry: Any) -> list[SourceItem]:
     index, row = entry
     if not isinstance(row, list) or len(row) != 3:
       raise Bad('missing_field')
@@ -123,7 +128,7 @@ def _bongard(
     shown = (*sides[0][:6], *sides[1][:6])
     meta = {'concept': row[2]}
     return [
-      Item(
+      SourceItem(
         f'{index}/{number}',
         str(index),
         {},
@@ -147,9 +152,11 @@ def _seven(side: Any) -> list[Any]:
   return side
 
 
-def _bongard_picture(tree: Tree, folders: Sequence[str], value: Any) -> Picture:
+def _bongard_picture(
+  tree: Tree, folders: Sequence[str], value: Any
+) -> PictureRef:
   name = words(value, 'im_path')
-  return Picture(tree.picture(folders, name))
+  return PictureRef(tree.picture(folders, name))
 
 
 DATASETS = (

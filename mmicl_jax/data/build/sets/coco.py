@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   words,
@@ -21,7 +26,7 @@ from mmicl_jax.data.build.tree import Tree
 YEARS = ('train2014', 'val2014', 'train2017', 'val2017')
 
 
-def picture(tree: Tree, image_id: Any, *places: str) -> Picture:
+def coco_picture(tree: Tree, image_id: Any, *places: str) -> PictureRef:
   """A picture of COCO by its id, in the first of the folders that has it.
 
   places: such as train2014. Raises Bad for an id that is none.
@@ -39,24 +44,24 @@ def picture(tree: Tree, image_id: Any, *places: str) -> Picture:
     for folder in folders:
       path = os.path.join(folder, name)
       if (tree.root / path).exists():
-        return Picture(path)
+        return PictureRef(path)
       first = first or path
     first = first or f'{place}/{name}'
-  return Picture(first)
+  return PictureRef(first)
 
 
-def _caption_files(split: str, settings: Settings) -> Sequence[File]:
+def _caption_files(split: str, settings: Settings) -> Sequence[Wanted]:
   if settings['karpathy'] == 'true':
-    return [file('dataset_coco.json')]
+    return [annotation('dataset_coco.json')]
   if split not in ('train', 'val'):
-    return [file(f'dataset_coco.json (for {split}: --set karpathy=true)')]
+    return [annotation(f'dataset_coco.json (for {split}: --set karpathy=true)')]
   name = f'captions_{split}2014.json'
-  return [file(f'annotations/{name}', name)]
+  return [annotation(f'annotations/{name}', name)]
 
 
 def _captions(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   [path] = paths
   assert path is not None
   if settings['karpathy'] == 'true':
@@ -66,11 +71,13 @@ def _captions(
   )
 
 
-def _own(tree: Tree, image: Any, place: str) -> Picture:
-  return picture(tree, field(image, 'id', int), place, *YEARS)
+def _own(tree: Tree, image: Any, place: str) -> PictureRef:
+  return coco_picture(tree, field(image, 'id', int), place, *YEARS)
 
 
-def _coco_captions(tree: Tree, path: str, find: Any) -> Iterator[Item | Skip]:
+def _coco_captions(
+  tree: Tree, path: str, find: Any
+) -> Iterator[SourceItem | Skip]:
   """Captions in COCO's layout: `images` and `annotations` apart."""
   whole = tree.mapped(path)
   for key in ('images', 'annotations'):
@@ -82,7 +89,7 @@ def _coco_captions(tree: Tree, path: str, find: Any) -> Iterator[Item | Skip]:
     if isinstance(image, dict) and isinstance(image.get('id'), (int, str))
   }
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     image_id = field(row, 'image_id', (int, str))
     if image_id not in images:
       raise Bad('bad_reference')
@@ -92,7 +99,7 @@ def _coco_captions(tree: Tree, path: str, find: Any) -> Iterator[Item | Skip]:
     meta = {'image_id': str(image_id)}
     if isinstance(images[image_id].get('domain'), str):
       meta['domain'] = images[image_id]['domain']
-    return Item(
+    return SourceItem(
       str(row['id']),
       str(row['id']),
       {},
@@ -108,7 +115,7 @@ def _coco_captions(tree: Tree, path: str, find: Any) -> Iterator[Item | Skip]:
 
 def karpathy(
   tree: Tree, path: str, split: str, find: Any
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Sentences of a split in Karpathy's layout: five or so to a picture."""
   rows = []
   for where, image in tree.listed(path, 'images'):
@@ -121,13 +128,13 @@ def karpathy(
         for i, sentence in enumerate(sentences)
       ]
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     image, sentence = row
     caption = field(sentence, 'raw').strip()
     if not caption:
       raise Bad('no_answer')
     found, name = find(tree, image)
-    return Item(
+    return SourceItem(
       str(sentence['sentid']),
       str(sentence['sentid']),
       {},
@@ -140,39 +147,41 @@ def karpathy(
   return each(rows, make, lambda row: field(row[1], 'sentid', (int, str)))
 
 
-def _karpathy_picture(tree: Tree, image: Any) -> tuple[Picture, str]:
+def _karpathy_picture(tree: Tree, image: Any) -> tuple[PictureRef, str]:
   place = field(image, 'filepath')
   number = field(image, 'cocoid', int)
-  return picture(tree, number, place, *YEARS), str(number)
+  return coco_picture(tree, number, place, *YEARS), str(number)
 
 
 def _nocaps(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
   folders = tree.folders({'val': 'validation'}.get(split, split), split)
 
-  def find(image: Any) -> Picture:
-    return Picture(tree.picture(folders, words(image, 'file_name')))
+  def find(image: Any) -> PictureRef:
+    return PictureRef(tree.picture(folders, words(image, 'file_name')))
 
   if split == 'test':
 
-    def make(image: Any) -> Item:
+    def make(image: Any) -> SourceItem:
       number = str(image['id'])
-      return Item(number, number, {}, (find(image),), score_id=image['id'])
+      return SourceItem(
+        number, number, {}, (find(image),), score_id=image['id']
+      )
 
     rows = tree.listed(path, 'images')
     return each(rows, make, lambda image: field(image, 'id', (int, str)))
   return _coco_captions(tree, path, find)
 
 
-def _nocaps_files(split: str, settings: Settings) -> Sequence[File]:
+def _nocaps_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   if split == 'val':
-    return [file('nocaps_val_4500_captions.json')]
-  return [file('nocaps_test_image_info.json')]
+    return [annotation('nocaps_val_4500_captions.json')]
+  return [annotation('nocaps_test_image_info.json')]
 
 
 DATASETS = (

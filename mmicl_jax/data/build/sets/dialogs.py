@@ -4,17 +4,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import escape
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file, optional
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  optional,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   words,
 )
-from mmicl_jax.data.build.sets.coco import picture
+from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import respelled
 
@@ -27,14 +33,14 @@ _PARTS = (
 )
 
 
-def _llava_files(split: str, settings: Settings) -> Sequence[File]:
+def _llava_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [file(_LLAVA, *_PARTS)]
+  return [annotation(_LLAVA, *_PARTS)]
 
 
 def _llava(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """All turns but the last answer, which is the output."""
   del split, settings, paths
   whole = tree.find(_LLAVA)
@@ -48,7 +54,7 @@ def _llava(
       told[name] = told.get(name, 0) + 1
       rows.append((where, (told[name], row)))
 
-  def make(entry: Any) -> Item:
+  def make(entry: Any) -> SourceItem:
     _, row = entry
     turns = field(row, 'conversations', list)
     spoken = []
@@ -69,11 +75,11 @@ def _llava(
     digits = words(row, 'image').removesuffix('.jpg').rpartition('_')[2]
     if not digits.isdigit():
       raise Bad('bad_reference')
-    found = picture(
+    found = coco_picture(
       tree, int(digits), 'train2017', 'train2014', 'val2014', 'val2017'
     )
     name = _llava_name(entry)
-    return Item(
+    return SourceItem(
       name,
       name,
       {'dialog': _dialog(spoken[:-1])},
@@ -106,16 +112,16 @@ def _shown(text: str) -> str:
   return escape(respelled(text))
 
 
-def _visdial_files(split: str, settings: Settings) -> Sequence[File]:
+def _visdial_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  found = [file(f'visdial_1.0_{split}.json')]
+  found = [annotation(f'visdial_1.0_{split}.json')]
   dense = f'visdial_1.0_{split}_dense_annotations.json'
   return found if split == 'test' else [*found, optional(dense)]
 
 
 def _visdial(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """A round is a record: the caption and the rounds before it, a question."""
   del settings
   path, *more = paths
@@ -136,7 +142,7 @@ def _visdial(
         dense[key] = row.get('gt_relevance', row.get('relevance'))
   folder = f'VisualDialog_{split}2018'
 
-  def make(row: Any) -> list[Item]:
+  def make(row: Any) -> list[SourceItem]:
     image = field(row, 'image_id', int)
     caption = words(row, 'caption')
     found = _visdial_picture(tree, folder, image)
@@ -169,7 +175,7 @@ def _visdial(
       if split == 'test' and 'answer' in turn:
         continue  # only the last round is asked
       made.append(
-        Item(
+        SourceItem(
           f'{image}/{number}',
           str(image),
           {'dialog': asked},
@@ -186,10 +192,10 @@ def _visdial(
   return each(rows, make, lambda row: field(row, 'image_id', int))
 
 
-def _visdial_picture(tree: Tree, folder: str, image: int) -> Picture:
+def _visdial_picture(tree: Tree, folder: str, image: int) -> PictureRef:
   folders = tree.folders(folder)
   name = f'{folder}_{image:012d}.jpg'
-  return Picture(tree.picture(folders, name))
+  return PictureRef(tree.picture(folders, name))
 
 
 def _of(texts: Any, turn: Any, name: str) -> str:

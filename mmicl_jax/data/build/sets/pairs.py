@@ -5,17 +5,22 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   words,
 )
-from mmicl_jax.data.build.sets.coco import picture
+from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree
 
 _Paths = Sequence[str | None]
@@ -26,21 +31,21 @@ _MME = (
 )  # fmt: skip
 
 
-def _nlvr2_files(split: str, settings: Settings) -> Sequence[File]:
+def _nlvr2_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'data/{split}.json', f'{split}.json')]
+  return [annotation(f'data/{split}.json', f'{split}.json')]
 
 
 def _nlvr2(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """The left picture, then the right; the last number is the sentence's."""
   del settings
   [path] = paths
   assert path is not None
   folders = tree.folders(f'images/{split}', f'{split}', f'{split}_img')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     name, label = row['identifier'], field(row, 'label')
     if label not in ('True', 'False'):
       raise Bad('no_answer' if not label.strip() else 'bad_reference')
@@ -50,24 +55,24 @@ def _nlvr2(
     directory = row.get('directory')
     top = f'{directory}/' if isinstance(directory, int) else ''
     sides = tuple(
-      Picture(tree.picture(folders, f'{top}{pair}-img{side}.png'))
+      PictureRef(tree.picture(folders, f'{top}{pair}-img{side}.png'))
       for side in (0, 1)
     )
-    return Item(
+    return SourceItem(
       name, name, {'statement': words(row, 'sentence')}, sides, (label,)
     )
 
   return each(tree.lines(path), make, lambda row: words(row, 'identifier'))
 
 
-def _vsr_files(split: str, settings: Settings) -> Sequence[File]:
+def _vsr_files(split: str, settings: Settings) -> Sequence[Wanted]:
   top = settings['set']
-  return [file(f'splits/{top}/{split}.jsonl', f'{top}/{split}.jsonl')]
+  return [annotation(f'splits/{top}/{split}.jsonl', f'{top}/{split}.jsonl')]
 
 
 def _vsr(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Ids are names of pictures, with #n from a picture's second caption on."""
   del split, settings
   [path] = paths
@@ -83,16 +88,16 @@ def _vsr(
       name = image if asked[image] == 1 else f'{image}#{asked[image]}'
     rows.append((where, row if isinstance(row, Bad) else (number, name, row)))
 
-  def make(entry: Any) -> Item:
+  def make(entry: Any) -> SourceItem:
     number, name, row = entry
     label = field(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
-    return Item(
+    return SourceItem(
       name,
       name,
       {'statement': words(row, 'caption')},
-      (Picture(tree.picture(folders, row['image'])),),
+      (PictureRef(tree.picture(folders, row['image'])),),
       ('True' if label else 'False',),
       meta={'relation': str(row.get('relation', ''))},
       score_id=number,
@@ -107,14 +112,14 @@ def _named(name: str) -> str:
   return name
 
 
-def _winoground_files(split: str, settings: Settings) -> Sequence[File]:
+def _winoground_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [file('data/examples.jsonl', 'examples.jsonl')]
+  return [annotation('data/examples.jsonl', 'examples.jsonl')]
 
 
 def _winoground(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Four records an item: each caption with each picture."""
   del split, settings
   [path] = paths
@@ -122,18 +127,18 @@ def _winoground(
   archive = tree.find('data/images.zip', 'images.zip')
   folders = tree.folders('images', 'data/images')
 
-  def find(name: str) -> Picture:
+  def find(name: str) -> PictureRef:
     if folders or archive is None:
-      return Picture(tree.picture(folders, f'{name}.png'))
-    return Picture(f'{archive}!images/{name}.png')
+      return PictureRef(tree.picture(folders, f'{name}.png'))
+    return PictureRef(f'{archive}!images/{name}.png')
 
-  def make(row: Any) -> list[Item]:
+  def make(row: Any) -> list[SourceItem]:
     name = str(row['id'])
     pictures = [find(words(row, f'image_{i}')) for i in (0, 1)]
     captions = [words(row, f'caption_{c}') for c in (0, 1)]
     meta = {'tag': str(row.get('tag', ''))}
     return [
-      Item(
+      SourceItem(
         f'{name}/c{c}i{i}',
         name,
         {'caption': captions[c]},
@@ -148,20 +153,20 @@ def _winoground(
   return each(tree.lines(path), make, lambda row: field(row, 'id', (int, str)))
 
 
-def _pope_files(split: str, settings: Settings) -> Sequence[File]:
+def _pope_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   name = f'coco_pope_{split}.json'
-  return [file(name, f'coco/{name}', f'output/coco/{name}')]
+  return [annotation(name, f'coco/{name}', f'output/coco/{name}')]
 
 
 def _pope(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del split, settings
   [path] = paths
   assert path is not None
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     name = str(row['question_id'])
     label = field(row, 'label').strip().lower()
     if label not in ('yes', 'no'):
@@ -170,11 +175,11 @@ def _pope(
     digits = image.removesuffix('.jpg').rpartition('_')[2]
     if not digits.isdigit():
       raise Bad('bad_reference')
-    return Item(
+    return SourceItem(
       name,
       name,
       {'question': words(row, 'text')},
-      (picture(tree, int(digits), 'val2014'),),
+      (coco_picture(tree, int(digits), 'val2014'),),
       (label,),
       score_id=row['question_id'],
     )
@@ -184,14 +189,14 @@ def _pope(
   )
 
 
-def _mme_files(split: str, settings: Settings) -> Sequence[File]:
+def _mme_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(split)]
+  return [annotation(split)]
 
 
 def _mme(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Two questions a picture, in a text file of its name."""
   del settings
   [top] = paths
@@ -216,7 +221,7 @@ def _mme(
     for i, line in enumerate(_lines(tree, path)):
       rows.append((f'{path}:{i + 1}', (name, i, line)))
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     name, number, line = row
     question, tab, answer = line.rpartition('\t')
     if not tab or not question.strip():
@@ -226,11 +231,11 @@ def _mme(
       raise Bad('no_answer' if not answer else 'bad_reference')
     if name not in files:
       raise Bad('missing_file')
-    return Item(
+    return SourceItem(
       f'{files[name]}/{number}',
       f'{files[name]}/{number}',
       {'question': question.strip()},
-      (Picture(os.path.join(pictures, files[name])),),
+      (PictureRef(os.path.join(pictures, files[name])),),
       (answer,),
     )
 

@@ -5,9 +5,14 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
-from mmicl_jax.data.build.items import Bad, Item, Skip, each, field, words
-from mmicl_jax.data.build.sets.coco import picture
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
+from mmicl_jax.data.build.items import Bad, Skip, SourceItem, each, field, words
+from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree
 
 _ROWS = ('top', 'middle', 'bottom')
@@ -26,18 +31,18 @@ class _Plain(pickle.Unpickler):
     raise pickle.UnpicklingError('it refers to something outside')
 
 
-def _files(split: str, settings: Settings) -> Sequence[File]:
+def _files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split
   names = [f'refs({settings["split_by"]}).{end}' for end in ('p', 'json')]
   return [
-    file(*(f'refcoco/{name}' for name in names), *names),
-    file('refcoco/instances.json', 'instances.json'),
+    annotation(*(f'refcoco/{name}' for name in names), *names),
+    annotation('refcoco/instances.json', 'instances.json'),
   ]
 
 
 def _items(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   refs_path, instances = paths
   assert refs_path is not None and instances is not None
@@ -57,7 +62,7 @@ def _items(
     elif ref.get('split') == split:
       rows += [(f'{where}[{j}]', (ref, s)) for j, s in enumerate(sentences)]
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     ref, sentence = row
     image_id = field(ref, 'image_id', int)
     annotation = field(ref, 'ann_id', int)
@@ -66,11 +71,11 @@ def _items(
     expression = words(sentence, 'sent').strip()
     place = _place(boxes[annotation], images[image_id])
     number = str(sentence['sent_id'])
-    return Item(
+    return SourceItem(
       number,
       number,
       {'region': place},
-      (picture(tree, image_id, 'train2014', 'val2014', 'train2017'),),
+      (coco_picture(tree, image_id, 'train2014', 'val2014', 'train2017'),),
       (expression,),
       meta={'box': boxes[annotation], 'ref_id': str(ref.get('ref_id'))},
     )

@@ -11,8 +11,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import escape
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
-from mmicl_jax.data.build.items import Bad, Item, Picture, Skip, each, field
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
+from mmicl_jax.data.build.items import (
+  Bad,
+  PictureRef,
+  Skip,
+  SourceItem,
+  each,
+  field,
+)
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import labelled, respelled
 from mmicl_jax.errors import UserError
@@ -20,20 +32,20 @@ from mmicl_jax.errors import UserError
 _NO_BLANK_BEFORE = re.compile(r" (?=[,.?!:;']|n't\b)")
 
 
-def _files(split: str, settings: Settings) -> Sequence[File]:
+def _files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'{split}.jsonl')]
+  return [annotation(f'{split}.jsonl')]
 
 
 def _items(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   [path] = paths
   assert path is not None
   folders = tree.folders('vcr1images', 'images')
   with_rationale = settings['rationale'] == 'true'
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     objects = field(row, 'objects', list)
     question = field(row, 'question', list)
     choices = field(row, 'answer_choices', list)
@@ -50,8 +62,8 @@ def _items(
     boxes = _boxes(tree, tree.picture(folders, field(row, 'metadata_fn')))
     if max(named, default=-1) >= len(boxes):
       raise Bad('bad_reference')
-    pictures = [Picture(whole)]
-    pictures += [Picture(whole, box=boxes[i]) for i in named]
+    pictures = [PictureRef(whole)]
+    pictures += [PictureRef(whole, box=boxes[i]) for i in named]
     place = {number: i for i, number in enumerate(named, 1)}
     shown = labelled([_text(choice, place) for choice in choices])
     output = ''
@@ -59,7 +71,7 @@ def _items(
       output = shown[label]
       if reason is not None:
         output = f'{output} Because {_text(reason, place)}'
-    return Item(
+    return SourceItem(
       row['annot_id'],
       row['annot_id'],
       {'question': _text(question, place), 'options': '\n'.join(shown)},

@@ -3,40 +3,46 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file, optional
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  optional,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   texts,
   words,
 )
 from mmicl_jax.data.build.tree import Tree
-from mmicl_jax.data.build.words import options
+from mmicl_jax.data.build.words import lettered
 
 FRAMES = {'frames': ('8', '12')}
 _MSRVTT = ('TrainValVideo', 'TestVideo', 'videos', 'video', 'all')
 
 
-def frames(path: str, settings: Settings) -> tuple[Picture, ...]:
+def frame_refs(path: str, settings: Settings) -> tuple[PictureRef, ...]:
   """The frames of a video, in order."""
   count = int(settings['frames'])
-  return tuple(Picture(path, frame=(i, count)) for i in range(1, count + 1))
+  return tuple(PictureRef(path, frame=(i, count)) for i in range(1, count + 1))
 
 
-def _msrvtt_files(split: str, settings: Settings) -> Sequence[File]:
+def _msrvtt_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   if split == 'test':
-    return [file('test_videodatainfo.json')]
-  return [file('train_val_videodatainfo.json')]
+    return [annotation('test_videodatainfo.json')]
+  return [annotation('train_val_videodatainfo.json')]
 
 
 def _msrvtt(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   [path] = paths
   assert path is not None
   whole = tree.mapped(path)
@@ -59,7 +65,7 @@ def _msrvtt(
   ]
   folders = tree.folders(*_MSRVTT)
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     video = field(row, 'video_id')
     if video not in splits:
       raise Bad('bad_reference')
@@ -67,11 +73,11 @@ def _msrvtt(
     if not caption:
       raise Bad('no_answer')
     number = str(row['sen_id'])
-    return Item(
+    return SourceItem(
       number,
       number,
       {},
-      frames(tree.picture(folders, f'{video}.mp4'), settings),
+      frame_refs(tree.picture(folders, f'{video}.mp4'), settings),
       (caption,),
       meta={'video': video},
       score_id=video,
@@ -80,14 +86,14 @@ def _msrvtt(
   return each(rows, make, lambda row: field(row, 'sen_id', (int, str)))
 
 
-def _qa_files(split: str, settings: Settings) -> Sequence[File]:
+def _qa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'{split}_qa.json')]
+  return [annotation(f'{split}_qa.json')]
 
 
 def _msrvtt_qa(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del split
   folders = tree.folders(*_MSRVTT)
 
@@ -97,13 +103,13 @@ def _msrvtt_qa(
   return _questions(tree, paths[0], settings, find)
 
 
-def _msvd_files(split: str, settings: Settings) -> Sequence[File]:
-  return [*_qa_files(split, settings), file('youtube_mapping.txt')]
+def _msvd_files(split: str, settings: Settings) -> Sequence[Wanted]:
+  return [*_qa_files(split, settings), annotation('youtube_mapping.txt')]
 
 
 def _msvd_qa(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del split
   assert paths[1] is not None
   clips: dict[str, str] = {}
@@ -125,21 +131,21 @@ def _msvd_qa(
 
 def _questions(
   tree: Tree, path: str | None, settings: Settings, find: Any
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """The layout of MSRVTT-QA and MSVD-QA."""
   assert path is not None
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     video = field(row, 'video_id', int)
     answer = field(row, 'answer')
     if not answer.strip():
       raise Bad('no_answer')
     number = str(row['id'])
-    return Item(
+    return SourceItem(
       number,
       number,
       {'question': words(row, 'question')},
-      frames(find(video), settings),
+      frame_refs(find(video), settings),
       (answer,),
       meta={'video': str(video)},
     )
@@ -147,14 +153,14 @@ def _questions(
   return each(tree.listed(path), make, lambda row: field(row, 'id', (int, str)))
 
 
-def _ivqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _ivqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'{split}.csv')]
+  return [annotation(f'{split}.csv')]
 
 
 def _ivqa(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """A clip has one question; scorers know it by its row."""
   del split
   [path] = paths
@@ -164,17 +170,17 @@ def _ivqa(
   folders = tree.folders('videos', 'clips', 'video', '')
   rows = [(where, (i, row)) for i, (where, row) in enumerate(table)]
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number, values = row
     clip = _clip(row)
     answers = tuple(field(values, name) for name in names)
     if not any(answer.strip() for answer in answers):
       raise Bad('no_answer')
-    return Item(
+    return SourceItem(
       clip,
       clip,
       {'question': words(values, 'question')},
-      frames(tree.picture(folders, f'{clip}.webm'), settings),
+      frame_refs(tree.picture(folders, f'{clip}.webm'), settings),
       answers,
       meta={'video': clip},
       score_id=number,
@@ -187,11 +193,11 @@ def _clip(row: Any) -> str:
   return '_'.join(field(row[1], name) for name in ('video_id', 'start', 'end'))
 
 
-def _nextqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _nextqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   folder = settings['form']
   own = [f'{folder}/{split}.csv', f'{folder.upper()}/{split}.csv']
-  shown = file(f'{split}.csv', *own)
-  found = [shown, file('map_vid_vidorID.json')]
+  shown = annotation(f'{split}.csv', *own)
+  found = [shown, annotation('map_vid_vidorID.json')]
   if folder == 'oe' and split == 'test':
     found.append(optional('add_reference_answer_test.json'))
   return found
@@ -199,7 +205,7 @@ def _nextqa_files(split: str, settings: Settings) -> Sequence[File]:
 
 def _nextqa(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del split
   path, mapping, *more = paths
   assert path is not None and mapping is not None
@@ -211,7 +217,7 @@ def _nextqa(
   added = tree.mapped(more[0]) if more and more[0] else {}
   folders = tree.folders('NExTVideo', 'videos', 'video')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     video, qid = field(row, 'video'), field(row, 'qid')
     if not isinstance(places.get(video), str):
       raise Bad('bad_reference')
@@ -225,7 +231,7 @@ def _nextqa(
       if answer not in ('0', '1', '2', '3', '4'):
         raise Bad('bad_reference')
       meta['choices'] = list(shown)
-      fields['options'] = options(shown)
+      fields['options'] = lettered(shown)
       answers: tuple[str, ...] = (shown[int(answer)],)
     else:
       answers = (answer,)
@@ -234,9 +240,11 @@ def _nextqa(
         answers += (other[qid],)
     if not any(x.strip() for x in answers):
       raise Bad('no_answer')
-    pictures = frames(tree.picture(folders, f'{places[video]}.mp4'), settings)
+    pictures = frame_refs(
+      tree.picture(folders, f'{places[video]}.mp4'), settings
+    )
     name = f'{video}_{qid}'
-    return Item(name, name, fields, pictures, answers, meta=meta)
+    return SourceItem(name, name, fields, pictures, answers, meta=meta)
 
   return each(
     rows, make, lambda row: f'{field(row, "video")}_{field(row, "qid")}'

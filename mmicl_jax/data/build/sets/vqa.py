@@ -3,20 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, file
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+)
 from mmicl_jax.data.build.items import (
   Bad,
-  Item,
-  Picture,
+  PictureRef,
   Skip,
+  SourceItem,
   each,
   field,
   texts,
   words,
 )
-from mmicl_jax.data.build.sets.coco import YEARS, picture
+from mmicl_jax.data.build.sets.coco import YEARS, coco_picture
 from mmicl_jax.data.build.tree import Tree
-from mmicl_jax.data.build.words import options
+from mmicl_jax.data.build.words import lettered
 
 _V2 = {
   'train': ('train2014', 'train2014'),
@@ -27,13 +32,15 @@ _V2 = {
 _Paths = Sequence[str | None]
 
 
-def _coco_files(questions: str, annotations: str) -> Callable[..., list[File]]:
-  def files(split: str, settings: Settings) -> list[File]:
+def _coco_files(
+  questions: str, annotations: str
+) -> Callable[..., list[Wanted]]:
+  def files(split: str, settings: Settings) -> list[Wanted]:
     del settings
     name, _ = _V2[split]
-    found = [file(questions.format(name))]
+    found = [annotation(questions.format(name))]
     if not split.startswith('test'):
-      found.append(file(annotations.format(name)))
+      found.append(annotation(annotations.format(name)))
     return found
 
   return files
@@ -41,7 +48,7 @@ def _coco_files(questions: str, annotations: str) -> Callable[..., list[File]]:
 
 def _coco_questions(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """VQAv2 and OK-VQA: questions and answers are joined by question_id."""
   del settings
   path, *rest = paths
@@ -56,7 +63,7 @@ def _coco_questions(
   place = _V2[split][1]
   places = (place, *YEARS) if place != 'test2015' else (place,)
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number = row['question_id']
     answers: tuple[str, ...] = ()
     meta: dict[str, Any] = {'image_id': str(field(row, 'image_id', int))}
@@ -68,11 +75,11 @@ def _coco_questions(
       for name in ('answer_type', 'question_type'):
         if isinstance(own.get(name), str):
           meta[name] = own[name]
-    return Item(
+    return SourceItem(
       str(number),
       str(number),
       {'question': words(row, 'question')},
-      (picture(tree, row['image_id'], *places),),
+      (coco_picture(tree, row['image_id'], *places),),
       answers,
       meta=meta,
       score_id=number,
@@ -104,14 +111,14 @@ def _plain_answers(row: Any, labelled: bool) -> tuple[str, ...]:
   return found
 
 
-def _stvqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _stvqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(*(f'{split}_task_{i}.json' for i in (3, 2, 1)))]
+  return [annotation(*(f'{split}_task_{i}.json' for i in (3, 2, 1)))]
 
 
 def _stvqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """The three tasks ask the same questions: each one is taken once."""
   del settings, paths
   rows, told = [], set()
@@ -129,13 +136,13 @@ def _stvqa(
   top = (f'{split}_images', f'{split}_imgs', split, 'images', '')
   folders = tree.folders(*top)
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number = row['question_id']
-    return Item(
+    return SourceItem(
       str(number),
       str(number),
       {'question': words(row, 'question')},
-      (Picture(tree.picture(folders, words(row, 'file_path'))),),
+      (PictureRef(tree.picture(folders, words(row, 'file_path'))),),
       _plain_answers(row, split != 'test'),
       meta={'source': str(row.get('dataset', ''))},
       score_id=number,
@@ -144,14 +151,14 @@ def _stvqa(
   return each(rows, make, lambda row: field(row, 'question_id', (int, str)))
 
 
-def _textvqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _textvqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'TextVQA_0.5.1_{split}.json')]
+  return [annotation(f'TextVQA_0.5.1_{split}.json')]
 
 
 def _textvqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   """Pictures of val lie among those of train."""
   del settings
   [path] = paths
@@ -159,13 +166,13 @@ def _textvqa(
   top = ['test_images'] if split == 'test' else ['train_images']
   folders = tree.folders(*top, 'train_val_images')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number, image = row['question_id'], words(row, 'image_id')
-    return Item(
+    return SourceItem(
       str(number),
       str(number),
       {'question': words(row, 'question')},
-      (Picture(tree.picture(folders, f'{image}.jpg')),),
+      (PictureRef(tree.picture(folders, f'{image}.jpg')),),
       _plain_answers(row, split != 'test'),
       meta={'image_id': image},
       score_id=number,
@@ -178,21 +185,21 @@ def _textvqa(
   )
 
 
-def _gqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _gqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'{split}_balanced_questions.json')]
+  return [annotation(f'{split}_balanced_questions.json')]
 
 
 def _gqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
   labelled = split not in ('test', 'challenge')
   folders = tree.folders('images', 'allImages/images')
 
-  def make(entry: Any) -> Item:
+  def make(entry: Any) -> SourceItem:
     name, row = entry
     image = words(row, 'imageId')
     answers: tuple[str, ...] = ()
@@ -203,11 +210,11 @@ def _gqa(
       outputs = (full,)
       if not full.strip():
         raise Bad('no_answer')
-    return Item(
+    return SourceItem(
       name,
       name,
       {'question': words(row, 'question')},
-      (Picture(tree.picture(folders, f'{image}.jpg')),),
+      (PictureRef(tree.picture(folders, f'{image}.jpg')),),
       answers,
       outputs,
       meta={'image_id': image},
@@ -219,10 +226,10 @@ def _gqa(
   return each(rows, make, lambda entry: entry[0])
 
 
-def _vizwiz_files(split: str, settings: Settings) -> Sequence[File]:
+def _vizwiz_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   return [
-    file(
+    annotation(
       f'annotations/{split}.json', f'Annotations/{split}.json', f'{split}.json'
     )
   ]
@@ -230,22 +237,22 @@ def _vizwiz_files(split: str, settings: Settings) -> Sequence[File]:
 
 def _vizwiz(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
   folders = tree.folders(split, 'images')
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     image = row['image']
     meta = {}
     if isinstance(row.get('answer_type'), str):
       meta['answer_type'] = row['answer_type']
-    return Item(
+    return SourceItem(
       image,
       image,
       {'question': words(row, 'question')},
-      (Picture(tree.picture(folders, image)),),
+      (PictureRef(tree.picture(folders, image)),),
       answer_list(row) if split != 'test' else (),
       meta=meta,
       score_id=image,
@@ -254,19 +261,19 @@ def _vizwiz(
   return each(tree.listed(path), make, lambda row: words(row, 'image'))
 
 
-def _aokvqa_files(split: str, settings: Settings) -> Sequence[File]:
+def _aokvqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
-  return [file(f'aokvqa_v1p0_{split}.json')]
+  return [annotation(f'aokvqa_v1p0_{split}.json')]
 
 
 def _aokvqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   [path] = paths
   assert path is not None
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     number, choices = row['question_id'], texts(row, 'choices')
     answers: tuple[str, ...] = ()
     meta: dict[str, Any] = {
@@ -280,11 +287,11 @@ def _aokvqa(
       answers = (choices[index],)
       meta['direct_answers'] = list(texts(row, 'direct_answers'))
     places = (f'{split}2017', *YEARS, 'test2015')
-    return Item(
+    return SourceItem(
       number,
       number,
-      {'question': words(row, 'question'), 'options': options(choices)},
-      (picture(tree, row['image_id'], *places),),
+      {'question': words(row, 'question'), 'options': lettered(choices)},
+      (coco_picture(tree, row['image_id'], *places),),
       answers,
       meta=meta,
     )

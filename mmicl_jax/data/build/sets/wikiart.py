@@ -1,4 +1,4 @@
-"""WikiArt: paintings of which genre, artist and style are told, as far as known.
+"""WikiArt: paintings, with genre, artist and style as far as they are known.
 
 Three lists with other members in another order: they are joined by path, where
 MIC reads them by row number.
@@ -8,15 +8,20 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, File, Settings, optional
-from mmicl_jax.data.build.items import Bad, Item, Picture, Skip, each
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  optional,
+)
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem, each
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
 _KINDS = ('artist', 'genre', 'style')
 
 
-def _files(split: str, settings: Settings) -> Sequence[File]:
+def _files(split: str, settings: Settings) -> Sequence[Wanted]:
   del settings
   found = []
   for kind in _KINDS:
@@ -30,7 +35,7 @@ def _files(split: str, settings: Settings) -> Sequence[File]:
 
 def _items(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
-) -> Iterator[Item | Skip]:
+) -> Iterator[SourceItem | Skip]:
   del settings
   known: dict[str, dict[str, str | Bad]] = {}
   for kind, rows, classes in zip(_KINDS, paths[::2], paths[1::2], strict=True):
@@ -49,17 +54,17 @@ def _items(
   folders = tree.folders('wikiart', 'WikiArt', '')
   rows_of = [(path, (path, labels)) for path, labels in known.items()]
 
-  def make(row: Any) -> Item:
+  def make(row: Any) -> SourceItem:
     path, labels = row
     for label in labels.values():
       if isinstance(label, Bad):
         raise label
     output = _sentence(labels)
-    return Item(
+    return SourceItem(
       path,
       path,
       {},
-      (Picture(_place(tree, folders, path)),),
+      (PictureRef(_place(tree, folders, path)),),
       (output,),
       meta={kind: labels[kind] for kind in _KINDS if kind in labels},
     )
