@@ -12,7 +12,7 @@ from mmicl_jax.context.templates import (
   own_templates,
 )
 from mmicl_jax.context.turns import STYLES
-from mmicl_jax.data.build.catalog import Dataset
+from mmicl_jax.data.build.catalog import Dataset, Wanted
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
@@ -123,10 +123,23 @@ class Plan:
     ]
 
   def _is_there(self, split: str) -> bool:
-    """Whether any file of a split is: then all of them must be."""
+    """Whether any file of its own is: then all of them must be.
+
+    Splits may share files; one that has only such files is there with them.
+    """
+    needed = self._needed(split)
+    shared = {
+      file
+      for other in (*self.dataset.splits, *self.dataset.unlabelled)
+      if other != split
+      for file in self._needed(other)
+    }
+    own = [file for file in needed if file not in shared] or needed
+    return any(self.tree.find(*file.names) for file in own)
+
+  def _needed(self, split: str) -> list[Wanted]:
     files = self.dataset.files(split, self.all_settings)
-    needed = [file for file in files if not file.optional]
-    return any(self.tree.find(*file.names) for file in needed)
+    return [file for file in files if not file.optional]
 
   def arguments(self, splits: Sequence[str]) -> dict[str, Any]:
     """What the manifest says of the arguments."""

@@ -174,11 +174,11 @@ def _records(
     yield record
     if entry['written'] == limit:
       break
-  entry['skipped'] = {
-    reason: [source for source in sources if source not in written]
-    or list(sources)
-    for reason, sources in sorted(skipped.items())
-  }
+  for reason, sources in sorted(skipped.items()):
+    # An item with a record is not skipped, but its double is.
+    left = [x for x in sources if reason == 'duplicate_id' or x not in written]
+    if left:
+      entry['skipped'][reason] = left
   entry['found'] = len(written) + sum(map(len, entry['skipped'].values()))
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmicl_jax.errors import UserError, explained
 
 _DEPTH = 2  # folders above a file that copies put there
 _CHUNK = 1 << 20
+_HALF = re.compile(r'\\u[dD][89a-fA-F]')
 
 
 class Tree:
@@ -71,7 +73,7 @@ class Tree:
     for name in names:
       for folder in self._folders:
         path = os.path.join(folder, name) if folder else name
-        if any((top / path).exists() for top in (self.root, self.annotations)):
+        if any(_exists(top, path) for top in (self.root, self.annotations)):
           return path
     return None
 
@@ -104,9 +106,13 @@ class Tree:
     check_inside(name)
     for folder in folders:
       path = os.path.join(folder, name)
-      if (self.root / path).exists():
+      if self.has(path):
         return path
     return os.path.join(folders[0] if folders else '', name)
+
+  def has(self, path: str) -> bool:
+    """Whether there is such a file; also asked of names that none can have."""
+    return _exists(self.root, path)
 
   def annotation(self, path: str) -> bytes:
     """An annotation file, whose sum is remembered. Raises UserError."""
@@ -133,7 +139,7 @@ class Tree:
     """An annotation file. Raises UserError naming line and column."""
     text = self.text(path)
     try:
-      return json.loads(text)
+      return _parsed(text)
     except (ValueError, RecursionError) as error:
       raise UserError(
         f'{path}: not JSON ({error}): download the file again'
@@ -169,7 +175,7 @@ class Tree:
       if not line.strip():
         continue
       try:
-        value: Any = json.loads(line.decode())
+        value: Any = _parsed(line.decode())
       except (ValueError, RecursionError):
         value = Bad('bad_line')
       yield f'{path}:{number}', value
@@ -223,11 +229,34 @@ class Tree:
     """Where a file of the tree lies. Raises Bad outside it."""
     check_inside(path)
     place = self.root / path
-    if not place.is_file():
+    if not os.path.isfile(place):  # false, too, for names that are too long
       raise Bad('missing_file')
     if not place.stat().st_size:
       raise Bad('empty_file')
     return place
+
+
+def _exists(folder: Path, path: str) -> bool:
+  return os.path.exists(os.path.join(folder, path))
+
+
+def _parsed(text: str) -> Any:
+  """JSON's value of a text, with U+FFFD for each half of a character.
+
+  Escapes can say such halves ('\\ud83d'), but no UTF-8 file can hold them.
+  """
+  value = json.loads(text)
+  return _mended(value) if _HALF.search(text) else value
+
+
+def _mended(value: Any) -> Any:
+  if isinstance(value, str):
+    return value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+  if isinstance(value, list):
+    return [_mended(x) for x in value]
+  if isinstance(value, dict):
+    return {_mended(k): _mended(x) for k, x in value.items()}
+  return value
 
 
 def check_inside(path: str) -> None:

@@ -27,7 +27,7 @@ def respelled(text: str) -> str:
 
 
 def _picture(mention: str) -> str:
-  return mention.replace('image', 'picture').replace('Image', 'PictureRef')
+  return mention.replace('image', 'picture').replace('Image', 'Picture')
 
 
 def lettered(choices: list[str] | tuple[str, ...]) -> str:

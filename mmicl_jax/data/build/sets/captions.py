@@ -57,7 +57,7 @@ def _diffusion(
     for path in tree.root.glob('**/part-*.json')
   )
   if not parts:
-    raise tree.layout('images', 'no part-000001/part-000001.json in it')
+    tree.need('images/part-000001/part-000001.json')
   rows = [
     (f'{path}[{i}]', (path, name, value))
     for path in parts
@@ -70,10 +70,9 @@ def _diffusion(
     if not prompt:
       raise Bad('no_answer')
     picture = PictureRef(tree.picture([os.path.dirname(path)], name))
-    source = name.rpartition('.')[0] or name
-    return SourceItem(source, source, {}, (picture,), (prompt,))
+    return SourceItem(name, name, {}, (picture,), (prompt,))
 
-  return each(rows, make, lambda row: row[1].rpartition('.')[0] or row[1])
+  return each(rows, make, lambda row: row[1])
 
 
 DATASETS = (

@@ -43,7 +43,7 @@ def coco_picture(tree: Tree, image_id: Any, *places: str) -> PictureRef:
     folders = tree.folders(place, f'images/mscoco/images/{place}')
     for folder in folders:
       path = os.path.join(folder, name)
-      if (tree.root / path).exists():
+      if tree.has(path):
         return PictureRef(path)
       first = first or path
     first = first or f'{place}/{name}'
@@ -119,14 +119,16 @@ def karpathy(
   """Sentences of a split in Karpathy's layout: five or so to a picture."""
   rows = []
   for where, image in tree.listed(path, 'images'):
+    if not in_split(image, split):
+      continue
     sentences = image.get('sentences') if isinstance(image, dict) else None
-    if not isinstance(sentences, list):
-      rows.append((where, Bad('missing_field')))
-    elif image.get('split') == split:
+    if isinstance(sentences, list):
       rows += [
         (f'{where}[{i}]', (image, sentence))
         for i, sentence in enumerate(sentences)
       ]
+    else:
+      rows.append((where, Bad('missing_field')))
 
   def make(row: Any) -> SourceItem:
     image, sentence = row
@@ -147,8 +149,17 @@ def karpathy(
   return each(rows, make, lambda row: field(row[1], 'sentid', (int, str)))
 
 
+def in_split(row: Any, split: str) -> bool:
+  """Whether a row of all splits is one of this; one that says none is told of
+  with those of train."""
+  own = row.get('split') if isinstance(row, dict) else None
+  return own == split if isinstance(own, str) else split == 'train'
+
+
 def _karpathy_picture(tree: Tree, image: Any) -> tuple[PictureRef, str]:
   place = field(image, 'filepath')
+  if place not in YEARS:
+    raise Bad('bad_reference')
   number = field(image, 'cocoid', int)
   return coco_picture(tree, number, place, *YEARS), str(number)
 

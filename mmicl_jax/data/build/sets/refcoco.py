@@ -11,13 +11,14 @@ from mmicl_jax.data.build.catalog import (
   Wanted,
   annotation,
 )
-from mmicl_jax.data.build.items import Bad, Skip, SourceItem, each, field, words
-from mmicl_jax.data.build.sets.coco import coco_picture
+from mmicl_jax.data.build.items import Bad, Skip, SourceItem, each, field
+from mmicl_jax.data.build.sets.coco import coco_picture, in_split
 from mmicl_jax.data.build.tree import Tree
 
 _ROWS = ('top', 'middle', 'bottom')
 _COLUMNS = ('left', 'middle', 'right')
 _CUTS = (0.33, 0.67)
+_FAR = 1e9  # pixels; also below NaN and infinity
 _MAX_BYTES = 1 << 29
 
 
@@ -47,37 +48,37 @@ def _items(
   refs_path, instances = paths
   assert refs_path is not None and instances is not None
   whole = tree.mapped(instances)
-  images = {x.get('id'): x for x in whole.get('images', ()) if _is_object(x)}
-  boxes = {
-    x.get('id'): x.get('bbox')
-    for x in whole.get('annotations', ())
-    if _is_object(x)
-  }
+  images = _by_id(tree, instances, whole, 'images')
+  objects = _by_id(tree, instances, whole, 'annotations')
   rows = []
   for i, ref in enumerate(_refs(tree, refs_path)):
+    if not in_split(ref, split):
+      continue
     where = f'{refs_path}[{i}]'
-    sentences = ref.get('sentences') if _is_object(ref) else None
-    if not isinstance(sentences, list):
-      rows.append((where, Bad('missing_field')))
-    elif ref.get('split') == split:
+    sentences = ref.get('sentences') if isinstance(ref, dict) else None
+    if isinstance(sentences, list):
       rows += [(f'{where}[{j}]', (ref, s)) for j, s in enumerate(sentences)]
+    else:
+      rows.append((where, Bad('missing_field')))
 
   def make(row: Any) -> SourceItem:
     ref, sentence = row
     image_id = field(ref, 'image_id', int)
-    annotation = field(ref, 'ann_id', int)
-    if image_id not in images or annotation not in boxes:
+    object_id = field(ref, 'ann_id', int)
+    if image_id not in images or object_id not in objects:
       raise Bad('bad_reference')
-    expression = words(sentence, 'sent').strip()
-    place = _place(boxes[annotation], images[image_id])
+    expression = field(sentence, 'sent').strip()
+    if not expression:
+      raise Bad('no_answer')
+    box = field(objects[object_id], 'bbox', list)
     number = str(sentence['sent_id'])
     return SourceItem(
       number,
       number,
-      {'region': place},
+      {'region': _place(box, images[image_id])},
       (coco_picture(tree, image_id, 'train2014', 'val2014', 'train2017'),),
       (expression,),
-      meta={'box': boxes[annotation], 'ref_id': str(ref.get('ref_id'))},
+      meta={'box': box, 'ref_id': str(field(ref, 'ref_id', (int, str)))},
     )
 
   return each(rows, make, lambda row: field(row[1], 'sent_id', (int, str)))
@@ -107,23 +108,39 @@ def _refs(tree: Tree, path: str) -> list[Any]:
 
 def _place(box: Any, image: Any) -> str:
   """The cell of a 3 x 3 grid that holds the centre of the box."""
-  numbers = [x for x in box or () if isinstance(x, (int, float))]
-  if len(numbers) != 4 or min(numbers[2:]) <= 0:
+  finite = [x for x in box if isinstance(x, (int, float)) and abs(x) < _FAR]
+  if len(box) != 4 or len(finite) != 4:
     raise Bad('bad_box')
-  x, y, width, height = numbers
-  column = _cell((x + width / 2) / field(image, 'width', int))
-  row = _cell((y + height / 2) / field(image, 'height', int))
+  x, y, width, height = box
+  column = _cell(_centre(x, x + width, field(image, 'width', int)))
+  row = _cell(_centre(y, y + height, field(image, 'height', int)))
   if (row, column) == (1, 1):
     return 'center'
   return f'{_ROWS[row]} {_COLUMNS[column]}'
+
+
+def _centre(start: float, end: float, size: int) -> float:
+  """Of the part of a side that is in the picture, as a share of its size."""
+  start, end = max(start, 0), min(end, size)
+  if start >= end:
+    raise Bad('bad_box')
+  return (start + end) / 2 / size
 
 
 def _cell(share: float) -> int:
   return sum(share > cut for cut in _CUTS)
 
 
-def _is_object(value: Any) -> bool:
-  return isinstance(value, dict)
+def _by_id(
+  tree: Tree, path: str, whole: dict[str, Any], key: str
+) -> dict[int, Any]:
+  if not isinstance(whole.get(key), list):
+    raise tree.layout(path, f'it has no list "{key}"')
+  return {
+    row['id']: row
+    for row in whole[key]
+    if isinstance(row, dict) and isinstance(row.get('id'), int)
+  }
 
 
 DATASETS = (

@@ -51,17 +51,21 @@ def _msrvtt(
       raise tree.layout(path, f'it has no list "{key}"')
   official = {'val': 'validate'}.get(split, split)
   splits = {
-    video.get('video_id'): video.get('split')
+    video['video_id']: video.get('split')
     for video in whole['videos']
-    if isinstance(video, dict)
+    if isinstance(video, dict) and isinstance(video.get('video_id'), str)
   }
+  # A sentence of no video is of the file's first split: it is told of once.
+  first = 'test' if split == 'test' else 'train'
+
+  def split_of(row: Any) -> Any:
+    video = row.get('video_id') if isinstance(row, dict) else None
+    return splits.get(video, first) if isinstance(video, str) else first
+
   rows = [
     (f'{path}[{i}]', row)
     for i, row in enumerate(whole['sentences'])
-    # A sentence of no video is of the first split: it is told once.
-    if not isinstance(row, dict)
-    or splits.get(row.get('video_id'), 'train' if split != 'test' else 'test')
-    == official
+    if split_of(row) == official
   ]
   folders = tree.folders(*_MSRVTT)
 
@@ -196,7 +200,7 @@ def _clip(row: Any) -> str:
 def _nextqa_files(split: str, settings: Settings) -> Sequence[Wanted]:
   folder = settings['form']
   own = [f'{folder}/{split}.csv', f'{folder.upper()}/{split}.csv']
-  shown = annotation(f'{split}.csv', *own)
+  shown = annotation(*own, f'{split}.csv')
   found = [shown, annotation('map_vid_vidorID.json')]
   if folder == 'oe' and split == 'test':
     found.append(optional('add_reference_answer_test.json'))
@@ -212,7 +216,9 @@ def _nextqa(
   several = settings['form'] == 'mc'
   choices = [f'a{i}' for i in range(5)] if several else []
   columns = ('video', 'question', 'answer', 'qid', 'type', *choices)
-  rows = tree.table(path, *columns)
+  rows = list(tree.table(path, *columns))
+  if not several and rows and 'a0' in rows[0][1]:
+    raise tree.layout(path, 'it has options: for form=oe take that of NExT-OE')
   places = tree.mapped(mapping)
   added = tree.mapped(more[0]) if more and more[0] else {}
   folders = tree.folders('NExTVideo', 'videos', 'video')

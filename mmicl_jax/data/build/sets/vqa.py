@@ -128,11 +128,11 @@ def _stvqa(
       continue
     own = set()
     for where, row in tree.listed(path, 'data'):
-      number = row.get('question_id') if isinstance(row, dict) else None
-      if number is None or number not in told:
+      number = str(row.get('question_id')) if isinstance(row, dict) else ''
+      if number not in told:
         rows.append((where, row))
         own.add(number)
-    told |= own - {None}
+    told |= own
   top = (f'{split}_images', f'{split}_imgs', split, 'images', '')
   folders = tree.folders(*top)
 
