@@ -152,7 +152,7 @@ def refusal(
   name: str, raw: Path, capsys: pytest.CaptureFixture[str], *flags: str
 ) -> str:
   """What a build says that ends with exit status 2 and writes no record."""
-  out = raw.parent / 'refused'
+  out = raw.parent / f'refused{len(list(raw.parent.iterdir()))}'
   capsys.readouterr()
   assert run_build(name, raw, out, *flags) == 2
   said = capsys.readouterr().err

@@ -111,7 +111,7 @@ def _place(box: Any, image: Any) -> str:
   finite = [x for x in box if isinstance(x, (int, float)) and abs(x) < _FAR]
   if len(box) != 4 or len(finite) != 4:
     raise Bad('bad_box')
-  x, y, width, height = box
+  x, y, width, height = (float(number) for number in box)
   column = _cell(_centre(x, x + width, field(image, 'width', int)))
   row = _cell(_centre(y, y + height, field(image, 'height', int)))
   if (row, column) == (1, 1):
