@@ -7,6 +7,8 @@ content which file a record shows. Nothing here needs JAX.
 import dataclasses
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,28 @@ FRAMES = 36  # of a video; at 12 a second it lasts three seconds
 RATE = 12
 
 
-def picture(number: int, kind: str = 'JPEG', mode: str = 'RGB') -> bytes:
+def picture(
+  number: int,
+  kind: str = 'JPEG',
+  mode: str = 'RGB',
+  size: tuple[int, int] | None = None,
+) -> bytes:
   """A small picture file that shows a number below 4096, as black and white
-  cells at half its height."""
+  cells at half its height; at another size, it may not be legible."""
   pixels = np.full((24, 4 * _BITS), 90, np.uint8)
   for i in range(_BITS):
     pixels[9:15, 4 * i : 4 * i + 4] = 255 * (number >> i & 1)
   file = io.BytesIO()
   options = {'quality': 95} if kind == 'JPEG' else {}
-  Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+  image = Image.fromarray(pixels).convert(mode)
+  image.resize(size or image.size).save(file, kind, **options)
   return file.getvalue()
+
+
+def sized(png: bytes, side: int) -> bytes:
+  """A PNG whose header says that both its sides are so long."""
+  header = png[12:16] + struct.pack('>II', side, side) + png[24:29]
+  return png[:12] + header + struct.pack('>I', zlib.crc32(header)) + png[33:]
 
 
 def number_of(path: Path) -> int:

@@ -67,7 +67,7 @@ class Assembly:
       **item.meta,
     }
     if item.score_id is not None:
-      meta['score_id'] = item.score_id
+      meta['score_id'] = str(item.score_id)  # scorers' ids are texts
     return Record(
       example.inputs,
       list(example.images),

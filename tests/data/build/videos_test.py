@@ -212,7 +212,7 @@ def test_ivqa_outputs_one_of_five_and_keeps_all(tmp_path):
   assert record['id'] == 'ivqa/test/-aB_3_9'
   assert record['meta']['answers'] == ['NA', 'None', 'NA', 'nan', '']
   assert record['output_text'] in {'NA', 'None', 'nan'}
-  assert record['meta']['score_id'] == 0
+  assert record['meta']['score_id'] == '0'
   assert 'What, or who?' in record['input_text']
   assert_uniform(built, record)
   assert built.skipped('test') == {

@@ -1,7 +1,7 @@
 """Questions with short answers, built from official trees in miniature."""
 
 import pytest
-from official_trees import build_tree, picture, refusal, write_tree
+from official_trees import build_tree, picture, refusal, sized, write_tree
 
 TEN = ['net'] * 6 + ['a net', 'a net', '', ' goal']
 SAYS = 'v2_OpenEnded_mscoco_{}_questions.json'
@@ -76,7 +76,7 @@ def test_vqav2_joins_by_question_and_keeps_ten_answers(vqav2):
   meta = record['meta']
   assert meta['answers'] == TEN
   assert meta['source_ids'] == ['458752000'] and meta['shots'] == []
-  assert str(meta['score_id']) == '458752000'
+  assert meta['score_id'] == '458752000'
   assert meta['question'] == 'What is this?' in record['input_text']
   assert built.one('train', '9001')['output_text'] == '2'
   assert built.one('train', '9001')['meta']['answer_type'] == 'number'
@@ -123,10 +123,12 @@ def test_each_bad_question_is_named_with_its_reason(vqav2):
         question(4, 8),
         question(5, 9),
         question(1, 10),
+        question(6, 12),
+        question(7, 13),
         question(1, 11, '\ud83d 图 <image3>'),
       ),
       KNOWS.format('val2014'): annotations(
-        *(answered(1, i) for i in (1, 2, 3, 7, 8, 9, 11)),
+        *(answered(1, i) for i in (1, 2, 3, 7, 8, 9, 11, 12, 13)),
         answered(1, 5, ['', ' ']),
         answered(1, 10, [None]),
       ),
@@ -134,6 +136,8 @@ def test_each_bad_question_is_named_with_its_reason(vqav2):
       **coco('val2014', 3, 3),
       'val2014/COCO_val2014_000000000004.jpg': b'<html>gone</html>',
       'val2014/COCO_val2014_000000000005.jpg': picture(5)[:400],
+      'val2014/COCO_val2014_000000000006.jpg': sized(picture(6, 'PNG'), 30000),
+      'val2014/COCO_val2014_000000000007.jpg': picture(7, 'PNG', size=(1, 9)),
     },
   )
   built = build_tree(
@@ -153,6 +157,8 @@ def test_each_bad_question_is_named_with_its_reason(vqav2):
     'missing_file': ['2'],
     'no_answer': ['5'],
     'not_an_image': ['8'],
+    'too_large': ['12'],
+    'too_small': ['13'],
   }
   assert built.ids('val') == ['1', '11']
   [name] = built.one('val', '11')['input_image']
