@@ -353,6 +353,7 @@ def test_gqa_keeps_leading_zeros_and_outputs_the_full_answer(tmp_path):
         '2930152': gqa_row('n161313', **yes),
         '07': gqa_row('n161313', answer='yes'),
         '08': [],
+        **{f'1{i}': gqa_row('2354786', **yes) for i in range(8)},
       },
       'challenge_balanced_questions.json': {'001': gqa_row('n161313')},
       'images/2354786.jpg': picture(1),
@@ -361,12 +362,13 @@ def test_gqa_keeps_leading_zeros_and_outputs_the_full_answer(tmp_path):
   )
   built = build_tree('gqa', raw, '--shots', '0')
   assert list(built.manifest['splits']) == ['testdev']
-  assert built.ids('testdev') == ['02930152', '2930152']
-  record = built.one('testdev', '02930152')
-  assert record['output_text'] == 'Yes, the sky is dark.'
-  assert 'yes' in record['meta']['answers']
-  assert record['output_text'] in record['meta']['answers']
-  assert [built.shown(r) for r in built.records('testdev')] == [[1], [2]]
+  ids = ['02930152', '2930152', *(f'1{i}' for i in range(8))]
+  assert built.ids('testdev') == ids
+  for record in built.records('testdev'):
+    assert record['output_text'] == 'Yes, the sky is dark.'
+    assert record['meta']['answers'] == ['Yes, the sky is dark.', 'yes']
+  shown = [built.shown(record) for record in built.records('testdev')]
+  assert shown[:2] == [[1], [2]]
   assert built.skipped('testdev') == {'missing_field': ['07', '08']}
   assert built.manifest['unlabelled'] == ['challenge']
   named = build_tree('gqa', raw, '--splits', 'challenge')

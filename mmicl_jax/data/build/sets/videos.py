@@ -51,9 +51,11 @@ def _msrvtt(
       raise tree.layout(path, f'it has no list "{key}"')
   official = {'val': 'validate'}.get(split, split)
   splits = {
-    video['video_id']: video.get('split')
+    video['video_id']: video['split']
     for video in whole['videos']
-    if isinstance(video, dict) and isinstance(video.get('video_id'), str)
+    if isinstance(video, dict)
+    and isinstance(video.get('video_id'), str)
+    and isinstance(video.get('split'), str)
   }
   # A sentence of no video is of the file's first split: it is told of once.
   first = 'test' if split == 'test' else 'train'
