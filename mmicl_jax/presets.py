@@ -37,9 +37,6 @@ def model(
     raise UserError(
       f'unknown model preset {preset!r}: choose one of {", ".join(PRESETS)}'
     )
-  configs.check_choice('presets.model.dtype', dtype, configs.DTYPES)
-  configs.check_choice('presets.model.param_dtype', param_dtype, configs.DTYPES)
-  configs.check_choice('presets.model.remat', remat, configs.REMATS)
   if dropout_rate is not None and not 0 <= dropout_rate < 1:
     raise UserError(
       f'presets.model.dropout_rate is {dropout_rate}: give a number from 0 up '

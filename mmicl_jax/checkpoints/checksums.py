@@ -19,8 +19,7 @@ _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 def of(tree: Mapping[str, Any]) -> dict[str, int]:
   """The checksum of each array, by its path in a form of 'a/b/c'."""
-  flat = trees.flatten(tree)
-  return {name: int(x) for name, x in jax.device_get(_sums(flat)).items()}
+  return _sums(trees.flatten(tree))
 
 
 def changed(
@@ -38,15 +37,16 @@ def changed(
     for name, x in flat.items()
     if name in saved and x.dtype == dtypes[name]
   }
-  found = jax.device_get(_sums(same))
-  return [name for name, x in found.items() if int(x) != saved[name]]
+  return [name for name, x in _sums(same).items() if x != saved[name]]
+
+
+def _sums(arrays: Mapping[str, Any]) -> dict[str, int]:
+  # One program for each shape: many parameters have the same.
+  found = jax.device_get({name: _sum(x) for name, x in arrays.items()})
+  return {name: int(x) for name, x in found.items()}
 
 
 @jax.jit
-def _sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  return {name: _sum(x) for name, x in arrays.items()}
-
-
 def _sum(x: Shaped[Array, '*D']) -> UInt32[Array, '']:
   """Sums each value's bits times an odd number that depends on its position.
 

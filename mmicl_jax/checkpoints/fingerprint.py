@@ -20,36 +20,43 @@ from mmicl_jax.models import configs, trees
 TOWERS = ('vit', 'qformer', 'query_tokens')
 
 
+class TowerSums:
+  """Sums of the towers' bits, of parameters that come some at a time."""
+
+  def __init__(self):
+    self._exact: dict[str, int] = {}
+    self._rounded: dict[str, int] = {}
+
+  def add(self, flat: Mapping[str, Any]) -> None:
+    """flat: arrays by path, of towers and others."""
+    towers = {p: x for p, x in flat.items() if p.split('/')[0] in TOWERS}
+    self._exact |= checksums.of(towers)
+    self._rounded |= _rounded_sums(towers)
+
+  def features_index(self, config: configs.MMICLConfig) -> dict[str, Any]:
+    """As the function of this name gives it for all parameters."""
+    return _index(config, _named(config, self._rounded))
+
+  def digest(self, *settings: str) -> str:
+    """As `weights_digest` gives it for the towers."""
+    named = {
+      ''.join(f'[{part!r}]' for part in path.split('/')): value
+      for path, value in self._exact.items()
+    }
+    return _hexadecimal([settings, named])
+
+
 def fingerprint(config: configs.MMICLConfig, params: Mapping[str, Any]) -> str:
   """Of the towers' sizes and weights, these rounded to bfloat16."""
-  towers = {
-    name: x.astype(jnp.bfloat16)
-    for name, x in trees.flatten({n: params[n] for n in TOWERS}).items()
-  }
-  sizes = configs.to_dict(config)
-  described = {
-    'vit': sizes['vit'],
-    # Neither dropout nor the room for words plays a part.
-    'qformer': {
-      name: x
-      for name, x in sizes['qformer'].items()
-      if name not in ('dropout_rate', 'vocab_size', 'max_positions')
-    },
-    'weights': checksums.of(towers),
-  }
-  return _hexadecimal(described)
+  towers = trees.flatten({n: params[n] for n in TOWERS})
+  return _named(config, _rounded_sums(towers))
 
 
 def features_index(
   config: configs.MMICLConfig, params: Mapping[str, Any]
 ) -> dict[str, Any]:
   """What a store of features says of the model that computes them."""
-  return {
-    'fingerprint': fingerprint(config, params),
-    'queries': config.qformer.num_queries,
-    'width': config.qformer.hidden_size,
-    'dtype': config.execution.dtype,
-  }
+  return _index(config, fingerprint(config, params))
 
 
 def weights_digest(params: Any, *settings: str) -> str:
@@ -65,6 +72,34 @@ def saved_digest(sums: Mapping[str, int]) -> str:
   """Of the weights of a checkpoint, from the sums that were saved with it."""
   own = {name: x for name, x in sums.items() if name.startswith('target/')}
   return _hexadecimal(own)
+
+
+def _rounded_sums(towers: Mapping[str, Any]) -> dict[str, int]:
+  return checksums.of({n: x.astype(jnp.bfloat16) for n, x in towers.items()})
+
+
+def _named(config: configs.MMICLConfig, sums: Mapping[str, int]) -> str:
+  sizes = configs.to_dict(config)
+  described = {
+    'vit': sizes['vit'],
+    # Neither dropout nor the room for words plays a part.
+    'qformer': {
+      name: x
+      for name, x in sizes['qformer'].items()
+      if name not in ('dropout_rate', 'vocab_size', 'max_positions')
+    },
+    'weights': sums,
+  }
+  return _hexadecimal(described)
+
+
+def _index(config: configs.MMICLConfig, name: str) -> dict[str, Any]:
+  return {
+    'fingerprint': name,
+    'queries': config.qformer.num_queries,
+    'width': config.qformer.hidden_size,
+    'dtype': config.execution.dtype,
+  }
 
 
 def _hexadecimal(described: Any) -> str:

@@ -38,7 +38,7 @@ def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
     raise UserError(
       f'{path} is missing: copy it there from where the model was trained'
     ) from error
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, UserError) as error:
     raise UserError(
       f'{path} does not describe a model ({error}); copy it again from where '
       'the model was trained'

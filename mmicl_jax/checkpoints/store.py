@@ -7,8 +7,10 @@ model_dir.py.
 """
 
 import errno
+import functools
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +36,10 @@ from mmicl_jax.checkpoints.verify import (
   read_sums,
 )
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import trees
 from mmicl_jax.runtime.remote import absolute_path
+
+PART_BYTES, PARTS = 2**23, 32
 
 
 def save_weights(
@@ -63,10 +68,26 @@ def load_weights(
   their names at the top. Raises UserError if there is no checkpoint or it is of
   another architecture or damaged.
   """
+  found: dict[str, jax.Array] = {}
+  for part in read_weights(path, like, modules):
+    found |= part
+  return trees.unflatten(found)
+
+
+def read_weights(
+  path: str | os.PathLike,
+  like: Tree | None = None,
+  modules: Sequence[str] | None = None,
+) -> Iterator[dict[str, jax.Array]]:
+  """`load_weights` part by part: dicts of arrays by path.
+
+  A caller that empties each dict before it asks for the next has no more in
+  memory than what it keeps and one part.
+  """
   directory, step = locate(path)
   place = step_path(directory, step)
 
-  def read() -> tuple[Tree, Tree, Mapping[str, int] | None]:
+  def describe() -> tuple[Tree, Tree, Mapping[str, int] | None]:
     saved = saved_tree(place)
     theirs = {
       name: x
@@ -78,14 +99,41 @@ def load_weights(
     )
     target = {'target': as_saved if like is None else dict(like)}
     check_same(place, {'target': theirs}, target)
-    return read_arrays(place, target), saved, read_sums(place)
+    return target, saved, read_sums(place)
 
   try:
-    found, saved, sums = patiently(place, read)
-    verified(place, {'target': found['target']}, sums, saved)
+    target, saved, sums = patiently(place, describe)
   except Damage as error:
     raise _damaged(place, error) from error
-  return found['target']
+
+  def parts() -> Iterator[dict[str, jax.Array]]:
+    for part in parts_of(target):
+      read = functools.partial(_read_part, place, part)
+      try:
+        found = patiently(place, read)
+        verified(place, found, sums, saved)
+      except Damage as error:
+        raise _damaged(place, error) from error
+      for name in list(found):
+        found[name.removeprefix('target/')] = found.pop(name)
+      yield found
+
+  return parts()
+
+
+def has_any(path: str | os.PathLike, params: Tree) -> bool:
+  """Whether a checkpoint holds a parameter of one of these names.
+
+  path: as for `load_weights`, whose errors this raises, too.
+  """
+  directory, step = locate(path)
+  place = step_path(directory, step)
+  try:
+    saved = patiently(place, lambda: saved_tree(place))
+  except Damage as error:
+    raise _damaged(place, error) from error
+  names = trees.flatten(saved['target']).keys()
+  return not names.isdisjoint(trees.flatten(params))
 
 
 def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
@@ -132,12 +180,43 @@ def saved_tree(path: epath.Path) -> Tree:
 
 
 def read_arrays(path: epath.Path, like: Tree) -> Tree:
-  """The arrays `like` names, from a checkpoint_<step>, where it says.
+  """The arrays `like` names, from a checkpoint_<step>, where it says."""
+  found: dict[str, jax.Array] = {}
+  for part in parts_of(like):
+    found |= _read_part(path, part)
+  return trees.unflatten(found)
 
-  By the handler itself: a manager would wait for hosts that fail.
+
+def parts_of(like: Tree) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
+  """A tree's leaves by path, in parts that are read together.
+
+  A part is one array, or several that are small: of PART_BYTES or, in a large
+  model, of a PARTS-th of it, for storage far away answers slowly. The largest
+  come first: what reading them takes beside them is free again before the rest
+  is in memory.
   """
+  leaves = trees.flatten(like)
+  sizes = {n: math.prod(x.shape) * x.dtype.itemsize for n, x in leaves.items()}
+  room = max(PART_BYTES, sum(sizes.values()) // PARTS)
+  part: dict[str, jax.ShapeDtypeStruct] = {}
+  filled = 0
+  for name in sorted(leaves, key=lambda name: -sizes[name]):
+    if part and filled + sizes[name] > room:
+      yield part
+      part, filled = {}, 0
+    part[name] = leaves[name]
+    filled += sizes[name]
+  if part:
+    yield part
+
+
+def _read_part(
+  path: epath.Path, part: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+  # By the handler itself: a manager would wait for hosts that fail.
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
-  return handler.restore(path / 'state', args=restore_args(like))
+  args = restore_args(trees.unflatten(part))
+  return trees.flatten(handler.restore(path / 'state', args=args))
 
 
 def verified(

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ def to_pytorch(
   config, shapes, read = lora.folded(
     model_dir.read_config(directory), reader.shapes, reader.read
   )
+  notes = _folding(reader.shapes, shapes)
   tokenizer = tokenizer_path or find_vocabulary(directory)
   bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
@@ -111,7 +112,6 @@ def to_pytorch(
       shard_bytes=shard_bytes,
       done=bar.advance,
     )
-  notes = []
   if tokenizer is None:
     notes.append(
       'without spiece.model there are no tokenizer files: name it with '
@@ -123,6 +123,24 @@ def to_pytorch(
       '--qformer_vocabulary'
     )
   return notes
+
+
+def _folding(
+  saved: Mapping[str, jax.ShapeDtypeStruct],
+  written: Mapping[str, jax.ShapeDtypeStruct],
+) -> list[str]:
+  """A note on adapters, if there are any: what becomes of their kernels."""
+  if saved.keys() == written.keys():
+    return []
+  wider = [n for n, x in written.items() if x.dtype != saved[n].dtype]
+  count = sum(name.endswith('/lora_a') for name in saved)
+  note = f'adapters are folded into their kernels ({count} parameters)'
+  if wider:
+    note += (
+      ', which are written in float32: rounded to the '
+      f'{saved[wider[0]].dtype} of the others they would answer otherwise'
+    )
+  return [note]
 
 
 def _progress(shapes: Iterable[jax.ShapeDtypeStruct]) -> ProgressBar:

@@ -1,6 +1,8 @@
 """Checkpoints to parameters in memory, one at a time onto their devices."""
 
+import math
 import os
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -70,18 +72,34 @@ def to_devices(
   source: Any, mesh: jax.sharding.Mesh | None = None
 ) -> dict[str, Any]:
   """A parameter tree of what `source` reads; never two copies of all."""
-  places: dict[str, Any] = {}
-  if mesh is not None:
-    tree = shardings(abstract_params(source.config), mesh)
-    places = trees.flatten(tree)
-  params = {}
-  for path in source.shapes:
-    array = source.read(path)
-    params[path] = jax.device_put(array, places.get(path), may_alias=False)
-    # device_put returns before the copy is made: wait, or copies pile up.
-    jax.block_until_ready(params[path])
-    del array
+  params: dict[str, Any] = {}
+  for part in one_by_one(source, mesh):
+    params |= part
   return trees.unflatten(params)
+
+
+def one_by_one(
+  source: Any, place: Any = None
+) -> Iterator[dict[str, jax.Array]]:
+  """What `source` reads, each parameter in a dict by its path.
+
+  The largest come first: what reading them takes beside them is free again
+  before the rest is in memory. place: a mesh or a device; None: the default.
+  """
+  places: dict[str, Any] = {}
+  if isinstance(place, jax.sharding.Mesh):
+    tree = shardings(abstract_params(source.config), place)
+    places, place = trees.flatten(tree), None
+  shapes = source.shapes
+  for path in sorted(shapes, key=lambda path: -math.prod(shapes[path].shape)):
+    array = source.read(path)
+    part = {
+      path: jax.device_put(array, places.get(path, place), may_alias=False)
+    }
+    # device_put returns before the copy is made: wait, or copies pile up.
+    jax.block_until_ready(part)
+    del array
+    yield part
 
 
 def find_vocabulary(directory: str | os.PathLike) -> Path | None:

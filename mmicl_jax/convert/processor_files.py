@@ -14,6 +14,7 @@ from mmicl_jax.context.turns import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MEAN, STD
+from mmicl_jax.pieces.bert import MIC_TOKENS
 from mmicl_jax.runtime import files
 from mmicl_jax.tokenizer import NUM_EXTRA_IDS, Tokenizer
 
@@ -61,7 +62,8 @@ def write_processor(
   if tokenizer_path is not None:
     _write_t5(directory, config, Path(tokenizer_path))
   if qformer_vocab is not None and config.qformer.instruction:
-    _write_bert(directory / 'qformer_tokenizer', Path(qformer_vocab))
+    rows = config.qformer.vocab_size
+    _write_bert(directory / 'qformer_tokenizer', Path(qformer_vocab), rows)
 
 
 def _write_t5(directory: Path, config: MMICLConfig, path: Path) -> None:
@@ -171,22 +173,26 @@ def _added_tokens(tokenizer: Tokenizer) -> list[dict[str, Any]]:
   later = [f'<extra_id_{i}>' for i in reversed(range(NUM_EXTRA_IDS))]
   later += [IMAGE, *PROXIES]
   ids = dict(enumerate(names)) | dict(enumerate(later, start))
-  return [
-    {
-      'id': i,
-      'content': name,
-      'single_word': False,
-      'lstrip': False,
-      'rstrip': False,
-      'normalized': False,
-      'special': True,
-    }
-    for i, name in ids.items()
-  ]
+  return [{'id': i} | _special(name) for i, name in ids.items()]
 
 
-def _write_bert(directory: Path, vocab: Path) -> None:
-  """Writes bert-base-uncased with [DEC], as InstructBLIP's processors do."""
+def _special(name: str) -> dict[str, Any]:
+  return {
+    'content': name,
+    'single_word': False,
+    'lstrip': False,
+    'rstrip': False,
+    'normalized': False,
+    'special': True,
+  }
+
+
+def _write_bert(directory: Path, vocab: Path, rows: int) -> None:
+  """bert-base-uncased with [DEC], as InstructBLIP's processors are saved.
+
+  With MIC's tokens where the Q-Former's table has rows for them, as MIC's
+  training makes it: ids without a row would end transformers with an error.
+  """
   try:
     words = vocab.read_text(encoding='utf-8')
   except (OSError, UnicodeError) as error:
@@ -195,7 +201,9 @@ def _write_bert(directory: Path, vocab: Path) -> None:
       'of bert-base-uncased'
     ) from error
   files.write_text(directory / 'vocab.txt', words)
-  special = {
+  names = [*words.splitlines(), '[DEC]', *MIC_TOKENS]
+  more = list(MIC_TOKENS) if len(names) <= rows else []
+  special: dict[str, Any] = {
     'cls_token': '[CLS]',
     'mask_token': '[MASK]',
     'pad_token': '[PAD]',
@@ -203,6 +211,9 @@ def _write_bert(directory: Path, vocab: Path) -> None:
     'unk_token': '[UNK]',
     'bos_token': '[DEC]',
   }
+  added = {name: names.index(name) for name in (*special.values(), *more)}
+  if more:
+    special['additional_special_tokens'] = more
   files.write_json(directory / 'special_tokens_map.json', special)
   files.write_json(
     directory / 'tokenizer_config.json',
@@ -212,7 +223,12 @@ def _write_bert(directory: Path, vocab: Path) -> None:
       'do_lower_case': True,
       'model_max_length': MAX_LENGTH,
       'truncation_side': 'left',
+      'added_tokens_decoder': {
+        str(i): _special(name) for name, i in added.items()
+      },
     },
   )
-  number = len(words.splitlines())
-  files.write_json(directory / 'added_tokens.json', {'[DEC]': number})
+  files.write_json(
+    directory / 'added_tokens.json',
+    {name: added[name] for name in ('[DEC]', *more)},
+  )

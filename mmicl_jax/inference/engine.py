@@ -8,20 +8,15 @@ none depends on its company.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int, UInt32
 
-from mmicl_jax.checkpoints.fingerprint import (
-  TOWERS,
-  features_index,
-  weights_digest,
-)
+from mmicl_jax.checkpoints.fingerprint import TowerSums
 from mmicl_jax.data.feature_store import FeatureStore, cache_store
 from mmicl_jax.decoding import loop as decoding
 from mmicl_jax.decoding.options import Options, split_options
@@ -30,11 +25,10 @@ from mmicl_jax.decoding.scores import row_keys
 from mmicl_jax.decoding.strategy import Strategy, strategy_of
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompts import PromptReader, Request, bucket
-from mmicl_jax.models import partitioning
+from mmicl_jax.inference.weights import hold_weights
+from mmicl_jax.models import trees
 from mmicl_jax.models.configs import MMICLConfig, with_execution
-from mmicl_jax.models.mmicl import MMICL, abstract_params, logits
-from mmicl_jax.models.quantized import quantize, quantized_places
-from mmicl_jax.models.stacking import unstack_layers
+from mmicl_jax.models.mmicl import MMICL, logits
 
 MOST = 1 << 16  # prompts in a batch, tokens in a prompt
 MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
@@ -53,7 +47,8 @@ class PromptAnswers:
 class Engine:
   """A model ready to answer.
 
-  params: plain arrays, layers stacked or not. batch_size: prompts a step; the
+  params: plain arrays, layers stacked or not: a tree, or dicts by path that are
+  emptied one after the other (weights.py). batch_size: prompts a step; the
   results do not depend on it. cache_bytes: for visual tokens, in host memory;
   with cache_dir on disk as well. prompt_cache_bytes: for keys and values of
   prompts, on the device. weights: 'int8' holds kernels in eight bits
@@ -76,26 +71,26 @@ class Engine:
     # A loop over single layers: no weights are sliced in the steps.
     self.config = with_execution(config, scan_layers=False, remat='none')
     self.model = MMICL(self.config)
-    self.params = unstack_layers(params)
-    if weights == 'int8':
-      self.params = quantize(self.params)
-    elif weights is not None:
+    if weights not in (None, 'int8'):
       raise UserError(f"weights is {weights!r}: give 'int8' or nothing.")
+    if cache_dir is not None and mesh is not None and mesh.is_multi_process:
+      raise UserError(
+        'cache_dir works in one process: leave it out in several.'
+      )
+    parts = [trees.flatten(params)] if isinstance(params, Mapping) else params
+    towers = TowerSums()
+    self.params = hold_weights(
+      parts,
+      self.config,
+      mesh=mesh,
+      eight_bits=weights == 'int8',
+      look=None if cache_dir is None else towers.add,
+    )
     self.mesh = mesh
     self.batch_size = batch_size
     store = None
     if cache_dir is not None:
-      towers = {
-        name: (self.params if weights else params)[name] for name in TOWERS
-      }
       store = _store(cache_dir, self.config, towers)
-    if mesh is not None:
-      placement = partitioning.shardings(abstract_params(self.config), mesh)
-      self.params = jax.device_put(
-        self.params, quantized_places(self.params, placement)
-      )
-    else:
-      self.params = jax.device_put(self.params, jax.devices()[0])
     self.reader = PromptReader(
       self.model,
       self.params,
@@ -303,19 +298,12 @@ def check_size(name: str, value: int) -> None:
 
 
 def _store(
-  cache_dir: str | os.PathLike[str], config: MMICLConfig, params: Any
+  cache_dir: str | os.PathLike[str], config: MMICLConfig, towers: TowerSums
 ) -> FeatureStore:
-  """Where the features of images are kept that these towers see.
-
-  Raises UserError for weights of which this process has only a part.
-  """
-  # Of eight bits: the weights that they stand for.
-  towers = nn.unbox({name: params[name] for name in TOWERS})
-  if not all(x.is_fully_addressable for x in jax.tree.leaves(towers)):
-    raise UserError('cache_dir works in one process: leave it out in several.')
-  index = features_index(config, towers)
+  """Where the features of images are kept that these towers see."""
+  index = towers.features_index(config)
   sizes, backend = f'{config.vit}{config.qformer}', jax.default_backend()
-  name = weights_digest(towers, sizes, index['dtype'], backend)
+  name = towers.digest(sizes, index['dtype'], backend)
   return cache_store(cache_dir, index, name)
 
 

@@ -1,26 +1,41 @@
 """A directory with a model -> a Predictor: what `mmicl_jax.load` does."""
 
-import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float
 
 from mmicl_jax.checkpoints import model_dir, steps, store, verify
 from mmicl_jax.checkpoints.fingerprint import saved_digest
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.predictor import Predictor
-from mmicl_jax.models import partitioning, trees
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.malloc import returning_large_blocks
 from mmicl_jax.tokenizer import Tokenizer
+
+
+class Opened(NamedTuple):
+  """A checkpoint of which no weights are read yet.
+
+  parts: of them, by path, read as they are asked for. digest: of all, where
+  the checkpoint knows it.
+  """
+
+  config: MMICLConfig
+  parts: Iterable[dict[str, jax.Array]]
+  vocabulary: Path | None
+  digest: str | None
 
 
 def load(
@@ -47,28 +62,26 @@ def load(
   path = _here(path)
   if not path.exists():
     raise UserError(f'{path} does not exist: name a directory with a model.')
-  read = _load_ours
+  opener = _open_ours
   if (path / 'config.json').is_file():
-    read = _load_pretrained
-  # Weights to be quantised may not fit on the device before: host memory.
-  host = jax.default_device(jax.local_devices(backend='cpu')[0])
-  with host if weights else contextlib.nullcontext():
-    config, params, vocabulary, digest = read(
-      path, None if weights else mesh, dtype
-    )
-  _check_finite(path, params)
+    opener = _open_pretrained
+  place: Any = jax.devices()[0] if mesh is None else mesh
+  if weights:  # to be quantised in host memory, which is larger
+    place = jax.local_devices(backend='cpu')[0]
+  config, parts, vocabulary, digest = opener(path, place, dtype)
   tokenizer = tokenizer or vocabulary
   if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
     tokenizer = Tokenizer(tokenizer)
   bert = qformer_vocabulary(path, config) if qformer_text else None
-  engine = Engine(
-    config,
-    params,
-    mesh=mesh,
-    batch_size=batch_size,
-    cache_dir=cache_dir,
-    weights=weights,
-  )
+  with returning_large_blocks():
+    engine = Engine(
+      config,
+      parts,
+      mesh=mesh,
+      batch_size=batch_size,
+      cache_dir=cache_dir,
+      weights=weights,
+    )
   return Predictor(
     engine,
     tokenizer,
@@ -119,61 +132,62 @@ def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
   return tokenizer
 
 
-def _load_ours(
-  path: Path, mesh: Mesh | None, dtype: str | None
-) -> tuple[MMICLConfig, Any, Path | None, str | None]:
+def _open_ours(path: Path, place: Any, dtype: str | None) -> Opened:
   found, step = steps.locate(path)
   checkpoint, directory = steps.step_path(found, step), Path(found)
   config = _running(model_dir.read_config(directory), dtype)
   boxed = abstract_params(config)
-  if mesh is not None:
-    places = partitioning.shardings(boxed, mesh)
+  if isinstance(place, Mesh):
+    places = partitioning.shardings(boxed, place)
   else:
-    [device] = jax.numpy.zeros(()).devices()  # the default one here
-    one = jax.sharding.SingleDeviceSharding(device)
+    one = jax.sharding.SingleDeviceSharding(place)
     places = jax.tree.map(lambda _: one, nn.unbox(boxed))
   like = jax.tree.map(
     lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
     nn.unbox(boxed),
     places,
   )
-  params = store.load_weights(checkpoint, like)
+  parts = _finite(path, store.read_weights(checkpoint, like))
   vocabulary = directory / model_dir.VOCABULARY
   sums = verify.read_sums(checkpoint)
-  return (
+  return Opened(
     config,
-    params,
+    parts,
     vocabulary if vocabulary.is_file() else None,
     None if sums is None else saved_digest(sums),
   )
 
 
-def _load_pretrained(
-  path: Path, mesh: Mesh | None, dtype: str | None
-) -> tuple[MMICLConfig, Any, Path | None, str | None]:
-  from mmicl_jax.convert.loading import load_pretrained
+def _open_pretrained(path: Path, place: Any, dtype: str | None) -> Opened:
+  from mmicl_jax.convert import loading
 
-  config, params, info = load_pretrained(
-    path, dtype=_dtype(dtype), mesh=mesh, scan_layers=False
+  opened = loading.open_checkpoint(path, dtype=_dtype(dtype), scan_layers=False)
+  return Opened(
+    _running(opened.config, dtype),
+    loading.one_by_one(opened, place),
+    loading.find_vocabulary(path),
+    None,
   )
-  return _running(config, dtype), params, info['vocabulary'], None
 
 
-def _check_finite(path: Path, params: Any) -> None:
-  """Raises UserError for weights from which only nonsense can come."""
-  flat = trees.flatten(params)
-  sound = jax.device_get(_are_finite(flat))
-  if wrong := [name for name in flat if not sound[name]]:
-    raise UserError(
-      f'{path}: its weights are not finite numbers ({wrong[0]} holds NaN or '
-      'infinity), as training leaves them that went wrong: name an earlier '
-      'checkpoint_<step>.'
-    )
+def _finite(
+  path: Path, parts: Iterable[dict[str, jax.Array]]
+) -> Iterator[dict[str, jax.Array]]:
+  """The parts; raises UserError for weights from which only nonsense comes."""
+  for part in parts:
+    sound = jax.device_get({name: _is_finite(x) for name, x in part.items()})
+    if wrong := [name for name in part if not sound[name]]:
+      raise UserError(
+        f'{path}: its weights are not finite numbers ({wrong[0]} holds NaN or '
+        'infinity), as training leaves them that went wrong: name an earlier '
+        'checkpoint_<step>.'
+      )
+    yield part
 
 
 @jax.jit
-def _are_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  return {name: jnp.isfinite(x).all() for name, x in arrays.items()}
+def _is_finite(x: Float[jax.Array, '...']) -> Bool[jax.Array, '']:
+  return jnp.isfinite(x).all()
 
 
 def _dtype(dtype: str | None) -> str | None:

@@ -1,10 +1,21 @@
 """The model's sizes as frozen dataclasses, and presets from TINY to XXL."""
 
 import dataclasses
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from mmicl_jax.errors import UserError
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+REMATS = ('none', 'minimal', 'full')
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  """Raises UserError for a value that is none of the choices."""
+  if value not in choices:
+    raise UserError(f'{name} is {value!r}: choose one of {", ".join(choices)}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +89,26 @@ class T5Config:
 class LoRA:
   """Low-rank adapters on the Dense modules whose path matches `on`.
 
-  They add alpha / rank times the product of their factors: see lora.py.
+  They add alpha / rank times the product of their factors: see lora.py. Raises
+  UserError for what no adapter can have.
   """
 
   rank: int = 16
   alpha: float = 16.0
   on: str = '^t5/.*attention/(query|value)$'
+
+  def __post_init__(self):
+    if self.rank < 1 or not math.isfinite(self.alpha):
+      raise UserError(
+        f'LORA_RANK ({self.rank}) must be at least 1 and LORA_ALPHA '
+        f'({self.alpha}) finite'
+      )
+    try:
+      re.compile(self.on)
+    except re.error as error:
+      raise UserError(
+        f'LORA_ON {self.on!r} is no regular expression: {error}'
+      ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +123,7 @@ class Execution:
   compiles longer and decodes faster.
   lora: adapters beside the kernels; None if there are none or they are folded
   into the kernels.
+  Raises UserError for a dtype or a remat of another name.
   """
 
   dtype: str = 'float32'
@@ -105,6 +131,11 @@ class Execution:
   remat: str = 'none'
   scan_layers: bool = True
   lora: LoRA | None = None
+
+  def __post_init__(self):
+    check_choice('dtype', self.dtype, DTYPES)
+    check_choice('param_dtype', self.param_dtype, DTYPES)
+    check_choice('remat', self.remat, REMATS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,16 +152,6 @@ class MMICLConfig:
   def has_dropout(self) -> bool:
     """Whether a training step draws random numbers."""
     return self.t5.dropout_rate > 0 or self.qformer.dropout_rate > 0
-
-
-DTYPES = ('float32', 'bfloat16', 'float16')
-REMATS = ('none', 'minimal', 'full')
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-  """Raises UserError if the value is not one of the choices."""
-  if value not in choices:
-    raise UserError(f'{name} is {value!r}: choose one of {", ".join(choices)}')
 
 
 def to_dict(config: MMICLConfig) -> dict[str, Any]:

@@ -4,23 +4,34 @@ Training scans over stacked layers, so that only one is traced and compiled.
 Generation loops over separate layers, so that no step slices weights or caches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
+from mmicl_jax.models import trees
 
 STACKS = ('layers', 'groups')  # the names that models.layers.stack is given
 
 
+def single_layers(path: str, x: Any) -> Iterator[tuple[str, Any]]:
+  """('t5/layers/bias', x[L, ...]) -> ('t5/layers_0/bias', x[0]), and so on.
+
+  A parameter that is not stacked is given as it is.
+  """
+  parts = path.split('/')
+  at = next((i for i, name in enumerate(parts) if name in STACKS), None)
+  if at is None:
+    yield path, x
+    return
+  for i in range(len(x)):
+    yield '/'.join([*parts[:at], f'{parts[at]}_{i}', *parts[at + 1 :]]), x[i]
+
+
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
   """{'layers': a[L, ...]} -> {'layers_0': a[0], ...}, at every depth."""
-  result = {}
-  for name, value in params.items():
-    if not isinstance(value, Mapping):
-      result[name] = value
-    elif name in STACKS:
-      for i in range(len(jax.tree.leaves(value)[0])):
-        result[f'{name}_{i}'] = jax.tree.map(lambda x, i=i: x[i], value)
-    else:
-      result[name] = unstack_layers(value)
-  return result
+  return trees.unflatten(
+    dict(
+      layer
+      for path, x in trees.flatten(params).items()
+      for layer in single_layers(path, x)
+    )
+  )

@@ -1,21 +1,24 @@
 """`mmicl convert check`: runs both models and reports where they differ."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.convert.loading import (
   find_checkpoint,
+  one_by_one,
   open_checkpoint,
   to_devices,
 )
 from mmicl_jax.convert.streaming import CheckpointReader
 from mmicl_jax.decoding.options import Options
+from mmicl_jax.inference.weights import hold_weights
+from mmicl_jax.models import lora
 from mmicl_jax.models.configs import MMICLConfig, with_execution
-from mmicl_jax.models.stacking import unstack_layers
 from mmicl_jax.parity import probes, torch_probes
 from mmicl_jax.parity.inputs import random_inputs, read_inputs
 from mmicl_jax.parity.report import TOLERANCE, ParityReport, compare
@@ -87,26 +90,34 @@ def _ours(
     )
     return source.config, to_devices(source), source.notes
   reader = CheckpointReader(checkpoint)
-  config = model_dir.read_config(reader.directory)
-  config = with_execution(
-    config, dtype='float32', param_dtype='float32', remat='none'
+  config, shapes, read = lora.folded(
+    model_dir.read_config(reader.directory), reader.shapes, reader.read
   )
-  params = unstack_layers(to_devices(_InFloat32(config, reader)))
+  config = with_execution(
+    config,
+    dtype='float32',
+    param_dtype='float32',
+    remat='none',
+    scan_layers=False,
+  )
+  parts = one_by_one(_InFloat32(config, shapes, read))
+  params = hold_weights(parts, config)
   notes = [
     f"the ViT's layer norm runs at eps {config.vit.layer_norm_eps:g}, as "
     'model.json says'
   ]
-  return with_execution(config, scan_layers=False), params, notes
+  return config, params, notes
 
 
-class _InFloat32:
+class _InFloat32(NamedTuple):
   """Reads a checkpoint's parameters one at a time, as float32."""
 
-  def __init__(self, config: MMICLConfig, reader: CheckpointReader):
-    self.config, self.shapes, self._reader = config, reader.shapes, reader
+  config: MMICLConfig
+  shapes: Mapping[str, jax.ShapeDtypeStruct]
+  saved: Callable[[str], np.ndarray]
 
-  def read(self, path: str):
-    return self._reader.read(path).astype('float32')
+  def read(self, path: str) -> np.ndarray:
+    return self.saved(path).astype('float32')
 
 
 def _facts(source, checkpoint, config, counts, words, seed, inputs):

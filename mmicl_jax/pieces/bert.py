@@ -8,6 +8,12 @@ from mmicl_jax.context.text import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.mirror import local_file
 
+# What MIC's training adds behind [DEC]: as many as T5 has extra ids.
+MIC_TOKENS = (
+  IMAGE,
+  *PROXIES,
+  *(f'<extra_id_{i}>' for i in range(len(PROXIES) + 1, 100)),
+)
 _SURROGATES = re.compile('[\ud800-\udfff]')
 
 
@@ -51,8 +57,7 @@ class BertTokenizer:
     bert.post_processor = processors.BertProcessing(
       ('[SEP]', vocab['[SEP]']), ('[CLS]', vocab['[CLS]'])
     )
-    extra = [f'<extra_id_{i}>' for i in range(len(PROXIES) + 1, 100)]
-    bert.add_special_tokens([*special, '[DEC]', IMAGE, *PROXIES, *extra])
+    bert.add_special_tokens([*special, '[DEC]', *MIC_TOKENS])
     self._bert = bert
     self.vocab_size = bert.get_vocab_size()
 

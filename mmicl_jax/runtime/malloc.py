@@ -8,10 +8,12 @@ conversion uses each block once, so its peak is smaller if blocks are returned
 at once. Other C libraries are left alone.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 
 TUNABLES = 'GLIBC_TUNABLES'
 HUGE_PAGES = 'MMICL_HUGE_PAGES'
@@ -23,8 +25,9 @@ SETTING = ':'.join(
     'glibc.malloc.arena_max=1',  # other threads' arenas are too small
   ]
 )
-M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 THRESHOLD = 2**20
+LARGEST_THRESHOLD = 2**25  # of those that glibc sets by itself
 
 
 def restart_if_wanted() -> None:
@@ -60,7 +63,29 @@ def return_large_blocks() -> None:
   and keeps smaller ones in up to eight arenas for each core. TensorStore's
   threads fill those, so a conversion's peak would depend on the machine.
   """
+  _set(M_MMAP_THRESHOLD, THRESHOLD)
+
+
+@contextlib.contextmanager
+def returning_large_blocks() -> Iterator[None]:
+  """`return_large_blocks` while weights are read into memory.
+
+  Afterwards glibc keeps blocks as it would after it has seen large ones: what
+  computes takes the same blocks again and again. Settings of the user's stay.
+  """
+  if TUNABLES in os.environ:
+    yield
+    return
+  return_large_blocks()
+  try:
+    yield
+  finally:
+    _set(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
+    _set(M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD)
+
+
+def _set(option: int, value: int) -> None:
   if sys.platform == 'linux':
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
-      mallopt(M_MMAP_THRESHOLD, THRESHOLD)
+      mallopt(option, value)

@@ -29,7 +29,7 @@ from mmicl_jax.training.settings import (
   StepSettings,
 )
 from mmicl_jax.training.sigterm import Preempted, Preemption
-from mmicl_jax.training.state import RunLayout, compiled_step
+from mmicl_jax.training.state import RunLayout, compiled_step, root_key
 from mmicl_jax.training.step import Params, to_device
 from mmicl_jax.training.trainee import Trainee
 
@@ -80,7 +80,7 @@ def train(
   checkpointer = Checkpointer(run.model_dir, keep=run.keep, best_by=run.best_by)
   # T5X splits the key like this, so both trainers begin with the same weights
   # and drop the same entries.
-  init_key, dropout_key = jax.random.split(jax.random.PRNGKey(run.seed))
+  init_key, dropout_key = jax.random.split(root_key(run.seed))
   trainee = Trainee.begin(
     layout, checkpointer, data.train, model.init_from, init_key
   )

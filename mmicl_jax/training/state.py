@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
@@ -106,10 +107,12 @@ class RunLayout:
   ) -> tuple[TrainState, Params]:
     """Step 0 with the weights of a checkpoint; the optimizer's state is new.
 
-    Low-rank adapters are random, since the checkpoint has none. Returns (state,
+    Low-rank adapters are random where the checkpoint has none. Returns (state,
     frozen half).
     """
     wanted, adapters = lora.split_adapters(self.params)
+    if store.has_any(path, adapters):
+      wanted, adapters = self.params, {}
     params = store.load_weights(path, wanted)
     if adapters:
       fresh = jax.jit(
@@ -118,8 +121,13 @@ class RunLayout:
       )
       params = stages.merge_params(fresh(key), params)
     trainable, frozen = stages.split_params(params, self.profile)
-    start = jax.jit(self._start, out_shardings=shardings_of(self.state))
-    return start(trainable), frozen
+    # The weights are no result of this: they would be copied.
+    begin = jax.jit(
+      lambda x: (jnp.zeros((), jnp.int32), self.optimizer.init(x)),
+      out_shardings=shardings_of((self.state.step, self.state.opt_state)),
+    )
+    step, opt_state = begin(trainable)
+    return TrainState(step, trainable, opt_state), frozen
 
   def save_tree(self, state: TrainState, frozen: Params) -> dict:
     """The tree that a checkpoint of this step holds."""
@@ -148,6 +156,17 @@ class RunLayout:
     return TrainState(
       jnp.zeros((), jnp.int32), trainable, self.optimizer.init(trainable)
     )
+
+
+def root_key(seed: int) -> jax.Array:
+  """The key that all of a run's random numbers come from.
+
+  Seeds from 0 to 2**32 - 1 give T5X's; a key made of any other would hold its
+  lower 32 bits alone.
+  """
+  high, low = divmod(seed % 2**64, 2**32)
+  key = jax.random.PRNGKey(np.uint32(low))
+  return jax.random.fold_in(key, np.uint32(high)) if high else key
 
 
 def shardings_of(tree: Any) -> Any:

@@ -11,6 +11,7 @@ import jax
 
 from mmicl_jax.checkpoints.checkpointer import Checkpointer
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.malloc import returning_large_blocks
 from mmicl_jax.training import stages
 from mmicl_jax.training.state import RunLayout
 from mmicl_jax.training.step import Metrics, Params, TrainState
@@ -53,7 +54,8 @@ class Trainee:
 
     If there is a checkpoint, it sets `data` to the position saved in it.
     """
-    resumed = layout.resume(checkpointer)
+    with returning_large_blocks():
+      resumed = layout.resume(checkpointer)
     if resumed is not None:
       state, frozen, position = resumed
       step = int(state.step)
@@ -63,7 +65,8 @@ class Trainee:
         seek(step)  # T5X's checkpoints hold no position that we can read
       return cls(layout, checkpointer, data, state, frozen, step, step)
     if init_from is not None:
-      state, frozen = layout.with_weights(os.fspath(init_from), key)
+      with returning_large_blocks():
+        state, frozen = layout.with_weights(os.fspath(init_from), key)
     else:
       state, frozen = layout.random(key)
     return cls(layout, checkpointer, data, state, frozen, 0, None)

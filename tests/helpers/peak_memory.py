@@ -1,0 +1,40 @@
+"""The memory that a program needs, told by a process that runs nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# What tests set to compile fast; XLA then takes more memory.
+_FOR_TESTS = ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS')
+
+
+def run(script, *arguments, devices=1):
+  """Runs `python script arguments` by itself: what `report` has printed."""
+  environment = {k: v for k, v in os.environ.items() if k not in _FOR_TESTS}
+  environment |= {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+  if devices > 1:
+    flag = f'--xla_force_host_platform_device_count={devices}'
+    environment['XLA_FLAGS'] = flag
+  done = subprocess.run(
+    [sys.executable, str(script), *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env=environment,
+  )
+  if done.returncode:
+    raise AssertionError(done.stderr[-3000:] + done.stdout[-1000:])
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(**values):
+  """Prints values and the most memory this process ever had, in bytes; Linux.
+
+  Not ru_maxrss, which a process takes over from the one that started it.
+  """
+  lines = Path('/proc/self/status').read_text().splitlines()
+  [line] = [x for x in lines if x.startswith('VmHWM:')]
+  print(json.dumps(values | {'peak': int(line.split()[1]) * 1024}))

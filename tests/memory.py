@@ -1,0 +1,187 @@
+"""How much more memory than its weights a model takes while it is read.
+
+  python tests/memory.py --widths 512,768,1024
+
+Each piece of work runs in two processes, with a model of some size and with a
+tiny one of as many layers. The difference of their peaks, divided by that of
+the weights they hold in the end (and of the optimizer's state), is 1 where
+nothing is ever held twice. What the tiny one takes is the libraries' share.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import mmicl_jax
+from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.checkpoints.checkpointer import Checkpointer
+from mmicl_jax.convert.disk import to_pytorch
+from mmicl_jax.models import configs, partitioning
+from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
+from mmicl_jax.training import optim
+from mmicl_jax.training.state import RunLayout
+from mmicl_jax.training.trainee import Trainee
+
+sys.path.append(str(Path(__file__).parent / 'helpers'))
+import peak_memory  # noqa: E402
+import tiny_dir  # noqa: E402
+
+WORKS = (
+  'load',
+  'load int8',
+  'load on 4 devices',
+  'load from PyTorch',
+  'generate',
+  'INIT_FROM',
+  'resume',
+)
+TINY = 64
+
+
+def config_of(width, image_token):
+  """T5's width; the parts' proportions are about XXL's."""
+  vit = width * 3 // 4
+  return configs.MMICLConfig(
+    vit=configs.ViTConfig(vit, 4, 4, mlp_dim=4 * vit, image_size=28),
+    qformer=configs.QFormerConfig(
+      width // 4, 4, 4, mlp_dim=width, vocab_size=1024, num_queries=4
+    ),
+    t5=configs.T5Config(
+      width,
+      4,
+      4,
+      num_heads=width // 64,
+      mlp_dim=width * 5 // 2,
+      vocab_size=4096,
+    ),
+    image_token=image_token,
+  )
+
+
+def layout_of(config):
+  """A run of stage 2 with this model."""
+  optimizer = optim.adamw(optim.log_warmup(1e-3, 10))
+  return RunLayout.of(config, 'tune', optimizer, partitioning.make_mesh())
+
+
+def make(folder, width):
+  """A MODEL_DIR of a run's step 3, and its export."""
+  run = folder / 'run'
+  run.mkdir(parents=True)
+  vocabulary = run / model_dir.VOCABULARY
+  train_sentencepiece(tiny_dir.TEXTS, vocabulary, 50)
+  config = config_of(width, Tokenizer(vocabulary).image_id)
+  model_dir.write_config(run, config)
+  layout = layout_of(config)
+  state, frozen = layout.random(jax.random.key(0))
+  state = state.replace(step=state.step + 3)
+  checkpointer = Checkpointer(run)
+  checkpointer.save(3, layout.save_tree(state, frozen), {'position': 3})
+  checkpointer.close()
+  to_pytorch(run, folder / 'hf')
+
+
+class NoData:
+  """Batches that nobody asks for."""
+
+  def set_state(self, state):
+    pass
+
+
+def start_training(folder, init_from):
+  """What `mmicl train` holds before its first step."""
+  layout = layout_of(model_dir.read_config(folder / 'run'))
+  checkpointer = Checkpointer(folder / 'new' if init_from else folder / 'run')
+  key = jax.random.key(0)
+  trainee = Trainee.begin(layout, checkpointer, NoData(), init_from, key)
+  return trainee.state, trainee.frozen
+
+
+def answer(model):
+  image = np.zeros((28, 28, 3), np.uint8)
+  model.generate(mmicl_jax.Turn('what is it?', [image]), max_new_tokens=4)
+  return model
+
+
+def work(name, folder):
+  """Does a piece of work and gives the arrays that it holds in the end."""
+  run = folder / 'run'
+  if name == 'INIT_FROM':
+    return start_training(folder, run)
+  if name == 'resume':
+    return start_training(folder, None)
+  if name == 'load int8':
+    model = mmicl_jax.load(run, weights='int8')
+  elif name == 'load on 4 devices':
+    model = mmicl_jax.load(run, mesh=partitioning.make_mesh(1, 2, 2))
+  elif name == 'load from PyTorch':
+    model = mmicl_jax.load(folder / 'hf')
+  else:
+    model = mmicl_jax.load(run)
+  if name == 'generate':
+    answer(model)
+  return model.engine.params
+
+
+def num_bytes(held):
+  shards = [x.addressable_shards for x in jax.tree.leaves(held)]
+  return sum(shard.data.nbytes for each in shards for shard in each)
+
+
+def measure(name, folder, width):
+  """(Peak, bytes held: both above a tiny model's; the tiny one's peak)."""
+  devices = 4 if '4 devices' in name else 1
+  large, tiny = (
+    peak_memory.run(
+      __file__, '--work', name, folder / str(each), devices=devices
+    )
+    for each in (width, TINY)
+  )
+  more = large['peak'] - tiny['peak']
+  return more, large['held'] - tiny['held'], tiny['peak']
+
+
+def prepare(folder, *widths):
+  """Models in folders of their own, made by another process than this."""
+  for width in (TINY, *widths):
+    peak_memory.run(__file__, '--make', folder / str(width), width)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--widths', default='512,768,1024')
+  parser.add_argument('--works', default=','.join(WORKS))
+  parser.add_argument('--runs', type=int, default=3)
+  parser.add_argument('--make', nargs=2, help=argparse.SUPPRESS)
+  parser.add_argument('--work', nargs=2, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.make:
+    make(Path(args.make[0]), int(args.make[1]))
+    return peak_memory.report()
+  if args.work:
+    name, folder = args.work
+    held = jax.block_until_ready(work(name, Path(folder)))
+    return peak_memory.report(held=num_bytes(held))
+  widths = [int(width) for width in args.widths.split(',')]
+  with tempfile.TemporaryDirectory() as folder:
+    prepare(Path(folder), *widths)
+    for name in args.works.split(','):
+      for width in widths:
+        found = [measure(name, Path(folder), width) for _ in range(args.runs)]
+        more, held, tiny = (
+          statistics.median(x) for x in zip(*found, strict=True)
+        )
+        print(
+          f'{name:20} {held / 2**20:7.1f} MiB held, peak {more / held:.3f} of '
+          f'it, beside {tiny / 2**20:.0f} MiB of libraries',
+          flush=True,
+        )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,32 @@
+"""The short form of `python tests/memory.py`: no weights are held twice."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+import memory  # noqa: E402
+
+WIDTH = 384  # 92 MiB of parameters
+CONSTANT = 24 * 2**20  # what is beside them while they are read, at any size
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    not Path('/proc/self/status').exists(), reason='no /proc of Linux'
+  ),
+]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  made = tmp_path_factory.mktemp('models')
+  memory.prepare(made, WIDTH)
+  return made
+
+
+@pytest.mark.parametrize('name', memory.WORKS)
+def test_weights_are_in_memory_once(folder, name):
+  more, held, tiny = memory.measure(name, folder, WIDTH)
+  assert more < 1.15 * held + CONSTANT, (more, held, tiny)
