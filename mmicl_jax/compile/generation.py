@@ -52,6 +52,7 @@ def reports(
   dtype or, if it names none, the dtype of the model's parameters.
   """
   model = _served(job)
+  options = Options(num_beams=num_beams, max_new_tokens=job.targets_length)
   if chips is None:
     whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
     mesh = jax.sharding.AbstractMesh(tuple(whole), partitioning.MESH_AXES)
@@ -63,7 +64,6 @@ def reports(
     )
     return
   mesh = partitioning.make_mesh(**sizes, devices=chips)
-  options = Options(num_beams=num_beams, max_new_tokens=job.targets_length)
   prefill, step = programs(model, options)
   params = _params(model, mesh)
   first = _Phase(

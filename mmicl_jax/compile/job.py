@@ -19,6 +19,8 @@ from mmicl_jax.models import partitioning, trees
 from mmicl_jax.training.settings import ModelSettings, StepSettings
 from mmicl_jax.training.state import RunLayout, compiled_step
 
+_MOST = 2**20  # tokens or images of an example
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -30,6 +32,18 @@ class Job:
   targets_length: int
   max_images: int
   instruction_length: int
+
+  def __post_init__(self):
+    for name, value, least in (
+      ('INPUTS_LENGTH', self.inputs_length, 1),
+      ('TARGETS_LENGTH', self.targets_length, 1),
+      ('MAX_IMAGES', self.max_images, 0),
+      ('INSTRUCTION_LENGTH', self.instruction_length, 0),
+    ):
+      if not isinstance(value, int) or not least <= value <= _MOST:
+        raise UserError(
+          f'{name} is {value!r}: give a number from {least} to {_MOST}'
+        )
 
   @property
   def lengths(self) -> flops.Lengths:

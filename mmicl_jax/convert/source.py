@@ -26,6 +26,7 @@ from mmicl_jax.models.configs import MMICLConfig, with_execution
 DTYPES = {
   'float32': np.dtype(np.float32),
   'bfloat16': np.dtype(ml_dtypes.bfloat16),
+  'float16': np.dtype(np.float16),
 }
 # What wrappers put before every name.
 PREFIXES = ('module.', 'model.', 'blip.')

@@ -13,7 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -47,24 +46,16 @@ class Quantized(struct.PyTreeNode, nn.meta.AxisMetadata[Any]):
     return self
 
 
+@functools.partial(jax.jit, static_argnums=1)  # fewer temporaries
 def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
   """Rounds a kernel to -127..127 times one scale for each output channel.
 
   contracted: how many of the first axes are inputs. The largest value of each
   channel stays exact.
   """
-  # 127 is an argument: the compiler would multiply by a constant's inverse,
-  # which rounds otherwise.
-  return _quantize(kernel, contracted, np.float32(127))
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _quantize(
-  kernel: Float[Array, '...'], contracted: int, steps: Any
-) -> Quantized:
   axes = tuple(range(contracted))
   most = jnp.abs(kernel.astype(jnp.float32)).max(axes, keepdims=True)
-  scale = jnp.where(most > 0, most / steps, 1)
+  scale = jnp.where(most > 0, most / 127, 1)
   values = jnp.round(kernel.astype(jnp.float32) / scale).astype(jnp.int8)
   return Quantized(values, scale.astype(kernel.dtype))
 

@@ -131,6 +131,16 @@ def test_the_command_says_that_it_did_not_compile(capsys):
     (['--topology', 'v5e'], 'GENERATION:SHAPE'),
     (['--gin.BATCH_SIZE=6', '--topology', 'v5e:2x2'], 'use a multiple of 4'),
     (['--gin_file=meshes/v5e-16.gin'], 'needs 16 devices, but there are 8'),
+    (['--gin.BATCH_SIZE=0'], 'BATCH_SIZE is 0'),
+    (['--gin.INPUTS_LENGTH=0'], 'INPUTS_LENGTH is 0'),
+    (['--gin.TARGETS_LENGTH=-1'], 'TARGETS_LENGTH is -1'),
+    (['--gin.MAX_IMAGES=1.5'], '1.5'),
+    (['--gin.MAX_IMAGES=99999999999'], 'MAX_IMAGES is 99999999999'),
+    (["--gin.presets.model.dtype='bf16'"], "dtype is 'bf16': choose one of"),
+    (
+      ['--generate', '--num_beams=0', '--abstract', '--topology', 'v5e:2x2'],
+      'num_beams',
+    ),
     (['--table', 'x.md', '--only', 'nothing'], 'no row of the table'),
   ],
 )

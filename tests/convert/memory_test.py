@@ -6,8 +6,6 @@ Run as a script it prints the numbers of docs/convert.md:
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,9 @@ import numpy as np
 import pytest
 
 from mmicl_jax.models import configs
+
+sys.path.append(str(Path(__file__).parents[1] / 'helpers'))
+import peak_memory  # noqa: E402
 
 # XXL in bfloat16, with the published shards.
 TOTAL, SHARD, LARGEST = 24.6e9, 10e9, 24 * 4096 * 10240 * 2
@@ -45,20 +46,6 @@ def reduced(scale):
     image_token=20,
     execution=configs.Execution(dtype='bfloat16', param_dtype='bfloat16'),
   )
-
-
-def peak(call):
-  """Bytes above what was in use before; Linux."""
-  status = Path('/proc/self/status')
-
-  def read(name):
-    line = next(x for x in status.read_text().split('\n') if x.startswith(name))
-    return int(line.split()[1]) * 1024
-
-  Path('/proc/self/clear_refs').write_text('5')
-  before = read('VmRSS')
-  call()
-  return read('VmHWM') - before
 
 
 def measure(folder, scale):
@@ -102,8 +89,8 @@ def measure(folder, scale):
     'largest shard': shard,
     'largest tensor': max(sizes),
     'allowed': allowed,
-    'to-jax': peak(lambda: to_jax(folder / 'hf', folder / 'ours')),
-    'to-pytorch': peak(
+    'to-jax': peak_memory.above(lambda: to_jax(folder / 'hf', folder / 'ours')),
+    'to-pytorch': peak_memory.above(
       lambda: to_pytorch(folder / 'ours', folder / 'back', shard_bytes=shard)
     ),
   }
@@ -114,16 +101,7 @@ def measure(folder, scale):
   not Path('/proc/self/clear_refs').exists(), reason='no /proc of Linux'
 )
 def test_peak_is_far_below_the_model(tmp_path):
-  command = [sys.executable, __file__, '100', str(tmp_path)]
-  run = subprocess.run(
-    command,
-    capture_output=True,
-    text=True,
-    cwd=Path(__file__).parents[2],
-    env={**os.environ, 'PYTHONPATH': '.'},
-  )
-  assert run.returncode == 0, run.stderr[-3000:]
-  result = json.loads(run.stdout.splitlines()[-1])
+  result = peak_memory.run(__file__, 100, tmp_path)
   assert result['total'] > 1.3 * result['allowed']
   # The margin: libraries and malloc take their own share on other machines.
   assert result['to-jax'] < 0.7 * result['allowed'], result

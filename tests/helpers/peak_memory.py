@@ -1,4 +1,4 @@
-"""The memory that a program needs, told by a process that runs nothing else."""
+"""The memory that some work needs, in a process that does nothing else."""
 
 import json
 import os
@@ -35,6 +35,18 @@ def report(**values):
 
   Not ru_maxrss, which a process takes over from the one that started it.
   """
+  print(json.dumps(values | {'peak': _status('VmHWM')}))
+
+
+def above(call):
+  """Bytes that a call needs above what this process has in use; Linux."""
+  Path('/proc/self/clear_refs').write_text('5')
+  before = _status('VmRSS')
+  call()
+  return _status('VmHWM') - before
+
+
+def _status(name):
   lines = Path('/proc/self/status').read_text().splitlines()
-  [line] = [x for x in lines if x.startswith('VmHWM:')]
-  print(json.dumps(values | {'peak': int(line.split()[1]) * 1024}))
+  [line] = [x for x in lines if x.startswith(f'{name}:')]
+  return int(line.split()[1]) * 1024

@@ -41,6 +41,14 @@ def test_error_is_half_a_step_of_its_channel(contracted):
   assert int(jnp.abs(box.values).max()) == 127
 
 
+def test_bits_do_not_depend_on_how_it_is_compiled():
+  kernel = jax.random.normal(jax.random.key(0), (64, 300))
+  box = quantize_kernel(kernel, 1)
+  with jax.disable_jit():
+    apart = quantize_kernel(kernel, 1)
+  jax.tree.map(np.testing.assert_array_equal, box, apart)
+
+
 @pytest.mark.slow
 def test_all_kernels_and_nothing_else(params):
   boxed = quantize(params)
