@@ -1,13 +1,23 @@
 """Checkpoints in a remote MODEL_DIR: there when they are whole."""
 
+from pathlib import Path
+
 import fsspec
 import jax
 import pytest
 import saved_runs
 from etils import epath
 
-from mmicl_jax.checkpoints import checkpointer, faults, staged, steps, store
+from mmicl_jax.checkpoints import (
+  checkpointer,
+  faults,
+  model_dir,
+  staged,
+  steps,
+  store,
+)
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import configs
 from mmicl_jax.runtime import remote
 
 URL = 'memory://bucket/run'
@@ -145,3 +155,22 @@ def test_several_processes_need_a_folder_that_they_share(bucket, monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   with pytest.raises(UserError, match='memory://bucket/run, which one process'):
     checkpointer.Checkpointer(URL)
+
+
+def test_no_folder_is_called_gs(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+
+  def url_to_fs(path):
+    raise ImportError('no gcsfs')
+
+  monkeypatch.setattr(fsspec.core, 'url_to_fs', url_to_fs)
+  for path in ('gs://bucket/run', Path('gs://bucket/run')):
+    for count in (1, 2):
+      monkeypatch.setattr(jax, 'process_count', lambda count=count: count)
+      with pytest.raises(UserError, match='gs://bucket/run .*install gcsfs'):
+        checkpointer.Checkpointer(path)
+    with pytest.raises(UserError, match='gs://bucket/run.* .*install gcsfs'):
+      store.load_weights(path)
+    with pytest.raises(UserError, match='gs://bucket/run.* .*install gcsfs'):
+      model_dir.write_config(path, configs.TINY)
+  assert not list(tmp_path.iterdir())
