@@ -132,7 +132,7 @@ class Checkpointer:
       items['dataset'] = IteratorStateSave(iterator_state)
     try:
       if self._stage is not None:
-        self._stage.wait()  # for the checkpoint before
+        self._stage.wait()  # for the former checkpoint
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
@@ -145,7 +145,7 @@ class Checkpointer:
       self._stage.send_after(step, self._manager.wait_until_finished)
 
   def publish(self) -> None:
-    """Copies what is new beside the checkpoints to a remote MODEL_DIR."""
+    """Copies new files beside the checkpoints to a remote MODEL_DIR."""
     if self._stage is not None:
       self._stage.send_rest()
 

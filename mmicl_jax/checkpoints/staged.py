@@ -1,9 +1,10 @@
-"""A remote MODEL_DIR, which Orbax writes and reads in a folder of this machine.
+"""Lets Orbax write and read a remote MODEL_DIR in a folder of this machine.
 
-A checkpoint is saved here first and then copied there, the files that say that
-it is complete last: there is no moment at which a part of one could be taken
-for the whole. The folder here keeps the small files of all checkpoints, so that
-Orbax knows which to keep, but arrays only as long as they are written or read.
+A checkpoint is saved to the local folder and then copied to the remote one. The
+files that mark it as complete are copied last, so that nobody ever takes a part
+of a checkpoint for the whole. The local folder keeps the small files of all
+checkpoints, so that Orbax knows which to keep, but has arrays only while they
+are written or read.
 """
 
 import concurrent.futures
@@ -22,14 +23,17 @@ from mmicl_jax.runtime.mirror import Mirror, local_folder
 
 log = logging.getLogger(__name__)
 
-# What Orbax writes last.
+# The files that Orbax writes last.
 METADATA, COMMITTED = '_CHECKPOINT_METADATA', 'commit_success.txt'
 _REMEDY = 'look at the storage, then start again'
 _STEP = re.compile(r'checkpoint_(\d+)/(.+)')
 
 
 def complete_steps(url: str, names: Iterable[str]) -> set[int]:
-  """The steps of a remote MODEL_DIR, of whose files these are the names."""
+  """The steps of a remote MODEL_DIR's complete checkpoints.
+
+  names: of all its files.
+  """
   steps: dict[int, set[str]] = {}
   for name in names:
     if match := _STEP.fullmatch(name):
@@ -43,9 +47,10 @@ def complete_steps(url: str, names: Iterable[str]) -> set[int]:
 
 
 def local_checkpoint(path: str) -> Path | None:
-  """A copy here of a remote checkpoint_<step>, or of a MODEL_DIR's newest.
+  """Copies a remote checkpoint_<step>, or a remote MODEL_DIR's newest.
 
-  The files beside it are copied too. None if the MODEL_DIR has no checkpoint.
+  The files beside the checkpoint are copied, too. Returns the copy's path; None
+  if the MODEL_DIR has no checkpoint.
   """
   url = path.rstrip('/')
   folder, _, step = url.rpartition('/')
@@ -64,7 +69,7 @@ def local_checkpoint(path: str) -> Path | None:
 
 
 def _committed(checkpoint: str) -> bool:
-  """Whether the folder was complete before somebody copied it there."""
+  """Whether a checkpoint was complete before somebody copied it there."""
   path = f'{checkpoint}/{METADATA}'
   with remote.explaining(path, _REMEDY, 'cannot be read at present'):
     text = remote.read_bytes(path)
@@ -75,12 +80,11 @@ def _committed(checkpoint: str) -> bool:
 
 
 def stage_of(model_dir: str | os.PathLike) -> 'Stage | None':
-  """A stage for a remote MODEL_DIR; None for one that Orbax writes itself.
+  """A stage for a remote MODEL_DIR; None if Orbax can write to it itself.
 
-  That is one on this machine, and one on gs:// for several processes: their
-  parts of a checkpoint have to come together, and Orbax can do so on gs://, as
-  on a disk that they share, but not on other storage. Raises UserError for
-  several processes there.
+  It can on this machine, and on gs:// for several processes, whose parts of a
+  checkpoint it joins there as on a shared disk. Raises UserError for several
+  processes and another remote storage.
   """
   if not remote.is_remote(model_dir):
     return None
@@ -92,15 +96,15 @@ def stage_of(model_dir: str | os.PathLike) -> 'Stage | None':
       f'MODEL_DIR is {url}, which one process can write to, not '
       f'{jax.process_count()}: name gs://, or a folder that all hosts share'
     )
-  remote.file_system(url)  # or a package is missing
+  remote.file_system(url)  # raises if a package is missing
   return None
 
 
 class Stage:
-  """The copy here of one remote MODEL_DIR to write to.
+  """The local copy of a remote MODEL_DIR that a run writes to.
 
-  local: Orbax's folder. Raises UserError, in all methods, if the storage does
-  not answer.
+  local: Orbax's folder. All methods raise UserError if the storage does not
+  answer.
   """
 
   def __init__(self, model_dir: str | os.PathLike):
@@ -127,16 +131,16 @@ class Stage:
     self._mirror.pull(small)
 
   def fetch(self, step: int) -> None:
-    """Brings a checkpoint's arrays here, to be read."""
+    """Copies a checkpoint's arrays to the local folder, to be read."""
     folder = f'checkpoint_{step}/'
     self._mirror.pull(lambda name: name.startswith(folder))
 
   def forget(self, step: int) -> None:
-    """Removes a checkpoint's arrays here, after they were read or sent."""
+    """Removes the local copy of a checkpoint's arrays."""
     self._mirror.drop(f'checkpoint_{step}/state')
 
   def send_after(self, step: int, saved: Callable[[], None]) -> None:
-    """Calls `saved`, which waits for Orbax, then `send`, in the background."""
+    """Calls `saved`, which waits for Orbax, and then `send`, in a thread."""
 
     def job() -> None:
       saved()
@@ -145,15 +149,16 @@ class Stage:
     self._sending = self._sender.submit(job)
 
   def wait(self) -> None:
-    """Waits for what is sent in the background; raises its error."""
+    """Waits for the thread of `send_after`; raises its error."""
     sending, self._sending = self._sending, None
     if sending is not None:
       sending.result()
 
   def send(self, step: int) -> None:
-    """Copies a complete checkpoint there, and removes those that Orbax removed.
+    """Copies a complete checkpoint to the remote MODEL_DIR.
 
-    What else is new in the folder, such as summaries, is copied first.
+    Before it copies other new files, such as summaries. Afterwards it removes
+    the checkpoints that Orbax has removed here.
     """
     self.send_rest()
     folder = f'checkpoint_{step}'
@@ -173,7 +178,7 @@ class Stage:
         self._remove(f'checkpoint_{gone}')
 
   def send_rest(self) -> None:
-    """Copies what is new in the folder outside of checkpoints."""
+    """Copies new files outside of checkpoints to the remote MODEL_DIR."""
     changed: dict[str, tuple[int, int]] = {}
     for path in self._rest():
       status = path.stat()
@@ -184,7 +189,7 @@ class Stage:
     self._sent |= new
 
   def set_aside(self, step: int) -> str:
-    """Gives a damaged checkpoint another name there; returns it."""
+    """Renames a damaged remote checkpoint; returns its new name."""
     folder, names = f'checkpoint_{step}/', self._mirror.listing()
     name, again = f'torn_checkpoint_{step}', 1
     while any(each.startswith(f'{name}/') for each in names):
@@ -198,7 +203,7 @@ class Stage:
     return name
 
   def _remove(self, folder: str) -> None:
-    """Removes a folder there; a checkpoint stops being one first."""
+    """Removes a remote folder, beginning with what marks it as complete."""
     names = _marks_first(self._mirror.listing(), f'{folder}/')
     self._mirror.remove(names[:2])
     self._mirror.remove(names[2:])
@@ -219,7 +224,7 @@ def _steps(names: Iterable[str]) -> set[int]:
 
 
 def _marks_first(names: Iterable[str], folder: str) -> list[str]:
-  """The files of a checkpoint, first what says that it is complete."""
+  """The files of a checkpoint; those that mark it as complete come first."""
   marks = [f'{folder}{COMMITTED}', f'{folder}{METADATA}']
   inner = [name for name in names if name.startswith(folder)]
   return sorted(inner, key=lambda name: (name not in marks, name))

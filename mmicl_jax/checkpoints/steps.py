@@ -1,4 +1,4 @@
-"""Where the checkpoints are: MODEL_DIR/checkpoint_<step>."""
+"""Finds the checkpoints of a MODEL_DIR: checkpoint_<step>."""
 
 import os
 import re
@@ -14,6 +14,7 @@ PREFIX = 'checkpoint'
 
 
 def step_path(directory: epath.Path, step: int) -> epath.Path:
+  """The path of a step's checkpoint in a MODEL_DIR."""
   return directory / f'{PREFIX}_{step}'
 
 
@@ -23,10 +24,10 @@ def latest_step(model_dir: str | os.PathLike) -> int | None:
 
 
 def locate(path: str | os.PathLike) -> tuple[epath.Path, int]:
-  """MODEL_DIR and step of a MODEL_DIR (its newest) or a checkpoint_<step>.
+  """Returns (MODEL_DIR, step) of a MODEL_DIR's newest or a given checkpoint.
 
-  Those of a remote one are those of a copy here, with that checkpoint alone.
-  Raises UserError if there is none.
+  path: a MODEL_DIR or a checkpoint_<step>. For a remote one the result is a
+  local copy with only that checkpoint. Raises UserError if there is none.
   """
   where = absolute_path(path)
   if is_remote(path):
@@ -53,7 +54,7 @@ def _none_in(directory: str | os.PathLike) -> UserError:
 
 
 def steps_in(directory: epath.Path) -> list[int]:
-  """The steps of a MODEL_DIR's checkpoints, in no order."""
+  """The steps of a MODEL_DIR's checkpoints, in any order."""
   return [
     int(match[1])
     for name in patiently(directory, lambda: _names(directory))
@@ -62,7 +63,7 @@ def steps_in(directory: epath.Path) -> list[int]:
 
 
 def _names(directory: epath.Path) -> list[str]:
-  # Not asked by is_dir: a disk that fails would look like an empty folder.
+  # is_dir would take a folder on a failing disk for missing.
   try:
     return [path.name for path in directory.iterdir()]
   except (FileNotFoundError, NotADirectoryError):

@@ -201,12 +201,12 @@ def call_configured(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def _is_remote(path: str) -> bool:
-  """Whether there is a remote file at a path."""
+  """Whether a path is that of an existing remote file."""
   return remote.is_remote(path) and remote.is_file(path)
 
 
 def _open(path: str) -> IO[str]:
-  """Opens the copy of a remote gin file."""
+  """Opens a local copy of a remote gin file."""
   return open(local_file(path), encoding='utf-8')
 
 

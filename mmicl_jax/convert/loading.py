@@ -109,9 +109,9 @@ def find_vocabulary(directory: str | os.PathLike) -> Path | None:
 
 
 def find_checkpoint(source: str | os.PathLike) -> Path:
-  """A local directory as it is; else a copy of a remote one, or of the hub's.
+  """Returns a local directory, or copies a remote one or a model of the hub.
 
-  Raises UserError if there is none.
+  Raises UserError if there is none, or if the hub does not deliver it.
   """
   if remote.is_remote(source):
     return _copied(remote.address(source))
@@ -150,8 +150,8 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
 
 
 def _copied(url: str) -> Path:
-  """A copy of a remote checkpoint directory, without what is not read of it."""
-  whole = not remote.is_file(f'{url}/config.json')  # T5X's
+  """Copies the files that we read of a remote checkpoint directory."""
+  whole = not remote.is_file(f'{url}/config.json')  # T5X's: all are read
 
   def wanted(name: str) -> bool:
     beside = '/' not in name and any(fnmatch(name, p) for p in FILES)

@@ -1,8 +1,9 @@
-"""A model from separately pre-trained towers, as stage 1 starts from.
+"""Makes a model from separately pre-trained towers, which stage 1 begins with.
 
-T5 from a FLAN-T5 of Hugging Face or T5X; the ViT and the Q-Former from any
-BLIP-2 or InstructBLIP checkpoint (whatever its language model), from the
-module alone, or the ViT from EVA's file. What no part gives is random.
+T5 comes from a FLAN-T5 of Hugging Face or T5X. The ViT and the Q-Former come
+from a BLIP-2 or InstructBLIP checkpoint with any language model, or from a
+checkpoint of the module alone; the ViT can come from EVA's file, too. What no
+part has is random.
 """
 
 import dataclasses
@@ -32,11 +33,14 @@ from mmicl_jax.runtime.mirror import local_file
 from mmicl_jax.runtime.remote import is_file
 
 Tensors = dict[str, Tensor]
-IMAGE_TOKEN, VOCABULARY = 32100, 32121  # 图, and all tokens with MIC's
+IMAGE_TOKEN, VOCABULARY = 32100, 32121  # the id of 图; tokens with MIC's
 
 
 class PartsSource(WeightSource):
-  """A Source whose other parameters are random, by the seed and their name."""
+  """A WeightSource whose missing parameters are random.
+
+  They depend on the seed and on the parameter's path.
+  """
 
   seed: int = 0
 
@@ -70,11 +74,13 @@ def open_parts(
   scan_layers: bool = True,
   seed: int = 0,
 ) -> PartsSource:
-  """A whole model out of parts; each is a directory, a file or a hub name.
+  """Makes a whole model from parts; each is a directory, file or hub name.
 
-  instruction: InstructBLIP's Q-Former where none is given. activation: of T5,
-  instead of the part's own ('gelu': erf, as BLIP-2 runs FLAN-T5). seed: of
-  what no part gives. Raises UserError.
+  instruction: without a `qformer`, makes InstructBLIP's variant. activation:
+  T5's, instead of the part's own; 'gelu' is erf, with which BLIP-2 runs
+  FLAN-T5. dtype: of the parameters, by default float32. seed: of the parameters
+  that no part has. Raises UserError if a part is missing, damaged or of another
+  kind.
   """
   notes: list[str] = []
   t5_config, tensors, scale = _open_t5(t5, notes)
@@ -132,7 +138,7 @@ def _tower(name: str) -> str:
 
 
 def _open_t5(where: str | os.PathLike, notes: list[str]):
-  """(T5Config, tensors, scale of the head) of Hugging Face's or T5X's T5."""
+  """Opens Hugging Face's or T5X's T5: (T5Config, tensors, head's scale)."""
   path = find_checkpoint(where)
   if not (path / 'config.json').is_file():
     config, tensors = t5x_source.open_t5x(path)
@@ -159,7 +165,7 @@ def _open_t5(where: str | os.PathLike, notes: list[str]):
 
 
 def _open_vit(where: str | os.PathLike, notes: list[str]):
-  """(ViTConfig, tensors) of a Hugging Face directory or EVA's file."""
+  """Opens a Hugging Face directory or EVA's file: (ViTConfig, tensors)."""
   if is_file(where):
     return eva.open_eva(local_file(where), notes)
   path = find_checkpoint(where)
@@ -170,7 +176,7 @@ def _open_vit(where: str | os.PathLike, notes: list[str]):
 
 
 def _open_qformer(where: str | os.PathLike, num_queries: int, notes: list[str]):
-  """(QFormerConfig, tensors) of a Hugging Face directory."""
+  """Opens a Hugging Face directory: (QFormerConfig, tensors)."""
   path = find_checkpoint(where)
   values = read_json(path / 'config.json')
   everything = rename(open_directory(path), notes)
@@ -199,9 +205,11 @@ def _open_qformer(where: str | os.PathLike, num_queries: int, notes: list[str]):
 def _only(
   tensors: Mapping[str, Tensor], prefix: str, sign: str, where: Any
 ) -> Tensors:
-  """The tensors of one part, named as in a whole checkpoint.
+  """The tensors of one part, with the names of a whole checkpoint.
 
-  sign: a name that tells the part when it stands alone.
+  prefix: that of the part's names in a whole checkpoint. sign: a name that
+  every checkpoint of the part has, without the prefix. Raises UserError if it
+  is missing.
   """
   if prefix + sign in tensors:
     return {n: t for n, t in tensors.items() if n.startswith(prefix)}

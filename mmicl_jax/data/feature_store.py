@@ -101,7 +101,7 @@ class FeatureStore:
 
   @property
   def directory(self) -> Path:
-    """The folder, or the copy of a remote one."""
+    """The folder, or the local copy of a remote one."""
     return self._mirror.local
 
   def __len__(self) -> int:
@@ -116,7 +116,7 @@ class FeatureStore:
     self._open_added()
 
   def _open_added(self) -> None:
-    """Opens the shards of the local folder that are not open."""
+    """Opens the local shards that are not open yet."""
     added = [path for path in shards(self.directory) if path not in self._seen]
     keys = [self._keys]
     for path in added:

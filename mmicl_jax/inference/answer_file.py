@@ -125,7 +125,8 @@ class AnswerFile:
     """
     if next(self.items(), None) is None:
       raise UserError(f'{self.name or self.source}: no records in it.')
-    for path in (self.target, self.place):  # whose name depends on the target
+    # In this order: `place` depends on whether the target exists.
+    for path in (self.target, self.place):
       self.folder.pull_file(path.name)
     if not self.place.is_file():
       return Kept()

@@ -93,7 +93,7 @@ def load(
 
 
 def _here(path: str | os.PathLike) -> Path:
-  """The path itself, or a copy of the checkpoint at a remote one."""
+  """The path itself, or a local copy of the checkpoint at a remote path."""
   if not remote.is_remote(path):
     return Path(path)
   url = remote.address(path)

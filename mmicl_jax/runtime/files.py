@@ -22,7 +22,7 @@ from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
 
 REMEDY = 'make room or choose another place'
-# What makes a folder usable, as a checkpoint or as a model, is sent last.
+# These files make a folder a checkpoint or a model, so they are sent last.
 LAST = ('config.json', '_CHECKPOINT_METADATA', 'commit_success.txt')
 _IN_MEMORY = 2**26  # bytes; larger remote files are collected on disk
 

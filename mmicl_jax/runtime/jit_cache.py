@@ -13,7 +13,7 @@ def keep_compiled(directory: str | os.PathLike[str]) -> None:
   Call it before anything is computed. The environment variable
   JAX_COMPILATION_CACHE_DIR does the same for every JAX program.
   """
-  if remote.kind(remote.address(directory)) != 'gs':  # which JAX writes itself
+  if remote.kind(remote.address(directory)) != 'gs':  # JAX can write to gs://
     remote.only_here(directory, 'the folder of compiled programs')
   jax.config.update('jax_compilation_cache_dir', os.fspath(directory))
   # By default JAX keeps only what took a second; here many programs are small.

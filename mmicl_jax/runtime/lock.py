@@ -3,7 +3,7 @@
 A lock is a hidden file beside the output, held by flock(2), so that it ends
 with its process, however that ends. It works between processes of one machine
 and on network file systems that support it. Remote paths, file systems without
-locks, and Windows are written without one.
+locks, and files on Windows are written without one.
 """
 
 import contextlib

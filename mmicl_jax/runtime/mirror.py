@@ -1,9 +1,9 @@
-"""Files of a remote folder, kept on this machine while a process works on them.
+"""Copies of a remote folder's files on this machine, while a process uses them.
 
-Whoever reads or writes a folder in more ways than file by file (maps its files
-into memory, appends, hands it to Orbax) does so in a mirror's `local` folder,
-after `pull` and before `push`. For a folder of this machine that is the folder
-itself, and nothing is copied.
+Some code cannot work on remote files one by one: it maps them into memory,
+appends to them, or gives their folder to Orbax. It works in a mirror's `local`
+folder instead, after `pull` and before `push`. For a folder of this machine
+`local` is that folder, and nothing is copied.
 """
 
 import concurrent.futures
@@ -18,21 +18,21 @@ from typing import Any
 
 from mmicl_jax.runtime import remote, scratch
 
-EVERY = 60  # seconds between the copies of a file that grows
+EVERY = 60  # seconds between two copies of a file that grows
 AT_ONCE = 8  # files that are copied at the same time
 _READ = 'look at the storage, then start again; nothing was changed'
 _WRITTEN = 'look at the storage; what was complete there is intact'
 _count = itertools.count()
-_urls: dict[str, str] = {}  # of local folders
+_urls: dict[str, str] = {}  # the address that each local folder mirrors
 _shared: dict[str, 'Mirror'] = {}
 _lock = threading.Lock()
 
 
 class Mirror:
-  """A folder, here or remote. It can be sent to processes of this machine.
+  """A local or remote folder; it can be pickled for processes of this machine.
 
-  local: where its files are on this machine. Raises UserError, in all methods,
-  where the storage does not answer, or a package for it is missing.
+  local: the folder with its files on this machine. All methods raise UserError
+  if the storage does not answer, or if a package for it is missing.
   """
 
   def __init__(self, folder: str | os.PathLike):
@@ -50,12 +50,12 @@ class Mirror:
     _urls[str(self.local)] = self.url
 
   def listing(self) -> dict[str, str]:
-    """Names of all files that are there, with a mark of each."""
+    """The names of all remote files, each with a mark: see remote.mark."""
     with remote.explaining(self.url, _READ, 'cannot be listed at present'):
       return remote.listing(self.url)
 
   def pull(self, wanted: Callable[[str], Any] = lambda name: True) -> None:
-    """Brings the files of wanted names here to what they are there."""
+    """Makes the local files with wanted names the same as the remote ones."""
     if not self.is_remote:
       return
     found = self.listing()
@@ -65,7 +65,10 @@ class Mirror:
     at_once(lambda name: self._copy(name, found[name]), filter(wanted, found))
 
   def pull_file(self, name: str) -> None:
-    """Copies one file here, unless it is absent there; lists nothing."""
+    """Copies one file from the remote folder, without listing that folder.
+
+    If it is missing there, it is removed here.
+    """
     if not self.is_remote:
       return
     path = f'{self.url}/{name}'
@@ -77,15 +80,16 @@ class Mirror:
       self._copy(name, mark)
 
   def push(self, names: Iterable[str]) -> None:
-    """Copies files from here; each appears there when it is whole."""
+    """Copies files to the remote folder; each appears there when complete."""
     if self.is_remote:
       at_once(self._send, names)
 
   def push_sometimes(self, name: str) -> None:
-    """`push` of a file that grows: at once the first time, later now and then.
+    """Does `push` with a file that grows, but only now and then.
 
-    No store can append, so all of it is sent each time, but so seldom that
-    this takes a tenth of the time at most.
+    No storage can append, so the whole file is sent each time. It is sent at
+    the first call, and then so seldom that this takes at most a tenth of the
+    time.
     """
     start = time.monotonic()
     if self.is_remote and start >= self._due.get(name, start):
@@ -94,7 +98,7 @@ class Mirror:
       self._due[name] = end + max(EVERY, 10 * (end - start))
 
   def remove(self, names: Iterable[str]) -> None:
-    """Removes files there; their copies here stay."""
+    """Removes files from the remote folder; their local copies stay."""
 
     def one(name: str) -> None:
       path = f'{self.url}/{name}'
@@ -105,7 +109,7 @@ class Mirror:
       at_once(one, names)
 
   def drop(self, name: str) -> None:
-    """Removes a file or folder here, though not there."""
+    """Removes the local copy of a file or folder; the remote one stays."""
     place = self.local / name
     if place.is_dir():
       shutil.rmtree(place)
@@ -131,7 +135,7 @@ class Mirror:
 
 
 def at_once(call: Callable[[str], Any], names: Iterable[str]) -> None:
-  """Calls with each name, some at a time; raises the first error."""
+  """Calls `call` with each name, AT_ONCE at a time; raises the first error."""
   with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
     for _ in pool.map(call, names):
       pass
@@ -140,10 +144,10 @@ def at_once(call: Callable[[str], Any], names: Iterable[str]) -> None:
 def local_folder(
   path: str | os.PathLike, wanted: Callable[[str], Any] = lambda name: True
 ) -> Path:
-  """A folder to read: the path itself, or the copy of a remote one.
+  """A folder to read: the path itself, or a copy of the remote folder.
 
-  wanted: says of each name in it whether its file is needed. Copies stay until
-  the process ends, and each call looks whether they are still the same.
+  wanted: tells by its name whether a file is needed. Copies stay until the
+  process ends; each call copies again what has changed.
   """
   with _lock:
     mirror = _mirror(path)
@@ -152,9 +156,9 @@ def local_folder(
 
 
 def local_file(path: str | os.PathLike) -> Path:
-  """A file to read: the path itself, or the copy of a remote one.
+  """A file to read: the path itself, or a copy of the remote file.
 
-  A remote file that is absent is absent here, too.
+  If the remote file is missing, the copy is missing, too.
   """
   if not remote.is_remote(path):
     return Path(path)
@@ -173,7 +177,7 @@ def _mirror(folder: str | os.PathLike) -> Mirror:
 
 
 def named(text: str) -> str:
-  """A text for people: copies in it are called as what they are copies of."""
+  """Replaces the paths of copies in a message by the remote addresses."""
   for local, url in _urls.items():
     text = text.replace(local, url)
   return text

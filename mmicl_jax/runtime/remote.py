@@ -1,8 +1,8 @@
 """Opens files of other machines, whose paths contain '://'.
 
 fsspec reaches them, if the package for their kind of address is installed. A
-call that fails is made again after a pause, unless its error says that it would
-fail again.
+call that fails is made again after a pause, unless its error shows that it
+would fail again.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ PACKAGES = {
   'az': 'adlfs',
   'hf': 'huggingface_hub',
 }
-CHUNK = 2**24  # bytes that are copied at once
+CHUNK = 2**24  # bytes that are copied at a time
 PAUSES = (0.5, 2.0, 8.0)  # seconds between the attempts of a call
 _REMOTE = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
 _SHORTENED = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):/(?!/)')
-# Such errors last: what is asked for is absent, or not allowed.
+# Errors that stay the same: a file is missing, or something is not allowed.
 _LASTING = (
   FileNotFoundError,
   FileExistsError,
@@ -55,7 +55,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def address(path: str | os.PathLike) -> str:
-  """The text of a path; a remote one's with the '//' that pathlib drops."""
+  """A path as text; a remote one gets back the '//' that pathlib drops."""
   text = os.fspath(path)
   match = _SHORTENED.match(text)
   if match and _known(match[1]):
@@ -81,7 +81,7 @@ def absolute_path(path: str | os.PathLike) -> str:
 
 
 def real_path(path: str | os.PathLike) -> str:
-  """The path behind all links; a remote path does not change."""
+  """A path with all links followed; a remote path does not change."""
   return address(path) if is_remote(path) else os.path.realpath(path)
 
 
@@ -91,7 +91,7 @@ def kind(path: str) -> str:
 
 
 def only_here(path: str | os.PathLike, name: str) -> None:
-  """Raises UserError for a remote path where only a local one works."""
+  """Raises UserError for a remote path; name: what the path is, in messages."""
   if is_remote(path):
     raise UserError(
       f'{name} is {address(path)}, but is kept on this machine: name a local '
@@ -113,9 +113,10 @@ def needing_packages(path: str) -> Iterator[None]:
 
 
 def file_system(path: str | os.PathLike) -> tuple[Any, str]:
-  """fsspec's file system of a remote path, and the path's name in it.
+  """Returns (fsspec's file system of a remote path, the path's name in it).
 
-  Raises UserError if a package is missing, or nobody knows such addresses.
+  Raises UserError if a package is missing, or if the kind of address is
+  unknown.
   """
   path = address(path)
   if not _known(kind(path)):
@@ -129,7 +130,7 @@ def file_system(path: str | os.PathLike) -> tuple[Any, str]:
 
 
 def retried(call: Callable[[], T]) -> T:
-  """call(), again after a pause while it fails; then raises its last error."""
+  """Returns call(); tries again, with PAUSES, then raises the last error."""
   for pause in PAUSES:
     try:
       return call()
@@ -143,14 +144,15 @@ def retried(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def explaining(path: str | os.PathLike, remedy: str, what: str) -> Iterator:
-  """Turns whatever the package behind a path raises into one UserError."""
+  """Turns what the package behind a path raises into a UserError."""
   try:
     yield
   except UserError:
     raise
   except Exception as error:
     if isinstance(error, FileNotFoundError) and not error.strerror:
-      error = FileNotFoundError(None, 'it does not exist')  # s3fs: the path
+      # s3fs gives only the path.
+      error = FileNotFoundError(None, 'it does not exist')
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
       remedy = 'make room for temporary files, or name another TMPDIR'
     raise explained(error, address(path), remedy, what) from error
@@ -172,8 +174,8 @@ def open_bytes(path: str | os.PathLike, mode: str) -> Any:
 def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
   """Reads a remote file.
 
-  most: bytes that it may have. Raises ValueError if it has more, and what the
-  package behind the path raises.
+  most: how many bytes it may have. Raises ValueError if it has more, and what
+  the package behind the path raises.
   """
   system, name = file_system(path)
 
@@ -206,9 +208,9 @@ def mark(path: str | os.PathLike) -> str | None:
 
 
 def is_file(path: str | os.PathLike) -> bool:
-  """Whether there is a file, here or remote.
+  """Whether a local or remote file exists.
 
-  Raises UserError if a remote storage does not answer.
+  Raises UserError if the remote storage does not answer.
   """
   if not is_remote(path):
     return os.path.isfile(path)
@@ -217,10 +219,10 @@ def is_file(path: str | os.PathLike) -> bool:
 
 
 def listing(path: str | os.PathLike) -> dict[str, str]:
-  """All files below a remote folder: their names in it, and a mark of each.
+  """The files below a remote folder: {name in the folder: mark}.
 
-  A mark changes when the file does. A folder that is absent holds none. Raises
-  what the package behind the path raises.
+  A mark changes when the file does. A missing folder has no files. Raises what
+  the package behind the path raises.
   """
   system, name = file_system(path)
   root = name.rstrip('/') + '/'
@@ -238,7 +240,7 @@ def listing(path: str | os.PathLike) -> dict[str, str]:
 
 
 def fetch(path: str, target: str | os.PathLike) -> None:
-  """Copies a remote file to a local path, where it appears when it is whole."""
+  """Copies a remote file to a local path, completely or not at all."""
   system, name = file_system(path)
   part = f'{os.fspath(target)}.{os.getpid()}.part'
 
@@ -281,14 +283,14 @@ def send(source: IO[bytes], path: str) -> None:
 
 
 def remove(path: str) -> None:
-  """Removes a remote file, which may be gone already."""
+  """Removes a remote file if it exists."""
   system, name = file_system(path)
   with contextlib.suppress(FileNotFoundError):
     retried(lambda: system.rm_file(name))
 
 
 def move(path: str, target: str) -> None:
-  """Gives a remote file another name in the same storage."""
+  """Renames a remote file within its storage."""
   system, name = file_system(path)
   _, other = file_system(target)
   with contextlib.suppress(FileNotFoundError):
@@ -298,8 +300,8 @@ def move(path: str, target: str) -> None:
 
 @functools.cache
 def _system(kind: str, host: str, process: int) -> Any:
-  # fsspec has one for each thread, which asks again what a bucket is; and none
-  # is of use in a process that was forked.
+  # fsspec would make one for each thread, which asks about the bucket again. In
+  # a forked process the parent's does not work.
   return fsspec.core.url_to_fs(f'{kind}://{host}')[0]
 
 
@@ -312,5 +314,5 @@ def _mark(info: dict[str, Any]) -> str:
   best = next((name for name in names if info.get(name)), 'name')
   value = info[best]
   if isinstance(value, datetime.datetime):
-    value = value.timestamp()  # memory:// has both forms
+    value = value.timestamp()  # memory:// has datetimes and numbers
   return f'{info["size"]} {value}'

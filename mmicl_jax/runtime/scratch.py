@@ -1,4 +1,4 @@
-"""A folder of this process where temporary files are kept until it ends."""
+"""A folder for this process's temporary files, which goes when it ends."""
 
 import atexit
 import contextlib
@@ -17,8 +17,8 @@ _LOCK = '.lock'
 def folder() -> Path:
   """Makes the folder, and removes those of processes that were killed.
 
-  It is where Python keeps temporary files: TMPDIR says where. A process holds
-  the lock of its folder as long as it lives.
+  It is in Python's folder for temporary files, which TMPDIR can name. A process
+  holds the lock of its folder as long as it lives.
   """
   root = Path(tempfile.gettempdir())
   for other in root.glob(f'{_NAME}*'):
@@ -27,7 +27,7 @@ def folder() -> Path:
   descriptor = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
   fcntl.flock(descriptor, fcntl.LOCK_EX)
   final = root / made.name.replace('mmicl-new-', _NAME)
-  made.rename(final)  # under this name others look at its lock
+  made.rename(final)  # from now on other processes look at its lock
   owner = os.getpid()
 
   def remove() -> None:
@@ -39,7 +39,7 @@ def folder() -> Path:
 
 
 def _remove_if_left(other: Path) -> None:
-  with contextlib.suppress(OSError):  # of another user, or gone
+  with contextlib.suppress(OSError):  # it is another user's, in use, or gone
     descriptor = os.open(other / _LOCK, os.O_RDWR)
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -76,7 +76,7 @@ def is_shown(record: logging.LogRecord) -> bool:
     return sentence_of(record.exc_info[1]) is None
   if record.funcName == 'write_texts':  # repeats the gin files
     return False
-  # eval and infer have no optimizer; T5X warns of each of its arrays.
+  # eval and infer have no optimizer; T5X warns about each of its arrays.
   if record.getMessage().startswith('Not restoring param=state/'):
     return False
   return record.levelno >= logging.WARNING or record.filename in TOLD

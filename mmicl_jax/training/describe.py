@@ -52,8 +52,8 @@ def open_log(
 ) -> RunLog:
   """Opens the log of a run that begins after step `start`.
 
-  directory: where its summaries are written. on_metrics: called with a step and
-  its metrics.
+  directory: that of the summaries. on_metrics: called with a step and its
+  metrics.
   """
   first = jax.process_index() == 0
   wanted = run.tensorboard
