@@ -49,11 +49,14 @@ TENSORBOARD = ['tensorboard>=2.21,<3']
 # Parity with PyTorch is tested in one process, hence the exact release.
 TORCH = ['torch==2.13.0', 'transformers>=5.23,<6']
 
+VIDEO = ['av>=14,<19']
+
 TEST = [
   *DEMO,
   *S3,
   *TENSORBOARD,
   *TORCH,
+  *VIDEO,
   'beartype>=0.23,<0.24',
   'flask>=3.1,<4',  # moto's server
   'flask-cors>=6,<7',
@@ -72,6 +75,7 @@ EXTRAS = {
   'torch': TORCH,
   's3': S3,
   'gs': GS,
+  'video': VIDEO,
   'tensorboard': TENSORBOARD,
   'seqio': [
     *TENSORBOARD,
@@ -109,7 +113,7 @@ setuptools.setup(
     'mmicl_jax.tasks': 'tasks',
   },
   package_data={
-    'mmicl_jax': ['**/*.j2'],
+    'mmicl_jax': ['**/*.j2', '**/*.json'],
     'mmicl_jax.gin_configs': ['**/*.gin'],
     'mmicl_jax.tasks': ['**/*.json'],
   },

@@ -7,11 +7,12 @@ the item's id, not on the order or the process that draws it.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmicl_jax.context.text import escape
 from mmicl_jax.errors import UserError
@@ -100,16 +101,18 @@ def fill(form: str, **fields: str) -> str:
 
 def fill_slots(form: str, **fields: str) -> str:
   """As fill, but values may hold slots of a Turn, such as {0}."""
-
-  def value(match: re.Match) -> str:
-    if match[1] == 'image':
-      return match[0]
-    if match[1] not in fields:
-      raise UserError(f'The template {form!r} needs a value for {match[0]}.')
-    text = fields[match[1]].strip()
-    if match.string[match.end() : match.end() + 1] == '.':
-      text = re.sub(r'\.$', '', text)
-    return text
-
-  filled = _FIELD.sub(value, form)
+  filled = _FIELD.sub(functools.partial(_value, fields), form)
   return re.sub(r'([?!])\.(?=\s|$)', r'\1', filled)
+
+
+def _value(fields: Mapping[str, str], match: re.Match) -> str:
+  if match[1] == 'image':
+    return match[0]
+  if match[1] not in fields:
+    raise UserError(
+      f'The template {match.string!r} needs a value for {match[0]}.'
+    )
+  text = fields[match[1]].strip()
+  if match.string[match.end() : match.end() + 1] == '.':
+    text = re.sub(r'\.$', '', text)
+  return text

@@ -277,18 +277,18 @@ def _render(turn: Turn, first: int) -> str:
 
 def _numbered(text: str, first: int) -> str:
   """Fills a turn's slots; its first image has the number `first`."""
-  place = first - 1
-
-  def fill(match: re.Match) -> str:
-    nonlocal place
+  parts, end, place = [], 0, first
+  for match in _SLOT.finditer(text):
+    parts.append(text[end : match.start()])
+    end = match.end()
     if match[1]:
-      return f'{{{match[1]}}}'
-    if match[2] == 'image':
+      parts.append(f'{{{match[1]}}}')
+    elif match[2] == 'image':
+      parts.append(f'{PROXIES[place]}{IMAGE}')
       place += 1
-      return f'{PROXIES[place]}{IMAGE}'
-    return str(first + int(match[2]))
-
-  return _SLOT.sub(fill, text)
+    else:
+      parts.append(str(first + int(match[2])))
+  return ''.join((*parts, text[end:]))
 
 
 def _count_slots(text: str) -> int:

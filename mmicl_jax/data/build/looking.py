@@ -52,12 +52,13 @@ class Looks:
         self._take(json.loads(place.read_text('utf-8')))
       else:
         todo.append((part, place))
-    with ProgressBar(
-      self._title, len(parts) * _PER_PART, (len(parts) - len(todo)) * _PER_PART
-    ) as bar:
-      for found in self._look(todo, workers):
-        self._take(found)
-        bar.advance(_PER_PART)
+    total = sum(map(len, parts))
+    left = sum(len(part) for part, _ in todo)
+    with ProgressBar(self._title, total, total - left) as bar:
+      found = self._look(todo, workers)
+      for (part, _), results in zip(todo, found, strict=True):
+        self._take(results)
+        bar.advance(len(part))
 
   def _look(
     self, todo: list[tuple[_Part, Path]], workers: int

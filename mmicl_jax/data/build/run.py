@@ -61,8 +61,7 @@ def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
     for split in whole['splits'].values():
       split['files'] = {}
     whole['images'] = manifest.images(set())
-    files.write_json(out / manifest.NAME, whole)
-    shutil.rmtree(parts)
+    _publish(plan, whole, set())
     raise UserError(bad)
   _publish(plan, whole, used)
   return whole
