@@ -1,11 +1,14 @@
 """`mmicl data check | stats | show | cache-features`: work on MIC records."""
 
 import argparse
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from mmicl_jax.commands import data_build
-from mmicl_jax.data import gallery, records
-from mmicl_jax.data.check import problems
+from mmicl_jax.data import across, gallery, opened
+from mmicl_jax.data.check import manifest_problems, problems
+from mmicl_jax.data.records import Record
 from mmicl_jax.data.stats import summarise
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
@@ -13,6 +16,7 @@ from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.outputs import check_output
 from mmicl_jax.runtime.progress import counted
+from mmicl_jax.tokenizer import Tokenizer
 
 _PRINTED = 100  # problems printed as text; --json prints all of them
 
@@ -32,7 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   check.add_argument(
     '--images',
     action='store_true',
-    help='also open every image, not only check that its file exists',
+    help='also open every image, not only check that its file exists; of built '
+    'folders always',
+  )
+  check.add_argument(
+    '--against',
+    nargs='+',
+    default=[],
+    metavar='OUT',
+    help='count pictures, by content, that these sets have too',
   )
   _json(check)
 
@@ -41,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     'stats',
     'count records, images and text',
     'mmicl data stats train.jsonl --json',
+  )
+  stats.add_argument(
+    '--vocabulary', metavar='FILE', help='count tokens, too, by spiece.model'
+  )
+  stats.add_argument(
+    '--lengths',
+    metavar='512,128',
+    help='of prompt and answer: what these lengths cut and waste',
   )
   _json(stats)
 
@@ -104,37 +124,65 @@ def main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
   found: list[dict[str, Any]] = []
   count = bad = printed = 0
-  for line, texts in counted(
-    'records', problems(args.file, args.data_dir, args.images)
-  ):
-    count += 1
-    bad += bool(texts)
-    for text in texts:
-      if args.json:
-        found.append({'line': line, 'problem': text})
-      elif printed < _PRINTED:
-        print(f'{args.file}:{line}: {text}')
-      printed += 1
+  seen = across.Across(contents=bool(args.against))
+  sizes: dict[str, int] = {}
+
+  def tell(file: str, line: int, text: str) -> None:
+    nonlocal printed
+    if args.json:
+      found.append({'file': file, 'line': line, 'problem': text})
+    elif printed < _PRINTED:
+      print(f'{file}:{line}: {text}' if line >= 0 else text)
+    printed += 1
+
+  for name in args.files:
+    built = os.path.isdir(name)
+    for text in manifest_problems(name) if built else ():
+      tell(name, -1, text)
+    for file in opened.record_files(name):
+      entries = problems(file, args.data_dir, args.images or built, seen)
+      for line, texts in counted('records', entries):
+        count += 1
+        bad += bool(texts)
+        for text in texts:
+          tell(file, line, text)
   if not count:
-    raise _empty(args.file)
+    raise _empty(args.files)
+  shared = {}
+  for other in args.against:
+    theirs = across.pictures_of(_records([other], None))
+    shared[other] = len(theirs & seen.pictures)
+    sizes[other] = len(theirs)
   if args.json:
-    value = {'file': args.file, 'records': count, 'bad_records': bad}
-    show.print_json(value | {'problems': found})
-    return 2 if bad else 0
+    value = {
+      'file': ', '.join(args.files), 'records': count, 'bad_records': bad
+    }  # fmt: skip
+    value |= {'warnings': seen.warnings, 'pictures': len(seen.pictures)}
+    show.print_json(value | {'against': shared, 'problems': found})
+    return 2 if printed else 0
   if printed > _PRINTED:
     print(f'... and {printed - _PRINTED:,} more problems: --json has all.')
+  for warning, number in seen.warnings.items():
+    print(f'{number:,} records: {warning}; the annotation may say so.')
+  for other, number in shared.items():
+    print(
+      f'{number:,} of {len(seen.pictures):,} pictures are also among the '
+      f'{sizes[other]:,} of {other}.'
+    )
   print(f'{count:,} records, {bad:,} with problems.')
-  return 2 if bad else 0
+  return 2 if printed else 0
 
 
 def _stats(args: argparse.Namespace) -> int:
-  found = counted('records', records.read_records(args.file, args.data_dir))
-  value = summarise(args.file, found)
+  tokenizer = Tokenizer(args.vocabulary) if args.vocabulary else None
+  name = ', '.join(args.files)
+  found = counted('records', _records(args.files, args.data_dir))
+  value = summarise(name, found, tokenizer, _lengths(args))
   if args.json:
     show.print_json(value)
     return 0
   print(f'{value["records"]:,} records, {value["images"]:,} images')
-  tables = (
+  tables = [
     [
       {'dataset': name or '(none)', 'records': count}
       for name, count in value['datasets'].items()
@@ -147,10 +195,44 @@ def _stats(args: argparse.Namespace) -> int:
       {'length in': name} | {f'{p} %': row[p] for p in row}
       for name, row in value['percentiles'].items()
     ],
-  )
-  for rows in tables:
+    [
+      {
+        'lengths': f'{row["length"]} {name}',
+        'records cut': f'{row["cut"]:.1%}',
+        'tokens lost': f'{row["lost"]:.1%}',
+        'padding': f'{row["padding"]:.1%}',
+      }
+      for name, row in value['at_lengths'].items()
+    ],
+    [
+      {'answer': text, 'records': count, '': _bar(count, value['records'])}
+      for text, count in value['answers']['commonest'].items()
+    ],
+  ]
+  for rows in filter(None, tables):
     print('\n' + show.table(rows))
+  print(f'{value["answers"]["different"]:,} different answers')
   return 0
+
+
+def _lengths(args: argparse.Namespace) -> list[int]:
+  """'512,128' -> [512, 128]. Raises UserError."""
+  if args.lengths is None:
+    return []
+  if not args.vocabulary:
+    raise UserError('--lengths are in tokens: give --vocabulary, too')
+  parts = args.lengths.split(',')
+  if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+    raise UserError(
+      f'--lengths {args.lengths}: give those of prompt and answer, as 512,128'
+    )
+  return [int(p) for p in parts]
+
+
+def _records(names: list[str], data_dir: str | None) -> Iterator[Record]:
+  for name in names:
+    for file in opened.record_files(name):
+      yield from opened.read_file(file, data_dir)
 
 
 def _cache(args: argparse.Namespace) -> int:
@@ -158,7 +240,7 @@ def _cache(args: argparse.Namespace) -> int:
 
   with only_writer(args.out):
     images, added = feature_cache.write_features(
-      [args.file],
+      [file for name in args.files for file in opened.record_files(name)],
       args.checkpoint,
       args.out,
       data_dir=args.data_dir,
@@ -173,10 +255,11 @@ def _cache(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-  check_output(args.out, [args.file], mark=b'<!doctype html')
-  index = records.JsonlIndex(args.file, args.data_dir, need_answer=False)
+  files = [file for name in args.files for file in opened.record_files(name)]
+  check_output(args.out, files, mark=b'<!doctype html')
+  index = opened.open_chain(args.files, args.data_dir, need_answer=False)
   if not index:
-    raise _empty(args.file)
+    raise _empty(args.files)
   if args.limit < 1:
     raise UserError(f'--limit {args.limit}: show at least 1 record.')
   page = gallery.render_gallery(index, _spread(len(index), args.limit))
@@ -195,8 +278,10 @@ def _bar(count: int, total: int) -> str:
   return '█' * max(round(40 * count / total), 1)
 
 
-def _empty(path: str) -> UserError:
-  return UserError(f'{path}: no records in it; write one JSON object a line.')
+def _empty(names: list[str]) -> UserError:
+  return UserError(
+    f'{", ".join(names)}: no records in it; write one JSON object a line.'
+  )
 
 
 def _action(
@@ -208,7 +293,12 @@ def _action(
     description=summary[0].upper() + summary[1:] + '.',
     epilog=f'example: {example}',
   )
-  parser.add_argument('file', metavar='FILE', help='MIC records, JSON Lines')
+  parser.add_argument(
+    'files',
+    nargs='+',
+    metavar='FILE',
+    help='JSON Lines, ArrayRecord, or a folder of mmicl data build',
+  )
   parser.add_argument(
     '--data_dir', help="the folder of image paths (default: the file's folder)"
   )

@@ -5,6 +5,7 @@ encoded again, in the shape that the model sees.
 """
 
 import io
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,15 @@ from mmicl_jax.context.lint import lint
 from mmicl_jax.context.text import IMAGE_SPAN
 from mmicl_jax.context.turns import collapse
 from mmicl_jax.data.images import load_image
-from mmicl_jax.data.records import JsonlIndex, Record
+from mmicl_jax.data.opened import Chained
+from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import page
 
 _SIZE = 224
 
 
-def render_gallery(index: JsonlIndex, chosen: Sequence[int]) -> str:
+def render_gallery(index: Chained, chosen: Sequence[int]) -> str:
   """Returns the page's HTML. chosen: the indices of the records to show."""
   return page.render(
     'data/gallery.html.j2',
@@ -32,13 +34,15 @@ def render_gallery(index: JsonlIndex, chosen: Sequence[int]) -> str:
   )
 
 
-def _card(index: JsonlIndex, i: int) -> dict[str, Any]:
+def _card(index: Chained, i: int) -> dict[str, Any]:
   try:
     record = index[i]
   except UserError as error:
-    where, _, text = str(error).removeprefix(index.path).partition(': ')
-    return {'title': f'line {where[1:]}', 'problems': [text], 'paragraphs': []}
-  title = ['line ' + record.where.rpartition(':')[2]]
+    where, _, text = str(error).partition(': ')
+    return {
+      'title': _line(index, where), 'problems': [text], 'paragraphs': []
+    }  # fmt: skip
+  title = [_line(index, record.where)]
   title += [str(x) for x in (record.dataset, record.id) if x is not None]
   return {
     'title': ' · '.join(title),
@@ -46,6 +50,13 @@ def _card(index: JsonlIndex, i: int) -> dict[str, Any]:
     'paragraphs': _paragraphs(record),
     'answer': record.targets,
   }
+
+
+def _line(index: Chained, where: str) -> str:
+  """'line 3', with the file's name if there are several files."""
+  path, _, line = where.rpartition(':')
+  file = f'{os.path.basename(path)} ' if len(index.parts) > 1 else ''
+  return f'{file}line {line}'
 
 
 def _paragraphs(record: Record) -> list[list[dict[str, str]]]:

@@ -86,7 +86,13 @@ def record_loader(
   )
   index, count = hosts.batch_share(mesh)
   return make_loader(
-    open_sources(data, data_dir, templates, seed),
+    open_sources(
+      data,
+      data_dir,
+      templates,
+      seed,
+      split='train' if num_epochs is None else 'val',
+    ),
     feature_spec(
       model,
       inputs_length,

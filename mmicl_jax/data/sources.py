@@ -4,23 +4,18 @@ Both trainers open their data here, so that the same paths, templates and seed
 give both the same examples in the same order.
 """
 
-import bisect
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
-import grain
-
 from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
-from mmicl_jax.data.records import JsonlIndex, Record, parse_record
+from mmicl_jax.data.opened import Chained, open_index, trained_files
+from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
-
-ARRAY_RECORD = ('.array_record', '.arrayrecord')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +38,12 @@ def open_sources(
   templates: str | None = None,
   seed: int = 0,
   need_answer: bool = True,
+  split: str = 'train',
 ) -> list[Source]:
-  """Opens one source for each file, named after it.
+  """Opens one source for each name of `data`, named after it.
 
+  data: record files, or what else opened.py reads. split: the one that the name
+  of a built folder stands for.
   templates: a name or a JSON path (see context.templates). A record's prompt is
   then one of their forms, drawn by seed and id, and filled with the record's
   other keys (such as `question`) and its images. None: the prompt is
@@ -57,60 +55,20 @@ def open_sources(
   )
   found = []
   for path in paths:
-    if not (remote.is_file(path) or os.path.exists(path)):
-      raise UserError(
-        f'the record file {path} does not exist: correct DATA or EVAL_DATA'
-      )
-    records: Any
-    if path.endswith(ARRAY_RECORD):
-      records = ArrayRecordIndex(path, data_dir, need_answer=need_answer)
-    else:
-      records = JsonlIndex(path, data_dir, need_answer=need_answer)
+    files = trained_files(path, split)
+    for file in files:
+      if not (remote.is_file(file) or os.path.exists(file)):
+        raise UserError(
+          f'the record file {file} does not exist: correct DATA or EVAL_DATA'
+        )
+    parts = [open_index(f, data_dir, need_answer=need_answer) for f in files]
+    records: Any = parts[0] if len(parts) == 1 else Chained(path, tuple(parts))
     if not len(records):
       raise UserError(f'{path}: no records; correct the path or drop it.')
     if chosen is not None:
       records = Templated(records, chosen, seed)
-    found.append(Source(os.path.basename(path), records))
+    found.append(Source(os.path.basename(os.path.normpath(path)), records))
   return found
-
-
-class ArrayRecordIndex(Sequence):
-  """The records of an ArrayRecord file, each a JSON object as in JSON Lines.
-
-  Raises UserError if the file is of another kind.
-  """
-
-  def __init__(
-    self,
-    path: str | os.PathLike,
-    data_dir: str | os.PathLike | None = None,
-    *,
-    need_answer: bool = True,
-  ):
-    self.path = remote.address(path)
-    if not remote.is_remote(path):
-      self.path = os.path.join(os.getcwd(), path)
-    self.root = os.fspath(data_dir or os.path.dirname(self.path))
-    self._need_answer = need_answer
-    try:
-      here = str(local_file(self.path))
-      self._file: Any = grain.sources.ArrayRecordDataSource(here)
-    except UserError:
-      raise
-    except Exception as error:  # its C++ reader may raise anything
-      raise UserError(
-        f'{self.path} is no ArrayRecord file ({str(error).splitlines()[0]}): '
-        'write it again or give a .jsonl'
-      ) from error
-
-  def __len__(self) -> int:
-    return len(self._file)
-
-  def __getitem__(self, i: SupportsIndex) -> Record:
-    index = range(len(self))[i]
-    where = f'{self.path}:{index}'
-    line = self._file[index]
-    return parse_record(line, where, self.root, need_answer=self._need_answer)
 
 
 class Templated(Sequence):
@@ -138,20 +96,3 @@ class Templated(Sequence):
     text = self._form.text(self._seed, key, **fields)
     turn = Turn(text, record.images, record.targets)
     return assemble(turn, name=record.where)
-
-
-class Joined(Sequence):
-  """Several sources, one after the other."""
-
-  def __init__(self, parts: Sequence[Source]):
-    self._parts = list(parts)
-    self._ends = list(itertools.accumulate(len(p.data) for p in parts))
-
-  def __len__(self) -> int:
-    return self._ends[-1]
-
-  def __getitem__(self, i: SupportsIndex) -> Any:
-    index = range(len(self))[i]
-    part = bisect.bisect_right(self._ends, index)
-    start = self._ends[part - 1] if part else 0
-    return self._parts[part].data[index - start]

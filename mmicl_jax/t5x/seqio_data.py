@@ -17,7 +17,8 @@ from mmicl_jax.data.features import (
   check_vocabulary,
   feature_spec,
 )
-from mmicl_jax.data.sources import Joined, open_sources
+from mmicl_jax.data.opened import Chained
+from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.t5x.preprocessors import read_examples, to_features
@@ -111,8 +112,10 @@ def mic_records(
   check_vocabulary(Tokenizer(vocabulary), model, vocabulary)
   files = {'train': data, 'validation': eval_data}
   splits = {
-    split: Joined(open_sources(paths, data_dir, templates, seed))
-    for split, paths in files.items()
+    split: _chained(open_sources(paths, data_dir, templates, seed, split=built))
+    for (split, paths), built in zip(
+      files.items(), ('train', 'val'), strict=True
+    )
     if paths is not None
   }
   spec = feature_spec(
@@ -124,6 +127,12 @@ def mic_records(
   )
   add(name, splits, vocabulary, spec, qformer_vocabulary=qformer_vocabulary)
   return name
+
+
+def _chained(sources: Sequence[Source]) -> Chained:
+  """Several sources, one after the other."""
+  name = ', '.join(source.name for source in sources)
+  return Chained(name, tuple(source.data for source in sources))
 
 
 def feature_lengths(

@@ -22,7 +22,7 @@ def folder(tmp_path):
 def good(count=3):
   return [
     Record(
-      'image 0 is <image0>图.\nimage 1 is <image1>图. Same colour?',
+      f'image 0 is <image0>图.\nimage 1 is <image1>图. Same colour, {i}?',
       ['images/a.png', './images/b.png'],
       'no',
       id=i,
@@ -52,7 +52,7 @@ def test_check_names_every_line(folder, capsys):
   bad = Record('<image0>图 or image 4?', ['images/none.png'], '')
   records.write_records(path, [*good(1), bad])
   with open(path, 'a') as file:
-    file.write('\n{"input_text": 3\n' + good(1)[0].to_json())
+    file.write('\n{"input_text": 3\n' + good(2)[1].to_json())
     file.write('\n{"input_text": "", "output_text": ""}\n')
   code, out, _ = run(capsys, 'check', path)
   assert code == 2
@@ -91,7 +91,9 @@ def test_check_opens_images_when_asked(folder, capsys):
 
 def test_a_flood_of_problems_is_cut(folder, capsys):
   path = folder / 'x.jsonl'
-  records.write_records(path, [Record('What?', [], '')] * 150)
+  records.write_records(
+    path, (Record(f'What {i}?', [], '') for i in range(150))
+  )
   _, out, _ = run(capsys, 'check', path)
   assert len(out.splitlines()) == 102
   assert '... and 50 more problems' in out
