@@ -27,7 +27,7 @@ PACKAGES = {
 }
 # Read where a function asks for them, never when a module is imported.
 LAZY = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'tensorboard'}
-LAZY |= {'libtpu', 'av', 'array_record'}
+LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow'}
 LAZY |= PACKAGES[3]
 
 FOLDERS = {p.name for p in (build_deps.ROOT / 'mmicl_jax').iterdir()}

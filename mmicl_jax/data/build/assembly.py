@@ -86,7 +86,7 @@ class Assembly:
     assert not isinstance(names, str), names
     images = tuple(f'images/{name}' for name in names)
     text, _ = self._form(item)
-    if _is_video(item):
+    if _is_video(item) and item.text is None:
       text = video(text, images).text
     answer = self._output(item)
     if not item.slots:
@@ -127,11 +127,9 @@ class Assembly:
   def _shots(self, item: SourceItem) -> list[SourceItem]:
     """Up to `shots` items of the split that show none of its pictures."""
     wanted = self._rng('count', item).randint(0, self.shots)
-    if item.shots:
-      candidates = iter(item.shots)
-    else:
-      order = _order(self._rng('shots', item), len(self.entries))
-      candidates = (self.entries[i] for i in order)
+    pool = item.shots or self.entries
+    order = _order(self._rng('shots', item), len(pool))
+    candidates = (pool[i] for i in order)
     room = MAX_IMAGES - len(item.pictures)
     seen, found = self._identity(item), []
     while len(found) < wanted:

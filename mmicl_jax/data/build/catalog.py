@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.errors import UserError
 
 Settings = Mapping[str, str]
 
@@ -40,6 +41,7 @@ class Dataset:
   have, the default first; none is any. files: what a split's items are read
   from. items: given the tree, the split, the settings and where those files are
   (None for an optional one that is not there), all items in the official order.
+  discover: finds the names of splits that are not known beforehand.
   """
 
   name: str
@@ -59,6 +61,19 @@ class Dataset:
   settings: Mapping[str, tuple[str, ...]] = dataclasses.field(
     default_factory=dict
   )
+  discover: Callable[[Tree], tuple[str, ...]] | None = None
+
+  def found_in(self, tree: Tree) -> 'Dataset':
+    """The dataset with the splits that a tree has, where names are free."""
+    if self.discover is None:
+      return self
+    splits = self.discover(tree)
+    if not splits:
+      raise UserError(
+        f'{tree.root}: nothing of {self.name} in it; the tree should be: '
+        f'{self.shape}'
+      )
+    return dataclasses.replace(self, splits=splits, discover=None)
 
   def template_of(self, split: str, settings: Settings) -> str | None:
     """The name of the forms of a split."""
@@ -75,7 +90,7 @@ class Dataset:
 
   def listed(self) -> dict[str, str]:
     """A row of the table that `--list` shows."""
-    splits = ' '.join(self.splits)
+    splits = ' '.join(self.splits) or 'as the files are named'
     if self.unlabelled:
       splits += f' ({" ".join(self.unlabelled)})'
     return {
@@ -85,7 +100,7 @@ class Dataset:
       'template': ' '.join(
         dict.fromkeys(
           self.template_of(split, self.default_settings) or ''
-          for split in self.splits
+          for split in self.splits or ('',)
         )
       ),
       'splits': splits,

@@ -76,7 +76,7 @@ class SourceItem:
   such as {0}, and their words are respelled and escaped already. meta: more of
   the official item. group: items of one group are no demonstrations of it.
   score_id: what scorers know it by, if that is not `id`. shots: demonstrations
-  that the official item brings itself.
+  that the official item brings itself. repaired: what was mended in it.
   """
 
   id: str
@@ -91,6 +91,7 @@ class SourceItem:
   group: str | None = None
   score_id: str | int | None = None
   shots: tuple['SourceItem', ...] = ()
+  repaired: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Plan:
   max_bad: float = 0.5
 
   def __post_init__(self):
+    # Some datasets know their splits only when they see their files.
+    object.__setattr__(self, 'dataset', self.dataset.found_in(self.tree))
     d = self.dataset
     known = (*d.splits, *d.unlabelled)
     for split in self.splits or ():

@@ -155,6 +155,7 @@ def _records(
   """The records, in order; counts into `entry` and names pictures in `used`."""
   written: set[str] = set()
   skipped: dict[str, dict[str, None]] = {}
+  repaired: dict[str, dict[str, None]] = {}
   for item in counted(f'{assembly.split}: records', entries, len(entries)):
     if isinstance(item, Skip):
       reason = item.reason
@@ -169,6 +170,8 @@ def _records(
     record = assembly.record(item)
     used.update(os.path.basename(image) for image in record.images)
     written.add(item.source)
+    for what in item.repaired:
+      repaired.setdefault(what, {})[item.source] = None
     entry['written'] += 1
     yield record
     if entry['written'] == limit:
@@ -178,6 +181,7 @@ def _records(
     left = [x for x in sources if reason == 'duplicate_id' or x not in written]
     if left:
       entry['skipped'][reason] = left
+  entry['repaired'] = {k: list(v) for k, v in sorted(repaired.items())}
   entry['found'] = len(written) + sum(map(len, entry['skipped'].values()))
 
 

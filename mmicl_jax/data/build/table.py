@@ -7,18 +7,21 @@ from mmicl_jax.data.build.sets import (
   classes,
   coco,
   dialogs,
+  mic_release,
   pairs,
   refcoco,
   vcr,
   videos,
+  vl_icl,
   vqa,
+  websrc,
   wikiart,
 )
 from mmicl_jax.errors import UserError
 
 _SETS = (
   captions, coco, videos, vqa, wikiart, refcoco, vcr, pairs, classes, dialogs,
-  choices,
+  choices, websrc, vl_icl, mic_release,
 )  # fmt: skip
 DATASETS: dict[str, Dataset] = {
   dataset.name: dataset for one in _SETS for dataset in one.DATASETS
