@@ -140,7 +140,7 @@ def test_vl_icl_takes_its_own_support(vl_icl, tmp_path):
     assert len(query['input_image']) == 1 + len(names)
     assert query['input_text'].count('perpo') == ('perpo/0' in names)
     for number, record in enumerate(records(out, 'operator_induction')):
-      assert record['meta']['score_id'] == number
+      assert record['meta']['score_id'] == f'operator_induction/{number}'
       assert record['output_text'] == str(3 + number)
       if record['meta']['shots']:
         assert ' 1\n\n' in record['input_text']

@@ -60,7 +60,14 @@ def _items(
       if isinstance(own, dict)
       else [(where, _solved(entry, row)) for where, entry in shared]
     )
-    return _item(tree, folders, name, row, tuple(_shots(tree, folders, shots)))
+    return _item(
+      tree,
+      folders,
+      split,
+      name,
+      row,
+      tuple(_shots(tree, folders, split, shots)),
+    )
 
   return each(
     tree.listed(query), make, lambda row: field(row, 'id', (int, str))
@@ -70,6 +77,7 @@ def _items(
 def _item(
   tree: Tree,
   folders: Sequence[str],
+  task: str,
   name: str,
   row: Any,
   shots: tuple[SourceItem, ...] = (),
@@ -90,7 +98,7 @@ def _item(
     {'question': words(row, 'question')},
     tuple(PictureRef(tree.picture(folders, image)) for image in images),
     (answer,),
-    score_id=row.get('id'),
+    score_id=f'{task}/{name}',
     shots=shots,
   )
 
@@ -126,12 +134,15 @@ def _own_support(support: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _shots(
-  tree: Tree, folders: Sequence[str], support: Sequence[tuple[str, Any]]
+  tree: Tree,
+  folders: Sequence[str],
+  task: str,
+  support: Sequence[tuple[str, Any]],
 ) -> Iterator[SourceItem]:
   """Those that are whole: a bad one is no demonstration."""
   for where, row in support:
     try:
-      yield _item(tree, folders, where, row)
+      yield _item(tree, folders, task, where, row)
     except Bad:
       continue
 
