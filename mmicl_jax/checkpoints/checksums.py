@@ -41,7 +41,7 @@ def changed(
 
 
 def _sums(arrays: Mapping[str, Any]) -> dict[str, int]:
-  # One program for each shape: many parameters have the same.
+  # Jitted one by one, so that parameters of one shape share a program.
   found = jax.device_get({name: _sum(x) for name, x in arrays.items()})
   return {name: int(x) for name, x in found.items()}
 

@@ -1,8 +1,8 @@
-"""Which weights are these? Names for them, and for what is computed from them.
+"""Hashes of weights, which name the model that something was computed by.
 
-What the Q-Former gives for an image depends on the image, on the instruction if
+The Q-Former's output for an image depends on the image, on the instruction if
 it reads one, and on the sizes and weights of ViT, Q-Former and query tokens.
-The fingerprint of these stands in every store of features, so that no model
+Every store of features holds a fingerprint of the latter, so that no model
 reads another one's.
 """
 
@@ -21,24 +21,24 @@ TOWERS = ('vit', 'qformer', 'query_tokens')
 
 
 class TowerSums:
-  """Sums of the towers' bits, of parameters that come some at a time."""
+  """Checksums of the towers, from parameters that come in parts."""
 
   def __init__(self):
     self._exact: dict[str, int] = {}
     self._rounded: dict[str, int] = {}
 
   def add(self, flat: Mapping[str, Any]) -> None:
-    """flat: arrays by path, of towers and others."""
+    """Adds the towers' arrays among `flat`, which has arrays by path."""
     towers = {p: x for p, x in flat.items() if p.split('/')[0] in TOWERS}
     self._exact |= checksums.of(towers)
     self._rounded |= _rounded_sums(towers)
 
   def features_index(self, config: configs.MMICLConfig) -> dict[str, Any]:
-    """As the function of this name gives it for all parameters."""
+    """The same as the function of this name for all parameters."""
     return _index(config, _named(config, self._rounded))
 
   def digest(self, *settings: str) -> str:
-    """As `weights_digest` gives it for the towers."""
+    """The same as `weights_digest` for the towers."""
     named = {
       ''.join(f'[{part!r}]' for part in path.split('/')): value
       for path, value in self._exact.items()
@@ -47,7 +47,7 @@ class TowerSums:
 
 
 def fingerprint(config: configs.MMICLConfig, params: Mapping[str, Any]) -> str:
-  """Of the towers' sizes and weights, these rounded to bfloat16."""
+  """A hash of the towers' sizes and of their weights rounded to bfloat16."""
   towers = trees.flatten({n: params[n] for n in TOWERS})
   return _named(config, _rounded_sums(towers))
 
@@ -55,12 +55,12 @@ def fingerprint(config: configs.MMICLConfig, params: Mapping[str, Any]) -> str:
 def features_index(
   config: configs.MMICLConfig, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """What a store of features says of the model that computes them."""
+  """The index of a store of features: which model computes them, and how."""
   return _index(config, fingerprint(config, params))
 
 
 def weights_digest(params: Any, *settings: str) -> str:
-  """Of every bit of the weights, and of settings that matter beside them."""
+  """A hash of every bit of the weights, and of other settings that matter."""
   flat = {
     jax.tree_util.keystr(path): x
     for path, x in jax.tree.leaves_with_path(params)
@@ -69,7 +69,7 @@ def weights_digest(params: Any, *settings: str) -> str:
 
 
 def saved_digest(sums: Mapping[str, int]) -> str:
-  """Of the weights of a checkpoint, from the sums that were saved with it."""
+  """A hash of a checkpoint's weights, from the checksums saved with them."""
   own = {name: x for name, x in sums.items() if name.startswith('target/')}
   return _hexadecimal(own)
 
@@ -82,7 +82,7 @@ def _named(config: configs.MMICLConfig, sums: Mapping[str, int]) -> str:
   sizes = configs.to_dict(config)
   described = {
     'vit': sizes['vit'],
-    # Neither dropout nor the room for words plays a part.
+    # Dropout and the room for words do not change the features.
     'qformer': {
       name: x
       for name, x in sizes['qformer'].items()

@@ -1,8 +1,8 @@
-"""Checkpoints in T5X's layout, written and read by Orbax.
+"""Writes and reads checkpoints in T5X's layout, by Orbax.
 
-MODEL_DIR/checkpoint_<step>/state holds the tree of tree.py; beside it `dataset`
-holds the position of the data iterator and `sums` the arrays' checksums, which
-a Checkpointer writes. What else a MODEL_DIR needs to be usable alone is in
+MODEL_DIR/checkpoint_<step>/state holds the tree of tree.py. A Checkpointer
+writes two more folders: `dataset` holds the position of the data iterator, and
+`sums` the arrays' checksums. The other files of a MODEL_DIR are in
 model_dir.py.
 """
 
@@ -45,7 +45,10 @@ PART_BYTES, PARTS = 2**23, 32
 def save_weights(
   model_dir: str | os.PathLike, params: Tree, step: int = 0
 ) -> None:
-  """Writes checkpoint_<step> with parameters alone, as converters do."""
+  """Writes checkpoint_<step> with parameters only.
+
+  Raises UserError if it cannot be written.
+  """
   tree = state_tree(params, np.int32(step))
   directory = epath.Path(absolute_path(model_dir))
   try:
@@ -61,11 +64,12 @@ def load_weights(
   like: Tree | None = None,
   modules: Sequence[str] | None = None,
 ) -> dict:
-  """Parameters of a MODEL_DIR's newest checkpoint, or of a checkpoint_<step>.
+  """Reads the parameters of a MODEL_DIR's newest or a given checkpoint.
 
-  like: a parameter tree of jax.ShapeDtypeStruct, whose dtypes and shardings
-  are used; without it arrays come as they were saved. modules: only these, by
-  their names at the top. Raises UserError if there is no checkpoint or it is of
+  path: a MODEL_DIR or a checkpoint_<step>. like: a parameter tree of
+  jax.ShapeDtypeStruct, whose dtypes and shardings the arrays are read into;
+  without it they are as they were saved. modules: the top modules to read;
+  None reads all. Raises UserError if there is no checkpoint, or if it is of
   another architecture or damaged.
   """
   found: dict[str, jax.Array] = {}
@@ -79,10 +83,10 @@ def read_weights(
   like: Tree | None = None,
   modules: Sequence[str] | None = None,
 ) -> Iterator[dict[str, jax.Array]]:
-  """`load_weights` part by part: dicts of arrays by path.
+  """Does `load_weights` in parts: yields dicts of arrays by path.
 
-  A caller that empties each dict before it asks for the next has no more in
-  memory than what it keeps and one part.
+  A caller that empties each dict before it asks for the next has only one part
+  in memory, besides what it keeps.
   """
   directory, step = locate(path)
   place = step_path(directory, step)
@@ -122,7 +126,7 @@ def read_weights(
 
 
 def has_any(path: str | os.PathLike, params: Tree) -> bool:
-  """Whether a checkpoint holds a parameter of one of these names.
+  """Whether a checkpoint has any of the parameters in a tree.
 
   path: as for `load_weights`, whose errors this raises, too.
   """
@@ -137,10 +141,10 @@ def has_any(path: str | os.PathLike, params: Tree) -> bool:
 
 
 def resumable(model_dir: str | os.PathLike, like: Tree) -> bool:
-  """Whether a run in this MODEL_DIR goes on from a checkpoint there.
+  """Whether this MODEL_DIR has a checkpoint that a run would resume.
 
-  like: a `state_tree` of jax.ShapeDtypeStruct. Raises UserError if the newest
-  is of another architecture, trainable set or optimizer.
+  like: the run's `state_tree` of jax.ShapeDtypeStruct. Raises UserError if the
+  newest checkpoint is of another architecture, trainable set or optimizer.
   """
   step = latest_step(model_dir)
   if step is None:
@@ -165,22 +169,22 @@ def check_tree(path: str | os.PathLike, like: Tree) -> None:
 def saved_tree(path: epath.Path) -> Tree:
   """The metadata (shape, dtype) of all arrays of a checkpoint_<step>.
 
-  Raises Damage if the file that describes them is not what was written, and
-  errors of files as they are.
+  Raises Damage if the file that describes them is damaged, and errors of files
+  unchanged.
   """
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
   try:
     tree: Tree = handler.metadata(path / 'state').tree
     tree['target']
   except Exception as error:
-    if fault_of(error) is Fault.UNKNOWN:  # whatever odd contents provoke
+    if fault_of(error) is Fault.UNKNOWN:  # odd contents may raise anything
       raise Damage(f'its state is not described ({reason(error)})') from error
     raise
   return tree
 
 
 def read_arrays(path: epath.Path, like: Tree) -> Tree:
-  """The arrays `like` names, from a checkpoint_<step>, where it says."""
+  """Reads the arrays that `like` names into its dtypes and shardings."""
   found: dict[str, jax.Array] = {}
   for part in parts_of(like):
     found |= _read_part(path, part)
@@ -188,12 +192,12 @@ def read_arrays(path: epath.Path, like: Tree) -> Tree:
 
 
 def parts_of(like: Tree) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
-  """A tree's leaves by path, in parts that are read together.
+  """Yields a tree's leaves by path, in parts that are read together.
 
-  A part is one array, or several that are small: of PART_BYTES or, in a large
-  model, of a PARTS-th of it, for storage far away answers slowly. The largest
-  come first: what reading them takes beside them is free again before the rest
-  is in memory.
+  A part is one array, or several small ones: together PART_BYTES or a PARTS-th
+  of the model, since remote storage answers slowly. The largest arrays come
+  first, so that the memory that reading them takes is free again before the
+  rest is in memory.
   """
   leaves = trees.flatten(like)
   sizes = {n: math.prod(x.shape) * x.dtype.itemsize for n, x in leaves.items()}
@@ -213,7 +217,7 @@ def parts_of(like: Tree) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
 def _read_part(
   path: epath.Path, part: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, jax.Array]:
-  # By the handler itself: a manager would wait for hosts that fail.
+  # Orbax's handler, since a manager would wait for hosts that fail.
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
   args = restore_args(trees.unflatten(part))
   return trees.flatten(handler.restore(path / 'state', args=args))
@@ -222,7 +226,7 @@ def _read_part(
 def verified(
   path: epath.Path, tree: Tree, sums: Mapping[str, int] | None, saved: Tree
 ) -> None:
-  """`check_sums`, which needs memory; UserError if there is too little."""
+  """Does `check_sums`; raises UserError if there is too little memory."""
   try:
     check_sums(tree, sums, saved)
   except Exception as error:
@@ -232,7 +236,7 @@ def verified(
 
 
 def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
-  """Orbax's manager of a MODEL_DIR to write to; options: of what it keeps."""
+  """Orbax's manager of a MODEL_DIR; options: which checkpoints it keeps."""
   return ocp.CheckpointManager(
     directory,
     options=ocp.CheckpointManagerOptions(
@@ -247,7 +251,8 @@ def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
 
 
 def restore_args(like: Tree) -> ocp.args.PyTreeRestore:
-  # A T5X checkpoint also holds empty nodes: partial_restore passes over them.
+  """Orbax's arguments to read the arrays that `like` names."""
+  # partial_restore ignores the empty nodes that a T5X checkpoint also holds.
   return ocp.args.PyTreeRestore(
     like,
     restore_args=jax.tree.map(
@@ -272,6 +277,10 @@ def _damaged(path: epath.Path, error: Exception) -> UserError:
 
 
 def not_written(directory, step, error) -> UserError:
+  """The UserError for a checkpoint that could not be written.
+
+  step: None stands for the last save.
+  """
   name = 'the last checkpoint' if step is None else f'{PREFIX}_{step}'
   full = os.strerror(errno.ENOSPC)  # at the end of TensorStore's long errors
   why = full if full in str(error) else reason(error)

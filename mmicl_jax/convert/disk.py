@@ -129,7 +129,7 @@ def _folding(
   saved: Mapping[str, jax.ShapeDtypeStruct],
   written: Mapping[str, jax.ShapeDtypeStruct],
 ) -> list[str]:
-  """A note on adapters, if there are any: what becomes of their kernels."""
+  """A note on what becomes of low-rank adapters, if there are any."""
   if saved.keys() == written.keys():
     return []
   wider = [n for n, x in written.items() if x.dtype != saved[n].dtype]

@@ -1,4 +1,4 @@
-"""Checkpoints to parameters in memory, one at a time onto their devices."""
+"""Loads checkpoints onto devices, one parameter at a time."""
 
 import math
 import os
@@ -30,12 +30,13 @@ def load_pretrained(
   vit_eps: float | None = None,
   scan_layers: bool = True,
 ) -> tuple[MMICLConfig, dict[str, Any], dict[str, Any]]:
-  """(configuration, parameters, info) of a Hugging Face or MIC checkpoint.
+  """Loads a Hugging Face or MIC checkpoint: (configuration, parameters, info).
 
   source: a directory, or a name on the Hugging Face hub. Parameters go one by
   one to `mesh` in the shardings of `partitioning`, or to the default device.
-  info: 'directory', 'vocabulary' (its spiece.model, or None) and 'notes', the
-  decisions taken, as sentences. Raises UserError.
+  info: 'directory', 'vocabulary' (its spiece.model or None), and 'notes' (a
+  sentence for each decision). Raises UserError if the checkpoint is missing,
+  damaged or of another model.
   """
   directory = find_checkpoint(source)
   opened = open_checkpoint(
@@ -55,9 +56,9 @@ def open_checkpoint(
   vocabulary_path: str | os.PathLike | None = None,
   **options: Any,
 ) -> WeightSource:
-  """`open_source` with room for the tokens of the vocabulary.
+  """Opens a checkpoint by `open_source`, with room for the vocabulary's tokens.
 
-  vocabulary_path: a spiece.model; None: the directory's, if it has one.
+  vocabulary_path: a spiece.model; by default the directory's, if it has one.
   """
   path = vocabulary_path or find_vocabulary(directory)
   size = None
@@ -71,7 +72,10 @@ def open_checkpoint(
 def to_devices(
   source: Any, mesh: jax.sharding.Mesh | None = None
 ) -> dict[str, Any]:
-  """A parameter tree of what `source` reads; never two copies of all."""
+  """Puts the parameters that `source` reads on devices; returns their tree.
+
+  Only one parameter at a time is also in host memory.
+  """
   params: dict[str, Any] = {}
   for part in one_by_one(source, mesh):
     params |= part
@@ -81,10 +85,11 @@ def to_devices(
 def one_by_one(
   source: Any, place: Any = None
 ) -> Iterator[dict[str, jax.Array]]:
-  """What `source` reads, each parameter in a dict by its path.
+  """Reads the parameters of `source`; yields each as {path: array}.
 
-  The largest come first: what reading them takes beside them is free again
-  before the rest is in memory. place: a mesh or a device; None: the default.
+  The largest come first, so that the memory that reading them takes is free
+  again before the rest is in memory. place: a mesh or a device; None takes the
+  default device.
   """
   places: dict[str, Any] = {}
   if isinstance(place, jax.sharding.Mesh):
@@ -96,14 +101,14 @@ def one_by_one(
     part = {
       path: jax.device_put(array, places.get(path, place), may_alias=False)
     }
-    # device_put returns before the copy is made: wait, or copies pile up.
+    # device_put returns before it has copied; without waiting, arrays pile up.
     jax.block_until_ready(part)
     del array
     yield part
 
 
 def find_vocabulary(directory: str | os.PathLike) -> Path | None:
-  """The directory's SentencePiece model, if it has one."""
+  """The path of a directory's SentencePiece model, or None."""
   path = Path(directory) / 'spiece.model'
   return path if path.is_file() else None
 
@@ -135,7 +140,7 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
     ) from error
   try:
     names = HfApi().list_repo_files(name)
-  except Exception:  # without a connection the cache may have it
+  except Exception:  # without a connection the cache may still have it
     names = []
   safe = any(n.endswith('.safetensors') for n in names)
   patterns = [p for p in FILES if p != '*.bin' or not safe]

@@ -188,10 +188,10 @@ def _special(name: str) -> dict[str, Any]:
 
 
 def _write_bert(directory: Path, vocab: Path, rows: int) -> None:
-  """bert-base-uncased with [DEC], as InstructBLIP's processors are saved.
+  """Writes bert-base-uncased with [DEC], as InstructBLIP's processors do.
 
-  With MIC's tokens where the Q-Former's table has rows for them, as MIC's
-  training makes it: ids without a row would end transformers with an error.
+  It has MIC's tokens, too, if the Q-Former's table has `rows` for them, as in
+  MIC's training; transformers would fail at an id without a row.
   """
   try:
     words = vocab.read_text(encoding='utf-8')

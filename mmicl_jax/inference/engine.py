@@ -1,8 +1,8 @@
-"""Prompts to answers, on arrays: sorted into batches, decoded, put in order.
+"""Answers prompts that are arrays: sorts them into batches and decodes these.
 
 Prompts of any length and any number of images are sorted into batches of few
 shapes, which prompts.py encodes. Results come in the order of the prompts, and
-none depends on its company.
+do not depend on the other prompts.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ MAX_LOGITS = 1 << 26  # float32 logits held at a time when scoring: 256 MiB
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptAnswers:
-  """A prompt's answers, the best first; see decoding.scores.Decoded."""
+  """The K answers to one prompt: see decoding.scores.Decoded."""
 
   tokens: Int[np.ndarray, 'K U']
   scores: Float[np.ndarray, 'K']
@@ -45,14 +45,14 @@ class PromptAnswers:
 
 
 class Engine:
-  """A model ready to answer.
+  """A model that is ready to answer.
 
-  params: plain arrays, layers stacked or not: a tree, or dicts by path that are
-  emptied one after the other (weights.py). batch_size: prompts a step; the
-  results do not depend on it. cache_bytes: for visual tokens, in host memory;
-  with cache_dir on disk as well. prompt_cache_bytes: for keys and values of
-  prompts, on the device. weights: 'int8' holds kernels in eight bits
-  (models.quantized).
+  params: plain arrays, with layers stacked or not: a tree, or dicts by path
+  that are emptied one after the other (weights.py). batch_size: prompts in each
+  step; results do not depend on it. cache_bytes: host memory for images'
+  features. cache_dir: keeps these on disk, too. prompt_cache_bytes: device
+  memory for prompts' keys and values. weights: 'int8' holds kernels in eight
+  bits (models/quantized.py). Raises UserError for values that cannot work.
   """
 
   def __init__(
@@ -68,7 +68,7 @@ class Engine:
     weights: str | None = None,
   ):
     check_size('batch_size', batch_size)
-    # A loop over single layers: no weights are sliced in the steps.
+    # Separate layers, so that no step slices weights.
     self.config = with_execution(config, scan_layers=False, remat='none')
     self.model = MMICL(self.config)
     if weights not in (None, 'int8'):
@@ -108,11 +108,12 @@ class Engine:
     stops: Int[np.ndarray, 'S V'] | None = None,
     rows: UInt32[np.ndarray, 'B'] | None = None,
   ) -> list[PromptAnswers]:
-    """Answers in the order of the prompts.
+    """Answers prompts, in their order.
 
-    Samples depend on the seed and the prompt's number in `rows` alone. Without
-    it that is made of the content, and equal prompts of one call are told
-    apart by their order.
+    rows: a number for each prompt. Samples depend only on the seed and this
+    number; by default it is made from the prompt's content and from how often
+    the prompt came before in this call. Raises UserError if there cannot be
+    enough memory.
     """
     at_once = min(len(prompts), self.batch_size)
     check_room(options, self.config, at_once)
@@ -144,7 +145,7 @@ class Engine:
     prompts: Sequence[Request],
     candidates: Sequence[Sequence[Sequence[int]]],
   ) -> list[list[Float[np.ndarray, 'U']]]:
-    """Log-probability of every token of every candidate of every prompt."""
+    """The log-probabilities of the tokens of each prompt's candidates."""
 
     def run(batch: Sequence[int], prompt: decoding.Memory):
       return self._score([candidates[i] for i in batch], prompt)
@@ -152,7 +153,7 @@ class Engine:
     return self._in_batches(prompts, run)
 
   def logits(self, batch: Any) -> jax.Array:
-    """f32[B, U, V] of a Batch, as in training, without dropout."""
+    """The logits f32[B, U, V] of a Batch, as in training, without dropout."""
     with self.reader.on_devices():
       return _logits(self.model, self.params, dict(batch), {})
 
@@ -163,7 +164,7 @@ class Engine:
     stops: Int[np.ndarray, 'S V'] | None = None,
     every: int = 4,
   ) -> Iterator[Int[np.ndarray, 'U']]:
-    """The tokens so far, every few tokens, until the answer is complete."""
+    """Yields the tokens so far, after every few new ones, until the end."""
     check_room(options, self.config, 1)
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
     strategy = strategy_of(static)
@@ -203,16 +204,17 @@ class Engine:
     stops: Int[np.ndarray, 'S V'] | None = None,
     longest_instruction: int = 0,
   ) -> int:
-    """Compiles whatever prompts up to `longest` tokens need; counts shapes.
+    """Compiles all that prompts of up to `longest` tokens need.
 
-    Afterwards `generate` with these options compiles the model no more, however
-    long the prompts and however many their images. What is compiled can be
-    kept on disk: see `compilation.keep_compiled`. longest_instruction: tokens
-    that the Q-Former reads with an image; 0: none.
+    Afterwards `generate` with these options compiles nothing, for any such
+    prompts and any images. Compiled programs can be kept on disk: see
+    `jit_cache.keep_compiled`. longest_instruction: the most tokens that the
+    Q-Former reads with an image; 0 if it reads none. Returns the number of
+    shapes.
     """
     check_room(options, self.config, self.batch_size)
     static, dynamic = split_options(options, bucket(options.max_new_tokens, 8))
-    # One step is enough: how many there are is not compiled.
+    # One step is enough, since their number is not compiled in.
     dynamic = dynamic._replace(max_new_tokens=1)
     queries, size = self.config.qformer.num_queries, self.config.vit.image_size
     rows = {self.reader.rows(n) for n in range(1, self.batch_size + 1)}
@@ -234,13 +236,13 @@ class Engine:
     return len(rows) * len(lengths)
 
   def _in_batches(self, prompts: Sequence[Request], run) -> list[Any]:
-    """run(indices, read prompts) over batches of prompts of like lengths."""
+    """Calls run(indices, encoded prompts) for batches of like lengths."""
     results: list[Any] = [None] * len(prompts)
 
     def size(i: int) -> tuple[int, int]:
       return bucket(len(prompts[i].tokens), 16), len(prompts[i].images)
 
-    # The largest first: what does not fit in memory fails at once.
+    # The largest come first, so that too little memory shows at once.
     order = sorted(range(len(prompts)), key=size, reverse=True)
     try:
       for first in range(0, len(order), self.batch_size):
@@ -265,7 +267,7 @@ class Engine:
     candidates: Sequence[Sequence[Sequence[int]]],
     prompt: decoding.Memory,
   ) -> list[list[np.ndarray]]:
-    """Candidates in groups that share the prompts' keys and values."""
+    """Scores candidates in groups, which share the prompts' keys and values."""
     rows = len(prompt.is_token)
     length = bucket(max(len(c) for row in candidates for c in row), 4)
     count = max(map(len, candidates))
@@ -292,7 +294,7 @@ class Engine:
 
 
 def check_size(name: str, value: int) -> None:
-  """Raises UserError for what cannot be a number of prompts or of tokens."""
+  """Raises UserError unless a value can be a number of prompts or tokens."""
   if not isinstance(value, int) or not 1 <= value <= MOST:
     raise UserError(f'{name} is {value!r}: give a number from 1 to {MOST}.')
 
@@ -300,7 +302,7 @@ def check_size(name: str, value: int) -> None:
 def _store(
   cache_dir: str | os.PathLike[str], config: MMICLConfig, towers: TowerSums
 ) -> FeatureStore:
-  """Where the features of images are kept that these towers see."""
+  """The store on disk of the features that these towers give."""
   index = towers.features_index(config)
   sizes, backend = f'{config.vit}{config.qformer}', jax.default_backend()
   name = towers.digest(sizes, index['dtype'], backend)
@@ -308,7 +310,7 @@ def _store(
 
 
 def _row_numbers(prompts: Sequence[Request]) -> UInt32[np.ndarray, 'B']:
-  """One number a prompt: of its content and how often it came before."""
+  """A number for each prompt, from its content and how often it came before."""
   before: dict[int, int] = {}
   rows = np.zeros(len(prompts), np.uint32)
   for i, prompt in enumerate(prompts):

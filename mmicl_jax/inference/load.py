@@ -1,4 +1,4 @@
-"""A directory with a model -> a Predictor: what `mmicl_jax.load` does."""
+"""Loads a Predictor from a directory with a model: `mmicl_jax.load`."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -26,10 +26,10 @@ from mmicl_jax.tokenizer import Tokenizer
 
 
 class Opened(NamedTuple):
-  """A checkpoint of which no weights are read yet.
+  """A checkpoint whose weights are not read yet.
 
-  parts: of them, by path, read as they are asked for. digest: of all, where
-  the checkpoint knows it.
+  parts: dicts of arrays by path, each read when it is asked for. digest: a hash
+  of all weights, if the checkpoint has their checksums.
   """
 
   config: MMICLConfig
@@ -50,14 +50,14 @@ def load(
   cache_dir: str | os.PathLike | None = None,
   qformer_text: bool = False,
 ) -> Predictor:
-  """The model of a MODEL_DIR, a checkpoint_<step> or a PyTorch directory.
+  """Loads the model of a MODEL_DIR, checkpoint_<step> or PyTorch directory.
 
-  dtype: of parameters and arithmetic; by default the checkpoint's own, and
-  float32 on a CPU, where bfloat16 is slower. weights: 'int8' holds them in
-  eight bits. tokenizer: where it is not beside the checkpoint. cache_dir:
-  visual tokens are kept there for later runs. qformer_text: an InstructBLIP
-  Q-Former reads the prompt's text; no published script does so. Raises
-  UserError naming the file that is missing or wrong.
+  dtype: of parameters and arithmetic; by default the checkpoint's own, but
+  float32 on a CPU, where bfloat16 is slower. weights: 'int8' holds kernels in
+  eight bits. tokenizer: if there is none beside the checkpoint. cache_dir:
+  keeps images' features for later runs. qformer_text: lets an InstructBLIP
+  Q-Former read the prompt's text, which no published script does. Raises
+  UserError that names the file that is missing or wrong.
   """
   path = _here(path)
   if not path.exists():
@@ -66,7 +66,7 @@ def load(
   if (path / 'config.json').is_file():
     opener = _open_pretrained
   place: Any = jax.devices()[0] if mesh is None else mesh
-  if weights:  # to be quantised in host memory, which is larger
+  if weights:  # quantised in host memory, which is larger
     place = jax.local_devices(backend='cpu')[0]
   config, parts, vocabulary, digest = opener(path, place, dtype)
   tokenizer = tokenizer or vocabulary
@@ -105,9 +105,9 @@ def _here(path: str | os.PathLike) -> Path:
 
 
 def qformer_vocabulary(path: Path, config: MMICLConfig) -> BertTokenizer:
-  """BERT's word pieces beside a checkpoint.
+  """Reads BERT's vocabulary beside a checkpoint.
 
-  Raises UserError if there are none, or the Q-Former has no use for them.
+  Raises UserError if there is none, or if the Q-Former cannot use it.
   """
   if not config.qformer.instruction:
     raise UserError(
@@ -173,7 +173,7 @@ def _open_pretrained(path: Path, place: Any, dtype: str | None) -> Opened:
 def _finite(
   path: Path, parts: Iterable[dict[str, jax.Array]]
 ) -> Iterator[dict[str, jax.Array]]:
-  """The parts; raises UserError for weights from which only nonsense comes."""
+  """Yields the parts; raises UserError if a weight is NaN or infinite."""
   for part in parts:
     sound = jax.device_get({name: _is_finite(x) for name, x in part.items()})
     if wrong := [name for name in part if not sound[name]]:
@@ -191,7 +191,7 @@ def _is_finite(x: Float[jax.Array, '...']) -> Bool[jax.Array, '']:
 
 
 def _dtype(dtype: str | None) -> str | None:
-  """None: as the checkpoint says."""
+  """The dtype to run in; None means the checkpoint's own."""
   on_cpu = jax.default_backend() == 'cpu'
   return dtype or ('float32' if on_cpu else None)
 

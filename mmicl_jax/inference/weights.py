@@ -1,8 +1,8 @@
-"""Parameters as an engine holds them, of which two copies are never in memory.
+"""Puts a model's parameters on its devices without a second copy in memory.
 
-They come some at a time, as a checkpoint is read. Stacked layers are cut apart,
-kernels quantised where that is asked for, and each array goes to its devices,
-before the next ones are read.
+They come in parts, as a checkpoint is read. Before the next part is read,
+stacked layers are separated, kernels quantised if wanted, and all arrays put on
+their devices.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,12 +29,12 @@ def hold_weights(
   eight_bits: bool = False,
   look: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> dict[str, Any]:
-  """The tree of all parameters, one array a layer, on its devices.
+  """The tree of all parameters of separate layers, on their devices.
 
-  parts: dicts of arrays by path, layers stacked or not; they are emptied, so
-  that an array which nobody else holds is freed when it has been placed.
-  config: with layers that are not stacked. look: is shown each part's arrays,
-  as they came, or as their eight bits stand for them.
+  parts: dicts of arrays by path, with layers stacked or not. They are emptied,
+  so that an array that nobody else holds is freed once it is on its devices.
+  config: with scan_layers=False. look: called with each part's arrays; with
+  eight_bits, with the values that remain after quantisation.
   """
   places: dict[str, Any] = {}
   if mesh is not None:
@@ -50,7 +50,8 @@ def hold_weights(
         leaf = quantize_leaf(name, leaf) if eight_bits else leaf
         place = places.get(name, jax.devices()[0])
         new[name] = jax.device_put(leaf, _place_of(leaf, place))
-        # device_put returns before it has copied: wait, or copies pile up.
+        # device_put returns before it has copied; without waiting, arrays pile
+        # up.
         jax.block_until_ready(new[name])
     if look is not None and eight_bits:
       look(nn.unbox(new))
@@ -59,9 +60,9 @@ def hold_weights(
 
 
 def _place_of(leaf: Any, place: Any) -> Any:
-  """Where a leaf goes whose values go to `place`.
+  """The place of a leaf whose values go to `place`.
 
-  The scales of a quantised kernel are small: they go to every device.
+  The scales of a quantised kernel are small and go to every device.
   """
   if isinstance(leaf, Quantized) and isinstance(place, NamedSharding):
     return Quantized(place, partitioning.replicated(place.mesh))

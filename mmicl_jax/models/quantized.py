@@ -61,7 +61,7 @@ def quantize_kernel(kernel: Float[Array, '...'], contracted: int) -> Quantized:
 
 
 def quantize_leaf(path: str, leaf: Any) -> Any:
-  """Puts a single layer's kernel into eight bits; gives others as they are."""
+  """Puts a single layer's kernel into eight bits; returns others unchanged."""
   *_, module, name = ['', *path.split('/')]
   if name != 'kernel' or isinstance(leaf, Quantized):
     return leaf

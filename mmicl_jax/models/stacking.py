@@ -15,7 +15,7 @@ STACKS = ('layers', 'groups')  # the names that models.layers.stack is given
 def single_layers(path: str, x: Any) -> Iterator[tuple[str, Any]]:
   """('t5/layers/bias', x[L, ...]) -> ('t5/layers_0/bias', x[0]), and so on.
 
-  A parameter that is not stacked is given as it is.
+  A parameter that is not stacked is returned unchanged.
   """
   parts = path.split('/')
   at = next((i for i, name in enumerate(parts) if name in STACKS), None)

@@ -8,7 +8,7 @@ from mmicl_jax.context.text import IMAGE, PROXIES
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.mirror import local_file
 
-# What MIC's training adds behind [DEC]: as many as T5 has extra ids.
+# The tokens that MIC's training adds after [DEC]: as many as T5's extra ids.
 MIC_TOKENS = (
   IMAGE,
   *PROXIES,

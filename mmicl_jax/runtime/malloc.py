@@ -27,7 +27,7 @@ SETTING = ':'.join(
 )
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 THRESHOLD = 2**20
-LARGEST_THRESHOLD = 2**25  # of those that glibc sets by itself
+LARGEST_THRESHOLD = 2**25  # the largest that glibc sets by itself
 
 
 def restart_if_wanted() -> None:
@@ -68,10 +68,11 @@ def return_large_blocks() -> None:
 
 @contextlib.contextmanager
 def returning_large_blocks() -> Iterator[None]:
-  """`return_large_blocks` while weights are read into memory.
+  """Does `return_large_blocks` during a block that reads weights into memory.
 
-  Afterwards glibc keeps blocks as it would after it has seen large ones: what
-  computes takes the same blocks again and again. Settings of the user's stay.
+  Afterwards glibc keeps freed blocks, as it does by itself once it has seen
+  large ones: computing uses the same blocks again and again. If the user has
+  set GLIBC_TUNABLES, nothing changes.
   """
   if TUNABLES in os.environ:
     yield

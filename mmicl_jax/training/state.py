@@ -107,7 +107,7 @@ class RunLayout:
   ) -> tuple[TrainState, Params]:
     """Step 0 with the weights of a checkpoint; the optimizer's state is new.
 
-    Low-rank adapters are random where the checkpoint has none. Returns (state,
+    Low-rank adapters are random if the checkpoint has none. Returns (state,
     frozen half).
     """
     wanted, adapters = lora.split_adapters(self.params)
@@ -121,7 +121,7 @@ class RunLayout:
       )
       params = stages.merge_params(fresh(key), params)
     trainable, frozen = stages.split_params(params, self.profile)
-    # The weights are no result of this: they would be copied.
+    # If the weights were a result of this program, they would be copied.
     begin = jax.jit(
       lambda x: (jnp.zeros((), jnp.int32), self.optimizer.init(x)),
       out_shardings=shardings_of((self.state.step, self.state.opt_state)),
@@ -161,8 +161,8 @@ class RunLayout:
 def root_key(seed: int) -> jax.Array:
   """The key that all of a run's random numbers come from.
 
-  Seeds from 0 to 2**32 - 1 give T5X's; a key made of any other would hold its
-  lower 32 bits alone.
+  Seeds from 0 to 2**32 - 1 give T5X's key. Of others, PRNGKey would take only
+  the lower 32 bits.
   """
   high, low = divmod(seed % 2**64, 2**32)
   key = jax.random.PRNGKey(np.uint32(low))
