@@ -58,7 +58,12 @@ def msrvtt(tmp_path):
     {
       'train_val_videodatainfo.json': {
         'info': {},
-        'videos': [clip(6513, 'validate'), clip(0, 'train'), clip(1, 'train')],
+        'videos': [
+          clip(6513, 'validate'),
+          clip(0, 'train'),
+          clip(1, 'train'),
+          clip(2, 'train', video_id='v' * 300),
+        ],
         'sentences': [
           sentence(66, 0, 'a boat is folded '),
           sentence(7, 6513, 'a hat'),
@@ -68,6 +73,7 @@ def msrvtt(tmp_path):
           sentence(62, 12, 'no such video'),
           {'caption': 'a list', 'video_id': [0], 'sen_id': 61},
           sentence(66, 0, 'its id is taken'),
+          {'caption': 'a name', 'video_id': 'v' * 300, 'sen_id': 60},
         ],
       },
       'test_videodatainfo.json': {
@@ -94,6 +100,7 @@ def test_msrvtt_captions_of_all_splits(msrvtt):
     'broken_video': ['65'],
     'duplicate_id': ['66'],
     'missing_field': ['61'],
+    'missing_file': ['60'],  # no file can have such a name
     'no_answer': ['63'],
   }
   assert built.skipped('val') == {} == built.skipped('test')
