@@ -99,6 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # thread; asyncio logs further errors that nobody waits for.
     for name in ('absl', 'asyncio'):
       logging.getLogger(name).setLevel(logging.CRITICAL)
+    if alone:
+      # TensorStore's threads, which a failing save leaves behind.
+      sys.unraisablehook = lambda _: None
   try:
     args = parse(argv)
     return 2 if args.command is None else _module(args.command).main(args)

@@ -3,16 +3,17 @@
 import contextlib
 import errno
 import logging
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from mmicl_jax.checkpoints import checksums
 from mmicl_jax.checkpoints.faults import Damage, patiently, reason
+from mmicl_jax.checkpoints.kept import KeptCheckpoints
 from mmicl_jax.checkpoints.position import (
   IteratorStateHandler,
   IteratorStateSave,
@@ -40,17 +41,13 @@ from mmicl_jax.runtime.remote import absolute_path, is_remote
 
 log = logging.getLogger(__name__)
 
-# The metrics that the best checkpoint can be chosen by: is more better?
-BEST = {'eval/loss': False, 'eval/accuracy': True}
-
 
 class Checkpointer:
   """The checkpoints of one MODEL_DIR.
 
-  keep: so many of the newest. best_by: a metric of BEST; the checkpoint that
-  is best by it stays too. Saving is asynchronous: `save` returns once the
-  arrays are copied to host memory. Raises UserError if the directory cannot be
-  written.
+  keep, best_by: which of them stay, see KeptCheckpoints. Saving is
+  asynchronous: `save` returns once the arrays are copied to host memory. Raises
+  UserError if the directory cannot be written.
   """
 
   def __init__(
@@ -60,10 +57,7 @@ class Checkpointer:
     keep: int | None = None,
     best_by: str | None = None,
   ):
-    if best_by is not None and best_by not in BEST:
-      raise UserError(
-        f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, or None'
-      )
+    self._kept = KeptCheckpoints(keep, best_by)
     if not os.fspath(model_dir):
       raise UserError('MODEL_DIR is empty: name a directory')
     self._stage: Stage | None = stage_of(model_dir)
@@ -71,7 +65,7 @@ class Checkpointer:
       model_dir = self._stage.local
     self.directory = epath.Path(absolute_path(model_dir))
     try:
-      self.directory.mkdir(parents=True, exist_ok=True)
+      _make(self.directory)
     except (OSError, ValueError) as error:
       why = getattr(error, 'strerror', None) or error
       raise UserError(
@@ -87,18 +81,17 @@ class Checkpointer:
     for path in self.directory.glob(f'{PREFIX}_*tmp*'):
       log.warning('%s is of a save that was interrupted: ignored', path)
     try:
-      self._manager = patiently(
-        self.directory, lambda: self._open(**_kept(keep, best_by))
-      )
+      self._manager = patiently(self.directory, self._open)
     except Damage as error:
       raise UserError(
         f'the model directory {self.directory} cannot be listed ({error}): '
         'look at its files, or choose another MODEL_DIR'
       ) from error
+    self._kept.read(self.directory, self.steps())
 
-  def _open(self, **kept: Any) -> ocp.CheckpointManager:
+  def _open(self) -> ocp.CheckpointManager:
     """Orbax's manager, which passes over a folder where a disk fails."""
-    opened = manager(self.directory, **kept)
+    opened = manager(self.directory, preservation_policy=self._kept)
     missing = set(steps_in(self.directory)) - set(opened.all_steps())
     # A bucket has folders of saves that never became complete, a disk has not.
     if missing and not is_remote(self.directory):
@@ -110,20 +103,11 @@ class Checkpointer:
     return sorted(self._manager.all_steps())
 
   def best(self) -> int | None:
-    """The step of the best checkpoint, if any was saved with its metrics."""
-    return self._manager.best_step()
+    """The step of the best checkpoint, if one was rated."""
+    return self._kept.best(self.steps())
 
-  def save(
-    self,
-    step: int,
-    tree: Tree,
-    iterator_state: Any = None,
-    metrics: Mapping[str, float] | None = None,
-  ) -> None:
-    """Saves a `state_tree` and the data iterator's state (JSON values).
-
-    metrics: of an evaluation at this step, for best_by.
-    """
+  def save(self, step: int, tree: Tree, iterator_state: Any = None) -> None:
+    """Saves a `state_tree` and the data iterator's state (JSON values)."""
     items = {
       'state': ocp.args.PyTreeSave(dict(tree)),
       SUMS: ocp.args.JsonSave(checksums.of(tree)),
@@ -136,7 +120,6 @@ class Checkpointer:
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
-        metrics=None if metrics is None else dict(metrics),
         force=True,
       )
     except (OSError, ValueError) as error:
@@ -148,6 +131,21 @@ class Checkpointer:
     """Copies new files beside the checkpoints to a remote MODEL_DIR."""
     if self._stage is not None:
       self._stage.send_rest()
+
+  def rate(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Says how good a saved checkpoint is, and deletes what need not stay.
+
+    metrics: of an evaluation at this step. Returns when the checkpoint is
+    complete. Raises UserError if it or its metrics cannot be written.
+    """
+    self.wait()
+    if jax.process_index() == 0:
+      self._kept.write(self.directory, step, metrics)
+    multihost.wait_for_all(f'rated_{step}')  # on disk before others go
+    self._kept.rate(step, metrics)
+    steps = self.steps()
+    for old in sorted(set(steps) - self._kept.stay(steps)):
+      self._manager.delete(old)
 
   def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
     """Reads (state tree, iterator state or None) into the form of `like`.
@@ -269,30 +267,10 @@ class Checkpointer:
     self._manager.reload()
 
 
-def _kept(keep: int | None, best_by: str | None) -> dict[str, Any]:
-  """Options of Orbax: the newest, and the best if there is a metric."""
-  if best_by is None:
-    return {'max_to_keep': keep}
-  more = BEST[best_by]
-
-  def value(metrics: Mapping[str, float]) -> float:
-    found = float(metrics[best_by])
-    worst = -math.inf if more else math.inf
-    return worst if math.isnan(found) else found
-
-  policies = ocp.checkpoint_managers
-  return {
-    'best_fn': value,
-    'best_mode': 'max' if more else 'min',
-    'preservation_policy': policies.AnyPreservationPolicy(
-      [
-        policies.LatestN(keep),
-        policies.BestN(
-          get_metric_fn=value,
-          reverse=not more,
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    ),
-  }
+def _make(directory: epath.Path) -> None:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    # A disk that failed to look at a folder makes it seem a file in the way.
+    if not directory.stat().is_directory:
+      raise

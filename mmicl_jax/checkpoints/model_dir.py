@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, explained
 from mmicl_jax.models import configs
 from mmicl_jax.runtime import files
 from mmicl_jax.runtime.mirror import local_file
@@ -38,6 +38,9 @@ def read_config(directory: str | os.PathLike) -> configs.MMICLConfig:
     raise UserError(
       f'{path} is missing: copy it there from where the model was trained'
     ) from error
+  except OSError as error:
+    remedy, what = 'name a directory with a model', 'could not be read'
+    raise explained(error, path, remedy, what) from error
   except (ValueError, KeyError, TypeError, UserError) as error:
     raise UserError(
       f'{path} does not describe a model ({error}); copy it again from where '

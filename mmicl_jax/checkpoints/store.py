@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mmicl_jax.checkpoints import checksums
 from mmicl_jax.checkpoints.faults import (
   Damage,
   Fault,
@@ -53,8 +54,9 @@ def save_weights(
   directory = epath.Path(absolute_path(model_dir))
   try:
     with manager(directory) as opened:
-      args = ocp.args.Composite(state=ocp.args.PyTreeSave(tree))
-      opened.save(step, args=args, force=True)
+      state, sums = ocp.args.PyTreeSave(tree), checksums.of(tree)
+      args = {'state': state, SUMS: ocp.args.JsonSave(sums)}
+      opened.save(step, args=ocp.args.Composite(**args), force=True)
   except (OSError, ValueError) as error:
     raise not_written(directory, step, error) from error
 
@@ -240,14 +242,40 @@ def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
   return ocp.CheckpointManager(
     directory,
     options=ocp.CheckpointManagerOptions(
-      step_prefix=PREFIX, cleanup_tmp_directories=True, **options
+      step_prefix=PREFIX,
+      cleanup_tmp_directories=True,
+      # Made beside the save, a folder that cannot be made would let the save
+      # wait five minutes for it, and then name that wait as the reason.
+      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+      **options,
     ),
     item_handlers={
-      'state': ocp.PyTreeCheckpointHandler(use_ocdbt=True),
+      'state': arrays_handler(),
       'dataset': IteratorStateHandler(),
       SUMS: ocp.JsonCheckpointHandler(),
     },
   )
+
+
+def arrays_handler(**options: Any) -> ocp.PyTreeCheckpointHandler:
+  """What writes arrays; it fails where it could not join their files.
+
+  Where a disk fails to list a folder, Orbax sees no files, joins none, calls
+  the checkpoint complete and lets it replace older ones. options: as Orbax's.
+  """
+  handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, **options)
+  finalize = handler.finalize
+
+  def checked(directory: epath.Path) -> None:
+    finalize(directory)
+    try:
+      (directory / 'manifest.ocdbt').stat()
+    except FileNotFoundError as error:
+      raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+
+  # Not a subclass: Orbax finds a handler's arguments by its exact type.
+  vars(handler)['finalize'] = checked
+  return handler
 
 
 def restore_args(like: Tree) -> ocp.args.PyTreeRestore:

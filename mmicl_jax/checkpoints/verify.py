@@ -15,6 +15,7 @@ from mmicl_jax.checkpoints.faults import Damage
 from mmicl_jax.checkpoints.tree import Tree
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
+from mmicl_jax.runtime.files import write_json
 
 SUMS = 'sums'  # the folder with the checksums of `state`
 
@@ -70,6 +71,11 @@ def read_sums(path: epath.Path) -> dict[str, int] | None:
     return {name: int(x) for name, x in values.items()}
   except (ValueError, TypeError, AttributeError) as error:
     raise Damage(f'its sums are no numbers ({error})') from error
+
+
+def write_sums(path: epath.Path, sums: Mapping[str, int]) -> None:
+  """Writes the checksums of a checkpoint whose arrays are written already."""
+  write_json(path / SUMS / 'metadata', dict(sums))
 
 
 def has_item(path: epath.Path, name: str) -> bool:

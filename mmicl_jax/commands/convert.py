@@ -1,10 +1,12 @@
 """`mmicl convert to-jax | to-pytorch | check`: PyTorch's weights and ours."""
 
 import argparse
+import math
 
 from absl import logging
 
 from mmicl_jax.convert.disk import to_jax, to_pytorch
+from mmicl_jax.errors import UserError
 from mmicl_jax.parity.check import check_parity
 from mmicl_jax.parity.report import TOLERANCE
 from mmicl_jax.runtime import show
@@ -165,6 +167,8 @@ def _to_jax(args: argparse.Namespace) -> int:
 
 
 def _to_pytorch(args: argparse.Namespace) -> int:
+  if not 0 < args.shard_gb < math.inf:
+    raise UserError(f'--shard_gb {args.shard_gb}: give a number above 0')
   notes = to_pytorch(
     args.checkpoint,
     args.out,
@@ -209,8 +213,6 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _counts(text: str) -> list[int]:
-  from mmicl_jax.errors import UserError
-
   try:
     counts = [int(n) for n in text.split(',')]
   except ValueError:

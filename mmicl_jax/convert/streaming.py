@@ -14,8 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
+from mmicl_jax.checkpoints import checksums, store
 from mmicl_jax.checkpoints.steps import PREFIX, locate
+from mmicl_jax.checkpoints.verify import read_sums, write_sums
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import trees
 from mmicl_jax.runtime.remote import absolute_path
@@ -68,9 +71,13 @@ def write_checkpoint(
   done: called with the bytes of each parameter after it was read.
   """
 
+  step = np.array(0, np.int32)
+  sums = {'state/step': checksums.of_array(step)}
+
   def leaf(path: str) -> _Leaf:
     def reader() -> np.ndarray:
       array = read(path)
+      sums[f'target/{path}'] = checksums.of_array(array)
       done(array.nbytes)
       return array
 
@@ -83,7 +90,7 @@ def write_checkpoint(
   target = {path: leaf(path) for path in shapes}
   tree = {
     'target': trees.unflatten(target),
-    'state': {'step': np.array(0, np.int32)},
+    'state': {'step': step},
   }
   # Otherwise a stacked kernel of gigabytes is compressed as one piece.
   save_args = jax.tree.map(
@@ -95,13 +102,12 @@ def write_checkpoint(
       step_prefix=PREFIX, enable_async_checkpointing=False
     ),
     item_handlers={
-      'state': ocp.PyTreeCheckpointHandler(
-        use_ocdbt=True, type_handler_registry=registry
-      )
+      'state': store.arrays_handler(type_handler_registry=registry)
     },
   ) as manager:
     args = ocp.args.PyTreeSave(tree, save_args=save_args)
     manager.save(0, args=ocp.args.Composite(state=args), force=True)
+  write_sums(epath.Path(model_dir) / f'{PREFIX}_0', sums)
 
 
 class CheckpointReader:
@@ -118,6 +124,7 @@ class CheckpointReader:
     try:
       tree = self._handler.metadata(self.path).tree
       saved = trees.flatten(tree['target'])
+      self._sums = read_sums(self.path.parent) or {}
     except Exception as error:  # a damaged file may raise anything
       raise self._damaged(error) from error
     self.shapes = {
@@ -138,7 +145,11 @@ class CheckpointReader:
       restored = self._handler.restore(self.path, args=args)
     except Exception as error:
       raise self._damaged(error) from error
-    return np.asarray(jax.tree.leaves(restored)[0])
+    array = np.asarray(jax.tree.leaves(restored)[0])
+    saved = self._sums.get(f'target/{path}')
+    if saved is not None and checksums.of_array(array) != saved:
+      raise self._damaged(ValueError(f'{path} has other bits than were saved'))
+    return array
 
   def _damaged(self, error: Exception) -> UserError:
     return UserError(

@@ -78,6 +78,35 @@ def all_agree(yes: bool) -> bool:
   return all(map(all, gather([int(yes)])))
 
 
+class AllFailed(Exception):  # noqa: N818
+  """An error of one process or more, which all learned of at one place.
+
+  error: the own one, or what to say where only others failed.
+  """
+
+  def __init__(self, error: Exception):
+    super().__init__(str(error))
+    self.error = error
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+  """Raises AllFailed in all processes if one has an error in the block.
+
+  What all compute together does not belong in the block: those without an
+  error would wait there for the others.
+  """
+  own = None
+  try:
+    yield
+  except Exception as error:
+    own = error
+  if not all_agree(own is None):
+    raise AllFailed(
+      own or UserError('another process failed: see what it says')
+    ) from own
+
+
 def gather(numbers: Sequence[int]) -> list[list[int]]:
   """The numbers of all processes; each may have another count of them."""
   if jax.process_count() == 1:

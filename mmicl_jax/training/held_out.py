@@ -2,12 +2,15 @@
 
 import collections
 import functools
+from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
+from mmicl_jax.runtime.hosts import failing_together
 from mmicl_jax.training.log import dropped_counts
 from mmicl_jax.training.settings import DataSettings, RunSettings
 from mmicl_jax.training.sigterm import Preemption
@@ -44,21 +47,32 @@ class Evaluation:
     """Means over all target tokens, and how many records were left out or cut.
 
     The names are 'eval/loss', 'eval/accuracy', 'eval/skipped' and so on. Raises
-    Preempted if the machine is about to be taken away, and UserError if the
-    data has no target tokens.
+    Preempted if the machine is about to be taken away, and AllFailed, in all
+    processes alike, if the data of one cannot be read or hold no target tokens.
     """
     total: collections.Counter = collections.Counter()
     start, before = self._data.get_state(), dropped_counts(self._data)
     try:
-      for batch, _ in self._data:
+      for batch in self._batches():
         self._preemption.check()
         sums = jax.device_get(self._sums(params, to_device(batch, self._mesh)))
         total.update({name: float(x) for name, x in sums.items()})
       after = dropped_counts(self._data)
     finally:
       self._data.set_state(start)
-    if not total['tokens']:
-      raise UserError('the evaluation data holds no target tokens')
+    with failing_together():
+      if not total['tokens']:
+        raise UserError('the evaluation data holds no target tokens')
     means = {name: total[name] / total['tokens'] for name in MEANS}
     counts = {name: count - before[name] for name, count in after.items()}
     return {f'eval/{name}': x for name, x in (means | counts).items()}
+
+  def _batches(self) -> Iterator[Mapping[str, np.ndarray]]:
+    """All batches; each is given when every process has its part of it."""
+    source = iter(self._data)
+    while True:
+      with failing_together():
+        item = next(source, None)
+      if item is None:
+        return
+      yield item[0]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from mmicl_jax.cost.utilisation import Meter
+from mmicl_jax.runtime.hosts import failing_together
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.training.settings import StepSettings
 from mmicl_jax.training.tensorboard import Summaries
@@ -103,12 +104,16 @@ class RunLog:
     self._bar.note(beside_the_bar(values))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Sends the values of a step, or of an evaluation, on."""
+    """Sends the values of a step, or of an evaluation, on.
+
+    All processes call it. Raises AllFailed in all of them if one cannot.
+    """
     self.last |= values
-    if self._summaries is not None:
-      self._summaries.write(step, values)
-    if self._on_metrics is not None:
-      self._on_metrics(step, values)
+    with failing_together():
+      if self._summaries is not None:
+        self._summaries.write(step, values)
+      if self._on_metrics is not None:
+        self._on_metrics(step, values)
 
   def evaluated(self, step: int, values: Mapping[str, float]) -> None:
     """Sends the values of an evaluation on, and prints them."""

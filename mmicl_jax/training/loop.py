@@ -99,17 +99,16 @@ def train(
     evaluation = Evaluation(model.config, mesh, data, run, preemption)
   log = open_log(name, checkpointer.directory, steps, run, start, on_metrics)
 
-  def rates(step: int) -> bool:
-    """Whether the evaluation of a step saves the step's checkpoint."""
-    return bool(run.best_by and evaluation and evaluation.due(step))
-
   def evaluate() -> None:
-    if evaluation is not None and evaluation.due(trainee.step):
-      trainee.check()
-      found = evaluation(trainee.params)
-      log.evaluated(trainee.step, found)
-      if run.best_by is not None:
-        trainee.save(found)
+    if evaluation is None or not evaluation.due(trainee.step):
+      return
+    trainee.check()
+    if run.best_by is not None:
+      trainee.save()  # before anything that can fail, or be cut short
+    found = evaluation(trainee.params)
+    if run.best_by is not None:
+      checkpointer.rate(trainee.step, found)
+    log.evaluated(trainee.step, found)
 
   with log, StepTrace(checkpointer.directory, start, profile) as trace:
     log.say(f'trainable: {ledger.profile}\n{show.table(ledger.rows())}')
@@ -132,7 +131,7 @@ def train(
         log.add(step, metrics, dropped_counts(data.train))
         if step % run.log_every == 0:
           trainee.check()
-        if step % run.save_every == 0 and not rates(step):
+        if step % run.save_every == 0:
           trainee.save()
         evaluate()
     except Preempted:
@@ -140,6 +139,9 @@ def train(
       checkpointer.close()
       log.say(f'stopped by SIGTERM: saved at step {trainee.step}')
       raise SystemExit(0) from None
+    except hosts.AllFailed as failed:
+      trainee.rescue()
+      raise failed.error from failed.error.__cause__
     except Exception:
       # With several processes the others would wait for this one's save.
       if jax.process_count() == 1:

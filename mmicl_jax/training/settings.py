@@ -106,7 +106,7 @@ class RunSettings:
 
   mesh: None takes all devices as the axis `data`.
   save_every, eval_every, log_every: in steps; eval_every None never evaluates.
-  keep, best_by: see Checkpointer. With best_by each evaluation saves.
+  keep, best_by: see checkpoints/kept.py. With best_by each evaluation saves.
   tensorboard: None writes summaries if the package is installed.
   Raises UserError for numbers that no run can have.
   """

@@ -132,17 +132,16 @@ class Trainee:
     with contextlib.suppress(Exception):
       self.checkpointer.close()
 
-  def save(self, metrics: Mapping[str, float] | None = None) -> None:
+  def save(self) -> None:
     """Saves this step unless it is saved already.
 
-    metrics: of its evaluation, if there was one. Raises UserError and saves
-    nothing if a step was unsound.
+    Raises UserError and saves nothing if a step was unsound.
     """
     self.check()
     if self.step != self.saved:
       tree = self.layout.save_tree(self.state, self.frozen)
       place = self.data.get_state()
-      self.checkpointer.save(self.step, tree, place, metrics)
+      self.checkpointer.save(self.step, tree, place)
       self.saved = self.step
 
 

@@ -1,10 +1,12 @@
 """The checkpoints of a run: which are kept, and which one is taken."""
 
+import errno
 import shutil
 
 import jax
 import jax.numpy as jnp
 import pytest
+from etils import epath
 from saved_runs import (
   PROFILE,
   TX,
@@ -15,7 +17,8 @@ from saved_runs import (
   small_params,
 )
 
-from mmicl_jax.checkpoints import checkpointer
+from mmicl_jax.checkpoints import checkpointer, faults, kept
+from mmicl_jax.checkpoints.steps import steps_in
 from mmicl_jax.checkpoints.tree import opt_state_of, state_tree
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import hosts as multihost
@@ -162,20 +165,51 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path):
   assert c.restore_latest(shapes(run_tree(0)))[0] == 5
 
 
+def names(folder):
+  """The steps on disk."""
+  return sorted(steps_in(epath.Path(folder)))
+
+
 def test_the_best_stays_beside_the_newest(tmp_path):
   c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/loss')
   for step, loss in enumerate((3.0, 1.0, float('nan'), 2.0), 1):
-    c.save(step, run_tree(step), None, {'eval/loss': loss})
-    c.wait()
-  assert c.steps() == [2, 4] and c.best() == 2
+    c.save(step, run_tree(step))
+    c.rate(step, {'eval/loss': loss})
+  assert c.steps() == names(tmp_path) == [2, 4] and c.best() == 2
   c.close()
   # A resumed run knows what the former one found.
   c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/loss')
-  c.save(5, run_tree(5), None, {'eval/loss': 1.5})
-  c.wait()
+  c.save(5, run_tree(5))
+  c.rate(5, {'eval/loss': 1.5})
   assert c.steps() == [2, 5] and c.best() == 2
   c.save(6, run_tree(6))  # between evaluations
   c.wait()
   assert c.steps() == [2, 6]
+  c.save(7, run_tree(7))
+  c.rate(7, {'eval/loss': 0.5})  # what was best goes at once
+  assert c.steps() == names(tmp_path) == [7] and c.best() == 7
   with pytest.raises(UserError, match="BEST_BY is 'loss': choose eval/loss or"):
     checkpointer.Checkpointer(tmp_path, best_by='loss')
+
+
+def test_ratings_of_a_disk_that_fails_are_waited_for(tmp_path, monkeypatch):
+  """The best must not go because its rating could not be read once."""
+  c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/accuracy')
+  for step, accuracy in ((1, 0.9), (2, 0.1)):
+    c.save(step, run_tree(step))
+    c.rate(step, {'eval/accuracy': accuracy})
+  c.close()
+  monkeypatch.setattr(faults, 'PAUSES', (0.0,))
+  errors = iter([OSError(errno.EIO, 'io'), OSError(errno.EIO, 'io')])
+  real = kept._read
+
+  def read(path):
+    if error := next(errors, None):
+      raise error
+    return real(path)
+
+  monkeypatch.setattr(kept, '_read', read)
+  with pytest.raises(UserError, match='cannot be read at present'):
+    checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/accuracy')
+  c = checkpointer.Checkpointer(tmp_path, keep=1, best_by='eval/accuracy')
+  assert c.best() == 1

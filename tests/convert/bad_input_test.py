@@ -233,6 +233,14 @@ def test_parameters_of_another_model_are_not_exported(params, tmp_path):
     save_pretrained(CONFIG, other, tmp_path / 'out')
 
 
+@pytest.mark.parametrize('size', ['nan', 'inf', '0', '-1'])
+def test_a_file_size_without_a_meaning(capsys, tmp_path, size):
+  command = ['convert', 'to-pytorch', '--checkpoint', str(tmp_path)]
+  command += ['--out', str(tmp_path / 'out'), '--shard_gb', size]
+  assert main(command) == 2
+  assert f'--shard_gb {float(size)}: give' in capsys.readouterr().err
+
+
 def test_absent_source_is_named(capsys, tmp_path):
   out = str(tmp_path / 'out')
   assert main(['convert', 'to-jax', '--source', '/no/dir', '--out', out]) == 2

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -268,3 +269,43 @@ def test_a_later_failure_costs_no_step(tmp_path, changes):
   with pytest.raises((UserError, OSError), match='hook|bad image|ended'):
     run(tmp_path, save_every=100, **changes)
   assert checkpointer.Checkpointer(tmp_path).steps() == [3]
+
+
+class Judge(Data):
+  """Held-out data; SIGTERM comes while they are read at one step."""
+
+  def __init__(self, stop_at=None):
+    super().__init__(limit=2)
+    self.calls, self.stop_at = 0, stop_at
+
+  def __iter__(self):
+    self.calls += 1
+    for item in super().__iter__():
+      if self.calls == self.stop_at:
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield item
+
+
+def contents(folder):
+  """The checkpoints on disk and how they were rated."""
+  return {
+    path.name: json.loads((path / 'metrics' / 'metrics').read_text())
+    for path in folder.glob('checkpoint_*')
+  }
+
+
+@pytest.mark.slow
+def test_sigterm_inside_the_evaluation_of_the_best_keeps_it(tmp_path):
+  """Disturbed and undisturbed runs keep the same checkpoints."""
+  settings = {'eval_every': 1, 'keep': 1, 'save_every': 100}
+  settings['best_by'] = 'eval/loss'
+  # Nothing changes before the fourth step, which helps; the next ones do not.
+  settings['learning_rate'] = lambda step: jnp.where(step < 3, 0.0, 3.0)
+  run(tmp_path / 'whole', held_out=Judge(), **settings)
+  whole = contents(tmp_path / 'whole')
+  assert sorted(whole) == ['checkpoint_4', 'checkpoint_6']
+  with pytest.raises(SystemExit):
+    run(tmp_path / 'stopped', held_out=Judge(stop_at=4), **settings)
+  assert (tmp_path / 'stopped' / 'checkpoint_4').is_dir()
+  run(tmp_path / 'stopped', held_out=Judge(), **settings)
+  assert contents(tmp_path / 'stopped') == whole

@@ -16,6 +16,7 @@ import small_run
 import tiny_records
 import virtual_devices
 
+from mmicl_jax.checkpoints.steps import latest_step
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, partitioning
 from mmicl_jax.runtime.hosts import join_hosts, share
@@ -189,6 +190,38 @@ def test_an_error_of_one_process_ends_both(data):
   codes, said = train(data, 'broken', 50, 2, 1, *more, timeout=150)
   assert codes[0] not in (0, 2) and codes[1] == 2, said
   assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
+
+
+@pytest.mark.slow
+def test_a_hook_that_fails_in_one_process_costs_no_step(data):
+  codes, said = train(
+    data,
+    'hook',
+    9,
+    2,
+    1,
+    f'--gin.loss_file.writer.path={str(data)!r}',  # a folder
+  )
+  assert codes == [2, 2], said
+  assert 'Is a directory' in said[0]
+  assert 'another process failed' in said[1]
+  assert latest_step(data / 'hook') == 1
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_in_one_process_costs_no_step(data):
+  """Process 1 alone reads the bad record; nothing was saved before."""
+  records = (data / 'train.jsonl').read_text().splitlines()
+  records += [json.dumps(json.loads(records[0]) | {'input_image': ['no.png']})]
+  assert len(records) == 6
+  (data / 'held_out.jsonl').write_text('\n'.join(records) + '\n')
+  path = repr(str(data / 'held_out.jsonl'))
+  more = [f'--gin.EVAL_DATA={path}', '--gin.EVAL_EVERY=3']
+  codes, said = train(data, 'evaluated', 9, 2, 1, *more)
+  assert codes == [2, 2], said
+  assert 'held_out.jsonl:6' in said[1]
+  assert 'another process failed' in said[0]
+  assert latest_step(data / 'evaluated') == 3
 
 
 @pytest.mark.slow

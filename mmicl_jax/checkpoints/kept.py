@@ -1,0 +1,108 @@
+"""Which checkpoints of a run stay: the newest, and the best of those rated.
+
+A checkpoint is saved first and rated afterwards, by the metrics of an
+evaluation, which stand in a file of their own beside what was saved. So an
+evaluation that fails or is cut short costs no trained step.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mmicl_jax.checkpoints.faults import Damage, patiently
+from mmicl_jax.checkpoints.steps import step_path
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.files import write_json
+
+log = logging.getLogger(__name__)
+
+# The metrics that the best checkpoint can be chosen by: is more better?
+BEST = {'eval/loss': False, 'eval/accuracy': True}
+
+
+class KeptCheckpoints:
+  """The rule by which checkpoints stay; Orbax asks it after each save.
+
+  keep: so many of the newest, None for all. best_by: a metric of BEST; of the
+  checkpoints that were rated the best by it stays too, the newest of equals.
+  Raises UserError for another metric.
+  """
+
+  def __init__(self, keep: int | None, best_by: str | None):
+    if best_by is not None and best_by not in BEST:
+      raise UserError(
+        f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, or None'
+      )
+    self._keep, self._best_by = keep, best_by
+    self._ratings: dict[int, float] = {}
+
+  def read(self, directory: epath.Path, steps: Iterable[int]) -> None:
+    """Takes the ratings of a former run from its MODEL_DIR."""
+    if self._best_by is None:
+      return
+    for step in steps:
+      path = _metrics(directory, step)
+      try:
+        self._note(step, patiently(path, lambda path=path: _read(path)))
+      except Damage as error:
+        log.warning('%s is damaged (%s): not counted as best', path, error)
+
+  def write(
+    self, directory: epath.Path, step: int, metrics: Mapping[str, float]
+  ) -> None:
+    """Keeps the metrics of an evaluation beside a checkpoint on disk.
+
+    Those that are not finite are left out, as JSON does not have them. Raises
+    UserError where the file cannot be written.
+    """
+    finite = {name: x for name, x in metrics.items() if math.isfinite(x)}
+    write_json(_metrics(directory, step), finite)
+
+  def rate(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Lets an evaluation count."""
+    self._note(step, metrics)
+
+  def best(self, steps: Sequence[int]) -> int | None:
+    """The best of these steps; None where none of them was rated."""
+    rated = [step for step in sorted(steps) if step in self._ratings]
+    if self._best_by is None or not rated:
+      return None
+    sign = 1 if BEST[self._best_by] else -1
+    return max(rated, key=lambda step: (sign * self._ratings[step], step))
+
+  def stay(self, steps: Sequence[int]) -> set[int]:
+    """Those of the steps whose checkpoints stay."""
+    newest = set(sorted(steps)[-self._keep :] if self._keep else steps)
+    best = self.best(steps)
+    return newest if best is None else newest | {best}
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> list[bool]:
+    """`stay` in the form of Orbax's PreservationPolicy."""
+    del context
+    stay = self.stay([info.step for info in checkpoints])
+    return [info.step in stay for info in checkpoints]
+
+  def _note(self, step: int, metrics: Mapping[str, Any]) -> None:
+    value = metrics.get(self._best_by or '')
+    # Former versions kept NaN, which is no rating.
+    if isinstance(value, int | float) and math.isfinite(value):
+      self._ratings[step] = float(value)
+
+
+def _metrics(directory: epath.Path, step: int) -> epath.Path:
+  """The file where Orbax, too, keeps and finds metrics."""
+  return step_path(directory, step) / 'metrics' / 'metrics'
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+  try:
+    found = json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError):
+    return {}  # it was not evaluated
+  return found if isinstance(found, dict) else {}
