@@ -146,6 +146,8 @@ class Checkpointer:
     steps = self.steps()
     for old in sorted(set(steps) - self._kept.stay(steps)):
       self._manager.delete(old)
+    if self._stage is not None:
+      self._stage.send_metrics(step)
 
   def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
     """Reads (state tree, iterator state or None) into the form of `like`.

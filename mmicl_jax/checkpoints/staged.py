@@ -173,9 +173,12 @@ class Stage:
     for name in last:
       self._mirror.push([name])
     self.forget(step)
-    for gone in complete_steps(self._mirror.url, self._mirror.listing()):
-      if not (self.local / f'checkpoint_{gone}').exists():
-        self._remove(f'checkpoint_{gone}')
+    self._remove_gone()
+
+  def send_metrics(self, step: int) -> None:
+    """Copies the metrics of a checkpoint that was sent before."""
+    self._mirror.push([f'checkpoint_{step}/metrics/metrics'])
+    self._remove_gone()
 
   def send_rest(self) -> None:
     """Copies new files outside of checkpoints to the remote MODEL_DIR."""
@@ -201,6 +204,11 @@ class Stage:
       with remote.explaining(path, _REMEDY, 'cannot be moved'):
         remote.move(path, target)
     return name
+
+  def _remove_gone(self) -> None:
+    for step in complete_steps(self._mirror.url, self._mirror.listing()):
+      if not (self.local / f'checkpoint_{step}').exists():
+        self._remove(f'checkpoint_{step}')
 
   def _remove(self, folder: str) -> None:
     """Removes a remote folder, beginning with what marks it as complete."""

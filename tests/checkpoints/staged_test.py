@@ -59,7 +59,8 @@ def test_a_run_goes_on_there_and_keeps_what_it_should(bucket):
 def test_the_best_stays_over_restarts(bucket):
   for step, loss in enumerate((2.0, 1.0, 3.0, 4.0), 1):
     c = checkpointer.Checkpointer(URL, keep=1, best_by='eval/loss')
-    c.save(step, saved_runs.run_tree(step), None, {'eval/loss': loss})
+    c.save(step, saved_runs.run_tree(step))
+    c.rate(step, {'eval/loss': loss})
     c.close()
   assert folders(bucket) == {'checkpoint_2', 'checkpoint_4'}
   assert checkpointer.Checkpointer(URL, best_by='eval/loss').best() == 2
