@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmicl_jax.context.turns import STYLES
 from mmicl_jax.data.build import own, run, table
-from mmicl_jax.data.build.plan import FORMATS, Plan
+from mmicl_jax.data.build.plan import FORMATS, RETRIEVALS, Plan
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     type=float,
     default=0.5,
     help='the share of items that may be bad (%(default)s)',
+  )
+  add(
+    '--retrieve',
+    choices=RETRIEVALS,
+    help='take the nearest demonstrations by the words of the question',
   )
   add('--overwrite', action='store_true', help='replace another build in OUT')
   add('--json', action='store_true', help='print JSON')
@@ -153,6 +158,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     limit=args.limit,
     settings=settings,
     max_bad=args.max_bad,
+    retrieve=args.retrieve,
   )
 
 

@@ -6,6 +6,7 @@ many processes records are made.
 """
 
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from mmicl_jax.context.templates import Templates, fill, fill_slots
 from mmicl_jax.context.text import MAX_IMAGES, escape
 from mmicl_jax.context.turns import Turn, assemble, video
 from mmicl_jax.data.build.items import Skip, SourceItem
+from mmicl_jax.data.build.nearest import Nearest
 from mmicl_jax.data.build.words import respelled
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
@@ -28,7 +30,8 @@ class Assembly:
   entries: everything that the split has, in the official order, so that a bad
   item moves no other one's demonstrations. names: the files of an item's
   pictures, or the reason why one of them is not sound. templates: None where
-  the items bring their whole texts.
+  the items bring their whole texts. retrieve: 'question' takes demonstrations
+  by the words of their questions; None draws them.
   """
 
   dataset: str
@@ -39,6 +42,7 @@ class Assembly:
   seed: int
   shots: int
   style: str = 'plain'
+  retrieve: str | None = None
 
   def answered(self, item: SourceItem) -> bool:
     """Whether there is an answer that is not blank."""
@@ -127,9 +131,7 @@ class Assembly:
   def _shots(self, item: SourceItem) -> list[SourceItem]:
     """Up to `shots` items of the split that show none of its pictures."""
     wanted = self._rng('count', item).randint(0, self.shots)
-    pool = item.shots or self.entries
-    order = _order(self._rng('shots', item), len(pool))
-    candidates = (pool[i] for i in order)
+    candidates = self._candidates(item)
     room = MAX_IMAGES - len(item.pictures)
     seen, found = self._identity(item), []
     while len(found) < wanted:
@@ -143,6 +145,19 @@ class Assembly:
     while sum(len(shot.pictures) for shot in found) > room:
       found.pop()
     return found
+
+  def _candidates(self, item: SourceItem) -> Iterator[SourceItem | Skip]:
+    """Its own demonstrations, or the whole split: drawn, or nearest first."""
+    if self.retrieve:
+      near = Nearest(item.shots) if item.shots else self._nearest
+      return near.order(item)
+    pool = item.shots or self.entries
+    order = _order(self._rng('shots', item), len(pool))
+    return (pool[i] for i in order)
+
+  @functools.cached_property
+  def _nearest(self) -> Nearest:
+    return Nearest(self.entries)
 
   def _fits(
     self, shot: SourceItem, item: SourceItem, seen: frozenset[str]

@@ -23,6 +23,7 @@ _ARGUMENTS = (
   'shots',
   'limit',
   'style',
+  'retrieve',
   'output',
   'settings',
   'templates',

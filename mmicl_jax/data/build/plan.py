@@ -17,6 +17,7 @@ from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
 FORMATS = ('jsonl', 'array_record')
+RETRIEVALS = ('question',)
 MAX_SHOTS = 19  # the names of images leave room for no more
 
 
@@ -26,7 +27,8 @@ class Plan:
 
   splits: None is every split that is there and has answers. templates_path: a
   file of forms in the place of the dataset's own; forms: the forms themselves.
-  limit: so many records of each split. max_bad: the share of items that may be
+  limit: so many records of each split. retrieve: by what demonstrations are
+  chosen, None if they are drawn. max_bad: the share of items that may be
   bad.
   """
 
@@ -43,6 +45,7 @@ class Plan:
   limit: int | None = None
   settings: dict[str, str] = dataclasses.field(default_factory=dict)
   max_bad: float = 0.5
+  retrieve: str | None = None
 
   def __post_init__(self):
     # Some datasets know their splits only when they see their files.
@@ -70,6 +73,10 @@ class Plan:
       raise UserError(f'--style {self.style}: choose {" or ".join(STYLES)}')
     if self.format not in FORMATS:
       raise UserError(f'--format {self.format}: choose {" or ".join(FORMATS)}')
+    if self.retrieve not in (None, *RETRIEVALS):
+      raise UserError(
+        f'--retrieve {self.retrieve}: choose {" or ".join(RETRIEVALS)}'
+      )
     if not 0 <= self.most_shots <= MAX_SHOTS:
       raise UserError(f'--shots {self.shots}: give 0 to {MAX_SHOTS}')
     if self.limit is not None and self.limit < 1:
@@ -162,4 +169,5 @@ class Plan:
       'output': self.format,
       'settings': self.all_settings,
       'templates': shown if forms else None,
+      **({'retrieve': self.retrieve} if self.retrieve else {}),
     }

@@ -126,6 +126,7 @@ def _split(
     plan.seed,
     plan.most_shots,
     plan.style,
+    plan.retrieve,
   )
   entry: dict[str, Any] = {
     'found': 0, 'written': 0, 'skipped': {}, 'repaired': {}, 'files': {}
