@@ -27,7 +27,8 @@ FOLDER = next(
   ),
   _PACKAGE / 'tasks' / 'templates',
 )
-_FIELD = re.compile(r'(?<!\{)\{([a-z_]+)\}(?!\})')
+# A field, and the full stop behind it.
+_FIELD = re.compile(r'(?<!\{)\{([a-z_]+)\}(?!\})(\.?)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,10 @@ def _check_forms(
   where: str, fields: Sequence[str], forms: Sequence[str]
 ) -> None:
   for i, form in enumerate(forms):
-    if unknown := set(_FIELD.findall(form)) - {'image', *fields}:
+    if unknown := {name for name, _ in _FIELD.findall(form)} - {
+      'image',
+      *fields,
+    }:
       raise UserError(
         f'{where}: form {i} uses {{{min(unknown)}}}, which is not in its '
         f'"fields" ({", ".join(fields)}).'
@@ -93,26 +97,24 @@ def _check_forms(
 def fill(form: str, **fields: str) -> str:
   """Replaces {question} and the like; values are shown as they are.
 
-  A full stop after a value that ends with one is dropped. Raises UserError for
-  a field without a value.
+  A full stop after a value that ends a sentence is dropped. Raises UserError
+  for a field without a value.
   """
   return fill_slots(form, **{name: escape(x) for name, x in fields.items()})
 
 
 def fill_slots(form: str, **fields: str) -> str:
   """As fill, but values may hold slots of a Turn, such as {0}."""
-  filled = _FIELD.sub(functools.partial(_value, fields), form)
-  return re.sub(r'([?!])\.(?=\s|$)', r'\1', filled)
+  return _FIELD.sub(functools.partial(_value, fields), form)
 
 
 def _value(fields: Mapping[str, str], match: re.Match) -> str:
   if match[1] == 'image':
     return match[0]
   if match[1] not in fields:
+    name = f'{{{match[1]}}}'
     raise UserError(
-      f'The template {match.string!r} needs a value for {match[0]}.'
+      f'The template {match.string!r} needs a value for {name}.'
     )
-  text = fields[match[1]].strip()
-  if match.string[match.end() : match.end() + 1] == '.':
-    text = re.sub(r'\.$', '', text)
-  return text
+  text, stop = fields[match[1]].strip(), match[2]
+  return text if stop and text.endswith(('.', '?', '!')) else text + stop

@@ -183,7 +183,7 @@ def assemble(
 
   first, parts = 0, []
   for turn in turns:
-    parts.append((_render(turn, first), _numbered(turn.answer, first)))
+    parts.append((_render(turn, first), numbered(turn.answer, first)))
     first += len(turn.images)
   *demonstrations, (text, answer) = parts
   if style == 'chat':
@@ -272,11 +272,11 @@ def _render(turn: Turn, first: int) -> str:
   text = turn.text
   if not _count_slots(text):
     text = declarations(len(turn.images)) + text
-  return _numbered(text, first)
+  return numbered(text, first)
 
 
-def _numbered(text: str, first: int) -> str:
-  """Fills a turn's slots; its first image has the number `first`."""
+def numbered(text: str, first: int) -> str:
+  """Fills the slots of a turn whose first image has the number `first`."""
   parts, end, place = [], 0, first
   for match in _SLOT.finditer(text):
     parts.append(text[end : match.start()])

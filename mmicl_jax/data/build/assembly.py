@@ -9,11 +9,12 @@ import dataclasses
 import functools
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from mmicl_jax.context.templates import Templates, fill, fill_slots
 from mmicl_jax.context.text import MAX_IMAGES, escape
-from mmicl_jax.context.turns import Turn, assemble, video
+from mmicl_jax.context.turns import Turn, assemble, numbered, video
 from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.nearest import Nearest
 from mmicl_jax.data.build.words import respelled
@@ -49,11 +50,26 @@ class Assembly:
     return bool(self._output(item))
 
   def problem(self, item: SourceItem) -> str:
-    """The reason why an item gives no record, '' if it does."""
-    if len(item.pictures) > MAX_IMAGES:
-      return 'too_many_images'
-    names = self.names(item)
-    return names if isinstance(names, str) else ''
+    """The reason why an item gives no record, '' if it does.
+
+    What is wrong with one part of an official item is wrong with all of them.
+    """
+    for part in self._parts.get(item.source, (item,)):
+      if len(part.pictures) > MAX_IMAGES:
+        return 'too_many_images'
+      names = self.names(part)
+      if isinstance(names, str):
+        return names
+    return ''
+
+  @functools.cached_property
+  def _parts(self) -> dict[str, list[SourceItem]]:
+    """The items of each official item that gives several."""
+    parts: dict[str, list[SourceItem]] = {}
+    for entry in self.entries:
+      if isinstance(entry, SourceItem):
+        parts.setdefault(entry.source, []).append(entry)
+    return {source: items for source, items in parts.items() if len(items) > 1}
 
   def record(self, item: SourceItem) -> Record:
     """The record of an item without a problem."""
@@ -62,12 +78,19 @@ class Assembly:
     query = self.turn(item)
     example = assemble(query, turns, style=self.style)
     _, form = self._form(item)
+    first = len(example.images) - len(item.pictures)
+    answers = item.answers
+    if item.slots and not answers and item.outputs:
+      answers = [numbered(output, first) for output in item.outputs]
     meta = {
-      'answers': list(item.answers),
+      'answers': list(answers),
       'source_ids': [item.source],
       'template': form,
       'shots': [self.record_id(shot) for shot in shots],
-      **{name: _shown(value, item) for name, value in item.fields.items()},
+      **{
+        name: numbered(value, first) if item.slots else respelled(value)
+        for name, value in item.fields.items()
+      },
       **item.meta,
     }
     if item.score_id is not None:
@@ -90,6 +113,8 @@ class Assembly:
     assert not isinstance(names, str), names
     images = tuple(f'images/{name}' for name in names)
     text, _ = self._form(item)
+    if self.style == 'chat':
+      text = text.removesuffix('\nBot:')  # of a dialog; assemble writes it
     if _is_video(item) and item.text is None:
       text = video(text, images).text
     answer = self._output(item)
@@ -105,10 +130,12 @@ class Assembly:
     # A form may have a place for each picture, or none: then they are declared
     # in front.
     count = 0 if _is_video(item) else len(item.pictures)
-    fitting = [
-      number
-      for number, form in enumerate(self.templates.forms)
-      if form.count('{image}') in (0, count)
+    slots = [form.count('{image}') for form in self.templates.forms]
+    fitting = [i for i, n in enumerate(slots) if n in (0, count)] or [
+      # A cell of one's own table was empty: places are left over.
+      i
+      for i, n in enumerate(slots)
+      if n > count
     ]
     if not fitting:
       raise UserError(
@@ -117,6 +144,9 @@ class Assembly:
       )
     number = self._rng('form', item).choice(fitting)
     form = self.templates.forms[number]
+    if slots[number] > count:
+      *shown, rest = form.split('{image}', count)
+      form = '{image}'.join([*shown, re.sub(' ?{image}', '', rest)])
     if item.slots:
       return fill_slots(form, **item.fields), number
     fields = {name: respelled(x) for name, x in item.fields.items()}
@@ -192,12 +222,3 @@ def _order(rng: random.Random, count: int) -> Iterator[int]:
 
 def _is_video(item: SourceItem) -> bool:
   return bool(item.pictures) and item.pictures[0].frame is not None
-
-
-def _shown(value: str, item: SourceItem) -> str:
-  """A field as it stands in the record: slots are numbers of images."""
-  if not item.slots:
-    return respelled(value)
-  for i in range(len(item.pictures)):
-    value = value.replace(f'{{{i}}}', str(i))
-  return value

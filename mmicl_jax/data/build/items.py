@@ -70,8 +70,9 @@ class SourceItem:
   id: what follows the split in the record's id. source: the official id, which
   the items of one official item share. fields: what the form is filled with, as
   annotated. answers: the official ones, as they
-  came. outputs: the texts of which one is drawn in proportion to its count; by
-  default the answers. text: the whole text of the Turn, where no form is used;
+  came; none where they are the outputs, whose slots the record fills. outputs:
+  the texts of which one is drawn in proportion to its count; by default the
+  answers. text: the whole text of the Turn, where no form is used;
   it may always hold slots. slots: fields and outputs hold slots of a Turn too,
   such as {0}, and their words are respelled and escaped already. meta: more of
   the official item. group: items of one group are no demonstrations of it.

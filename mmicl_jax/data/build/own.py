@@ -54,6 +54,8 @@ class OwnTable:
   def tree(self, image_dir: str | None) -> Tree:
     """Pictures lie in `image_dir`, by default beside the file."""
     folder = self.path.parent
+    if image_dir is not None and not Path(image_dir).is_dir():
+      raise UserError(f'--image_dir {image_dir} is no folder: name one')
     shape = 'a CSV or JSON Lines file with a row for each question'
     return Tree(image_dir or folder, shape, annotations=folder)
 
@@ -126,9 +128,11 @@ class OwnTable:
         pictures = tuple(
           PictureRef(tree.picture([''], row[column]))
           for column in self.images
-          if row.get(column) not in (None, '') and field(row, column)
+          if row.get(column) is not None and field(row, column).strip()
         )
-      group = None if self.group is None else str(row.get(self.group))
+      group = None
+      if self.group is not None and row.get(self.group) not in (None, ''):
+        group = str(row[self.group])
       return SourceItem(
         source, source, fields, pictures, (answer,), meta=meta, group=group
       )
@@ -154,6 +158,7 @@ def _choices(value: Any) -> list[str]:
       value = [part.strip() for part in value.split('|')]
   if not isinstance(value, list) or not value:
     raise Bad('missing_field')
+  value = [str(x) if type(x) in (int, float) else x for x in value]
   if not all(isinstance(x, str) and x.strip() for x in value):
     raise Bad('missing_field')
   return value

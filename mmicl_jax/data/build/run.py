@@ -155,7 +155,8 @@ def _records(
 ) -> Iterator[Record]:
   """The records, in order; counts into `entry` and names pictures in `used`."""
   written: set[str] = set()
-  skipped: dict[str, dict[str, None]] = {}
+  skipped: dict[str, list[str]] = {}
+  parted: set[str] = set()
   repaired: dict[str, dict[str, None]] = {}
   for item in counted(f'{assembly.split}: records', entries, len(entries)):
     if isinstance(item, Skip):
@@ -165,7 +166,11 @@ def _records(
       if not reason and not unlabelled and not assembly.answered(item):
         reason = 'no_answer'
     if reason:
-      skipped.setdefault(reason, {})[item.source] = None
+      # Parts of one official item are one; rows with the same id are not.
+      if isinstance(item, Skip) or item.source not in parted:
+        skipped.setdefault(reason, []).append(item.source)
+      if isinstance(item, SourceItem):
+        parted.add(item.source)
       continue
     assert isinstance(item, SourceItem)
     record = assembly.record(item)

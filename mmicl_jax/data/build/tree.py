@@ -225,6 +225,14 @@ class Tree:
       raise Bad('empty_file')
     return data
 
+  def members(self, archive: str) -> frozenset[str]:
+    """The names in a zip; none if it cannot be read."""
+    try:
+      with zipfile.ZipFile(self.root / archive) as files:
+        return frozenset(files.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+      return frozenset()
+
   def file(self, path: str) -> Path:
     """Where a file of the tree lies. Raises Bad outside it."""
     check_inside(path)

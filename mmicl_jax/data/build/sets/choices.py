@@ -1,7 +1,6 @@
 """Multiple choice: IconQA, ScienceQA, MMBench."""
 
 import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from mmicl_jax.data.build.catalog import (
   Settings,
   Wanted,
   annotation,
+  optional,
 )
 from mmicl_jax.data.build.items import (
   Bad,
@@ -24,14 +24,23 @@ from mmicl_jax.data.build.items import (
 )
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered, respelled
+from mmicl_jax.errors import UserError
 
 _Paths = Sequence[str | None]
 _KINDS = ('choose_txt', 'choose_img', 'fill_in_blank')
 
 
+def _pids(tree: Tree, path: str, split: str) -> list[Any]:
+  """The problems of a split; none if the file does not know it."""
+  numbers = tree.mapped(path).get(split, [])
+  if not isinstance(numbers, list):
+    raise tree.layout(path, f'"{split}" is no list')
+  return numbers
+
+
 def _icon_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [annotation('pid_splits.json'), annotation('problems.json')]
+  return [annotation('pid_splits.json'), optional('problems.json')]
 
 
 def _icon(
@@ -40,23 +49,21 @@ def _icon(
   """Problems in the order of pid_splits.json; each has a folder of its own."""
   del settings
   pids, problems = paths
-  assert pids is not None and problems is not None
-  numbers = tree.mapped(pids).get(split)
-  if not isinstance(numbers, list):
-    raise tree.layout(pids, f'it has no list "{split}"')
-  known = tree.mapped(problems)
+  assert pids is not None
+  numbers = _pids(tree, pids, split)
+  known = {} if problems is None else tree.mapped(problems)
   kind, part = split.rsplit('_', 1)
   folders = tree.folders(f'iconqa/{part}/{kind}', f'{part}/{kind}')
 
   def make(entry: Any) -> SourceItem:
     pid = str(entry)
-    if not isinstance(known.get(pid), dict):
-      raise Bad('bad_reference')
-    row = known[pid]
+    row = known.get(pid)
+    if row is None:
+      row = _own_data(tree, tree.picture(folders, f'{pid}/data.json'))
     own = PictureRef(tree.picture(folders, f'{pid}/image.png'))
     fields = {'question': words(row, 'question')}
     if kind == 'fill_in_blank':
-      answer = str(field(row, 'answer', (str, int)))
+      answer = str(field(row, 'answer', (str, int, float)))
       if not answer.strip():
         raise Bad('no_answer')
       return SourceItem(pid, pid, fields, (own,), (answer,))
@@ -68,7 +75,6 @@ def _icon(
       fields['options'] = lettered(choices)
       return SourceItem(pid, pid, fields, (own,), (choices[index],), meta=meta)
     shown = [f'image {{{i}}}' for i in range(1, len(choices) + 1)]
-    answer = f'image {index + 1}'
     return SourceItem(
       pid,
       pid,
@@ -80,14 +86,23 @@ def _icon(
         own,
         *(PictureRef(tree.picture(folders, f'{pid}/{c}')) for c in choices),
       ),
-      (answer,),
-      (f'image {{{index + 1}}}',),
+      outputs=(shown[index],),
       slots=True,
       meta=meta,
     )
 
   rows = [(f'{pids}[{i}]', pid) for i, pid in enumerate(numbers)]
   return each(rows, make, lambda pid: pid)
+
+
+def _own_data(tree: Tree, path: str) -> Any:
+  """A problem's own file, where problems.json does not hold it. Raises Bad."""
+  if not (tree.root / path).is_file():
+    raise Bad('bad_reference')
+  try:
+    return tree.json(path)
+  except UserError as error:
+    raise Bad('missing_field') from error
 
 
 def _icon_template(split: str, settings: Settings) -> str:
@@ -110,9 +125,7 @@ def _science(
   del settings
   pids, problems = paths
   assert pids is not None and problems is not None
-  numbers = tree.mapped(pids).get(split)
-  if not isinstance(numbers, list):
-    raise tree.layout(pids, f'it has no list "{split}"')
+  numbers = _pids(tree, pids, split)
   known = tree.mapped(problems)
   folders = tree.folders(f'images/{split}', split)
 
@@ -179,12 +192,14 @@ def _mmbench(
       if answer not in letters:
         raise Bad('bad_reference')
       answers = (row[answer],)
-    image = words(row, 'image')
-    if len(image) < 64 and image in images:
-      image = images[image]
+    image = row['image'] or ''
+    if len(image) < 64:
+      image = images.get(image, image) or ''
+    if not image.strip():
+      raise Bad('missing_field')
     try:
-      data = base64.b64decode(image, validate=True)
-    except binascii.Error as error:
+      data = base64.b64decode(''.join(image.split()), validate=True)
+    except ValueError as error:
       raise Bad('not_an_image') from error
     meta = {'choices': choices, 'category': row.get('category') or ''}
     return SourceItem(
@@ -196,7 +211,7 @@ def _mmbench(
       meta=meta,
     )
 
-  return each(rows, make, lambda row: words(row, 'index'))
+  return each(rows, make, lambda row: row['index'])
 
 
 DATASETS = (

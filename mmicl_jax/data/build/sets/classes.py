@@ -1,4 +1,9 @@
-"""What a picture shows: miniImageNet, Hateful Memes, Bongard-HOI."""
+"""What a picture shows: miniImageNet, Hateful Memes, Bongard-HOI.
+
+Bongard-HOI asks of crops: `crop_bbox` of each picture. Boxes of OpenImages were
+drawn on smaller copies, so they are scaled as its own loader does; a box that
+still leaves the picture is clamped, where that loader shows the whole picture.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -27,6 +32,7 @@ _Paths = Sequence[str | None]
 _NAMES: dict[str, str] = json.loads(
   Path(__file__).with_name('miniimagenet.json').read_text('utf-8')
 )
+_OPENIMAGES = 1.6  # how much larger its pictures are than boxes say
 _BONGARD = tuple(
   f'{split}_{objects}_obj_{acts}_act'
   for split in ('val', 'test')
@@ -47,12 +53,15 @@ def _mini(
   [path] = paths
   assert path is not None
   folders = tree.folders('images')
+  moved: dict[str, tuple[str, ...]] = {}
 
   def make(row: Any) -> SourceItem:
     name, label = words(row, 'filename'), words(row, 'label')
     if label not in _NAMES:
       raise Bad('bad_reference')
-    places = (*folders, *tree.folders(f'{split}/{label}'))
+    if label not in moved:
+      moved[label] = tree.folders(f'{split}/{label}')
+    places = (*folders, *moved[label])
     return SourceItem(
       name.removesuffix('.jpg'),
       name.removesuffix('.jpg'),
@@ -65,7 +74,7 @@ def _mini(
   return each(
     tree.table(path, 'filename', 'label'),
     make,
-    lambda row: words(row, 'filename').removesuffix('.jpg'),
+    lambda row: field(row, 'filename').removesuffix('.jpg'),
   )
 
 
@@ -96,7 +105,6 @@ def _memes(
       {'text': words(row, 'text')},
       (PictureRef(tree.picture(folders, words(row, 'img'))),),
       ('yes' if label else 'no',),
-      score_id=row['id'],
     )
 
   return each(tree.lines(path), make, lambda row: field(row, 'id', (int, str)))
@@ -112,7 +120,7 @@ def _bongard(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   """Six positives, six negatives, then the last of one side as the query."""
-  del split, settings
+  del settings
   [path] = paths
   assert path is not None
   folders = tree.folders('', 'images', 'bongard_images')
@@ -135,7 +143,7 @@ def _bongard(
         (*shown, side[6]),
         (answer,),
         meta=meta,
-        score_id=index,
+        score_id=f'{split}/{index}/{number}',
       )
       for number, (side, answer) in enumerate(
         zip(sides, ('positive', 'negative'), strict=True)
@@ -155,8 +163,14 @@ def _seven(side: Any) -> list[Any]:
 def _bongard_picture(
   tree: Tree, folders: Sequence[str], value: Any
 ) -> PictureRef:
-  name = words(value, 'im_path')
-  return PictureRef(tree.picture(folders, name))
+  name, box = words(value, 'im_path'), field(value, 'crop_bbox', list)
+  if len(box) != 4 or not all(
+    isinstance(x, (int, float)) and not isinstance(x, bool) for x in box
+  ):
+    raise Bad('bad_box')
+  scale = _OPENIMAGES if 'openimages' in name else 1
+  left, top, right, bottom = (float(x) * scale for x in box)
+  return PictureRef(tree.picture(folders, name), (left, top, right, bottom))
 
 
 DATASETS = (

@@ -1,5 +1,6 @@
 """Dialogs about a picture: LLaVA-Instruct-150K and Visual Dialog."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from mmicl_jax.data.build.items import (
   words,
 )
 from mmicl_jax.data.build.sets.coco import coco_picture
-from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.data.build.tree import Tree, check_inside
 from mmicl_jax.data.build.words import respelled
 
 _Paths = Sequence[str | None]
@@ -72,7 +73,9 @@ def _llava(
       spoken.append(text.strip())
     if len(spoken) < 2 or len(spoken) % 2:
       raise Bad('no_answer')
-    digits = words(row, 'image').removesuffix('.jpg').rpartition('_')[2]
+    image = words(row, 'image')
+    check_inside(image)
+    digits = os.path.basename(image).removesuffix('.jpg').rpartition('_')[2]
     if not digits.isdigit():
       raise Bad('bad_reference')
     found = coco_picture(

@@ -21,7 +21,7 @@ from mmicl_jax.data.build.items import (
   words,
 )
 from mmicl_jax.data.build.sets.coco import coco_picture
-from mmicl_jax.data.build.tree import Tree
+from mmicl_jax.data.build.tree import Tree, check_inside
 
 _Paths = Sequence[str | None]
 _MME = (
@@ -62,7 +62,7 @@ def _nlvr2(
       name, name, {'statement': words(row, 'sentence')}, sides, (label,)
     )
 
-  return each(tree.lines(path), make, lambda row: words(row, 'identifier'))
+  return each(tree.lines(path), make, lambda row: field(row, 'identifier'))
 
 
 def _vsr_files(split: str, settings: Settings) -> Sequence[Wanted]:
@@ -127,10 +127,14 @@ def _winoground(
   archive = tree.find('data/images.zip', 'images.zip')
   folders = tree.folders('images', 'data/images')
 
+  packed = tree.members(archive) if archive and not folders else ()
+
   def find(name: str) -> PictureRef:
     if folders or archive is None:
       return PictureRef(tree.picture(folders, f'{name}.png'))
-    return PictureRef(f'{archive}!images/{name}.png')
+    places = (f'images/{name}.png', f'{name}.png')
+    place = next((x for x in places if x in packed), places[0])
+    return PictureRef(f'{archive}!{place}')
 
   def make(row: Any) -> list[SourceItem]:
     name = str(row['id'])
@@ -145,6 +149,7 @@ def _winoground(
         (pictures[i],),
         ('yes' if c == i else 'no',),
         meta=meta,
+        score_id=name,
       )
       for c in (0, 1)
       for i in (0, 1)
@@ -162,7 +167,7 @@ def _pope_files(split: str, settings: Settings) -> Sequence[Wanted]:
 def _pope(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
-  del split, settings
+  del settings
   [path] = paths
   assert path is not None
 
@@ -172,6 +177,7 @@ def _pope(
     if label not in ('yes', 'no'):
       raise Bad('no_answer' if not label else 'bad_reference')
     image = words(row, 'image')
+    check_inside(image)
     digits = image.removesuffix('.jpg').rpartition('_')[2]
     if not digits.isdigit():
       raise Bad('bad_reference')
@@ -181,7 +187,7 @@ def _pope(
       {'question': words(row, 'text')},
       (coco_picture(tree, int(digits), 'val2014'),),
       (label,),
-      score_id=row['question_id'],
+      score_id=f'{split}/{name}',
     )
 
   return each(
@@ -215,31 +221,39 @@ def _mme(
   )
   if not names:
     raise tree.layout(top, 'no texts with questions in it')
-  rows = []
-  for name in names:
-    path = os.path.join(questions, f'{name}.txt')
-    for i, line in enumerate(_lines(tree, path)):
-      rows.append((f'{path}:{i + 1}', (name, i, line)))
 
-  def make(row: Any) -> SourceItem:
-    name, number, line = row
-    question, tab, answer = line.rpartition('\t')
-    if not tab or not question.strip():
+  def make(name: str) -> list[SourceItem]:
+    lines = _lines(tree, os.path.join(questions, f'{name}.txt'))
+    if not lines:
       raise Bad('missing_field')
-    answer = answer.strip()
-    if answer not in ('Yes', 'No'):
-      raise Bad('no_answer' if not answer else 'bad_reference')
     if name not in files:
       raise Bad('missing_file')
-    return SourceItem(
-      f'{files[name]}/{number}',
-      f'{files[name]}/{number}',
-      {'question': question.strip()},
-      (PictureRef(os.path.join(pictures, files[name])),),
-      (answer,),
-    )
+    image = files[name]
+    found = PictureRef(os.path.join(pictures, image))
+    return [
+      SourceItem(
+        f'{image}/{number}',
+        image,
+        {'question': question},
+        (found,),
+        (answer,),
+        score_id=f'{split}/{image}/{number}',
+      )
+      for number, (question, answer) in enumerate(map(_asked, lines))
+    ]
 
-  return each(rows, make, lambda row: f'{files.get(row[0], row[0])}/{row[1]}')
+  rows = [(os.path.join(questions, f'{name}.txt'), name) for name in names]
+  return each(rows, make, lambda name: files.get(name, name))
+
+
+def _asked(line: str) -> tuple[str, str]:
+  """Question and answer of a line, 'question<TAB>Yes'. Raises Bad."""
+  question, _, answer = (part.strip() for part in line.rpartition('\t'))
+  if not question:
+    raise Bad('missing_field')
+  if answer not in ('Yes', 'No'):
+    raise Bad('no_answer' if not answer else 'bad_reference')
+  return question, answer
 
 
 def _inner(tree: Tree, top: str, name: str) -> str:

@@ -29,6 +29,7 @@ from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import labelled, respelled
 from mmicl_jax.errors import UserError
 
+_TAG = '\0'  # stands for a tag while words are respelled
 _NO_BLANK_BEFORE = re.compile(r" (?=[,.?!:;']|n't\b)")
 
 
@@ -63,7 +64,7 @@ def _items(
     if max(named, default=-1) >= len(boxes):
       raise Bad('bad_reference')
     pictures = [PictureRef(whole)]
-    pictures += [PictureRef(whole, box=boxes[i]) for i in named]
+    pictures += [PictureRef(whole, box=_corners(boxes[i])) for i in named]
     place = {number: i for i, number in enumerate(named, 1)}
     shown = labelled([_text(choice, place) for choice in choices])
     output = ''
@@ -76,8 +77,7 @@ def _items(
       row['annot_id'],
       {'question': _text(question, place), 'options': '\n'.join(shown)},
       tuple(pictures),
-      (_numbers(output),) if output else (),
-      (output,) if output else (),
+      outputs=(output,) if output else (),
       slots=True,
       meta={'objects': [str(objects[i]) for i in named]},
     )
@@ -113,14 +113,23 @@ def _named(parts: Sequence[Any], count: int) -> list[int]:
 
 
 def _text(tokens: Sequence[Any], place: dict[int, int]) -> str:
-  """Tokens as text with slots: [[0, 1], 'wait', '.'] -> 'image {1} and ...'."""
-  written = [
-    escape(respelled(token))
-    if isinstance(token, str)
-    else _joined([f'image {{{place[number]}}}' for number in token])
+  """Tokens as text with slots: [[0, 1], 'wait', '.'] -> 'image {1} and ...'.
+
+  Words are respelled after they are joined: 'User' and ':' are two tokens.
+  """
+  written = ' '.join(
+    token.replace(_TAG, ' ') if isinstance(token, str) else _TAG
     for token in tokens
+  )
+  written = escape(respelled(_NO_BLANK_BEFORE.sub('', written).strip()))
+  first, *rest = written.split(_TAG)
+  tags = [
+    _joined([f'image {{{place[number]}}}' for number in dict.fromkeys(token)])
+    for token in tokens
+    if not isinstance(token, str)
   ]
-  return _NO_BLANK_BEFORE.sub('', ' '.join(written)).strip()
+  pairs = zip(tags, rest, strict=True)
+  return first + ''.join(tag + text for tag, text in pairs)
 
 
 def _joined(names: list[str]) -> str:
@@ -128,27 +137,26 @@ def _joined(names: list[str]) -> str:
   return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))
 
 
-def _numbers(text: str) -> str:
-  return re.sub(r'(?<!\{)\{([0-9]+)\}', r'\1', text)
-
-
-def _boxes(tree: Tree, path: str) -> list[tuple[float, float, float, float]]:
-  """The boxes of the objects of a frame. Raises Bad."""
+def _boxes(tree: Tree, path: str) -> list[Any]:
+  """The boxes of the objects of a frame, as they came. Raises Bad."""
   try:
     value = json.loads(tree.read(path).decode())
   except ValueError as error:
     raise Bad('missing_field') from error
   except UserError as error:
     raise Bad('missing_file') from error
-  found = []
-  for box in field(value, 'boxes', list):
-    numbers = box[:4] if isinstance(box, list) else []
-    if len(numbers) < 4 or not all(
-      isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers
-    ):
-      raise Bad('bad_box')
-    found.append(tuple(map(float, numbers)))
-  return found
+  return field(value, 'boxes', list)
+
+
+def _corners(box: Any) -> tuple[float, float, float, float]:
+  """x1, y1, x2, y2 of a box, whose score is dropped. Raises Bad."""
+  numbers = box[:4] if isinstance(box, list) else []
+  if len(numbers) < 4 or not all(
+    isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers
+  ):
+    raise Bad('bad_box')
+  left, top, right, bottom = map(float, numbers)
+  return left, top, right, bottom
 
 
 DATASETS = (
