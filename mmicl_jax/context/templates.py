@@ -113,8 +113,6 @@ def _value(fields: Mapping[str, str], match: re.Match) -> str:
     return match[0]
   if match[1] not in fields:
     name = f'{{{match[1]}}}'
-    raise UserError(
-      f'The template {match.string!r} needs a value for {name}.'
-    )
+    raise UserError(f'The template {match.string!r} needs a value for {name}.')
   text, stop = fields[match[1]].strip(), match[2]
   return text if stop and text.endswith(('.', '?', '!')) else text + stop

@@ -1,6 +1,7 @@
 """Small pictures of one colour or of halves, in files of any format."""
 
 import io
+import json
 from pathlib import Path
 
 from PIL import Image
@@ -30,7 +31,7 @@ def still(number: int, size=PICTURE, kind: str = 'JPEG', mode: str = 'RGB'):
 
 
 def blocks(size, boxes) -> bytes:
-  """A gray PNG with a coloured block at each of `boxes`: {(x1, ...): colour}."""
+  """A gray PNG with coloured blocks; boxes: {(x1, y1, x2, y2): colour}."""
   image = Image.new('RGB', size, (128, 128, 128))
   for box, colour in boxes.items():
     image.paste(colour, box)
@@ -60,3 +61,14 @@ def put(path: Path, data: bytes | str | None) -> None:
     return
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def lines(path: Path, rows) -> None:
+  """Writes JSON Lines: texts as they are, objects without fields of ..."""
+  text = [
+    row
+    if isinstance(row, str)
+    else json.dumps({k: v for k, v in row.items() if v is not ...})
+    for row in rows
+  ]
+  put(path, ''.join(f'{line}\n' for line in text))

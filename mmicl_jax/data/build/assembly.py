@@ -146,7 +146,7 @@ class Assembly:
     form = self.templates.forms[number]
     if slots[number] > count:
       *shown, rest = form.split('{image}', count)
-      form = '{image}'.join([*shown, re.sub(' ?{image}', '', rest)])
+      form = '{image}'.join([*shown, re.sub(' ?{image}', '', rest)]).lstrip()
     if item.slots:
       return fill_slots(form, **item.fields), number
     fields = {name: respelled(x) for name, x in item.fields.items()}

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 from tiny_builds import built
-from tiny_pictures import FAULTS, blocks, put
+from tiny_pictures import FAULTS, blocks, lines, put
 
 RED, GREEN, BLUE, WHITE = (200, 0, 0), (0, 160, 0), (0, 0, 200), (250, 250, 250)
 SIZE = (60, 40)
@@ -44,8 +44,7 @@ def row(number=0, split='train', **changes):
 
 def write(raw, rows, split='train', boxes=BOXES, faults=None):
   """The tree: a frame for each row, its bytes as `faults` says."""
-  lines = [x if isinstance(x, str) else json.dumps(x) for x in rows]
-  put(raw / 'vcr1' / f'{split}.jsonl', '\n'.join(lines) + '\n')
+  lines(raw / 'vcr1' / f'{split}.jsonl', rows)
   for x in rows:
     if isinstance(x, str) or 'img_fn' not in x or x['img_fn'].startswith('..'):
       continue
@@ -100,8 +99,9 @@ def test_a_record_word_for_word(tmp_path):
       left, top, right, bottom = BOXES[i]
       assert crop.format == 'JPEG'
       assert crop.size == (right - left, bottom - top)
+      rgb = COLOURS[i]
       middle = crop.getpixel((crop.width // 2, crop.height // 2))
-      assert max(abs(a - b) for a, b in zip(middle, COLOURS[i])) < 8
+      assert max(abs(a - b) for a, b in zip(middle, rgb, strict=True)) < 8
 
 
 def test_the_rationale_follows_the_answer_and_shows_its_objects(tmp_path):
@@ -135,7 +135,7 @@ def test_demonstrations_move_the_numbers_of_question_options_and_answer(
     )
     for i in range(4)
   ]
-  put(raw / 'vcr1/train.jsonl', '\n'.join(json.dumps(x) for x in rows))
+  lines(raw / 'vcr1/train.jsonl', rows)
   made = built('vcr', raw, tmp_path / 'out', shots=3)
   firsts = set()
   for record in made.records('train'):

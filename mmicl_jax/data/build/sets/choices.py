@@ -193,7 +193,7 @@ def _mmbench(
         raise Bad('bad_reference')
       answers = (row[answer],)
     image = row['image'] or ''
-    if len(image) < 64:
+    if 0 < len(image) < 64:
       image = images.get(image, image) or ''
     if not image.strip():
       raise Bad('missing_field')
