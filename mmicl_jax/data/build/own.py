@@ -113,7 +113,10 @@ class OwnTable:
       answer = row.get(self.answer)
       if isinstance(answer, (int, float)) and not isinstance(answer, bool):
         answer = str(answer)
-      if answer is None or not field({'a': answer}, 'a').strip():
+      if answer is None:
+        raise Bad('no_answer')
+      text: str = field({'answer': answer}, 'answer')
+      if not text.strip():
         raise Bad('no_answer')
       meta: dict[str, Any] = {'row': number}
       if self.options is not None:
@@ -134,7 +137,7 @@ class OwnTable:
       if self.group is not None and row.get(self.group) not in (None, ''):
         group = str(row[self.group])
       return SourceItem(
-        source, source, fields, pictures, (answer,), meta=meta, group=group
+        source, source, fields, pictures, (text,), meta=meta, group=group
       )
 
     return each(rows, make, self._id)
