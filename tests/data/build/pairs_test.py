@@ -195,7 +195,7 @@ def test_vsr(tmp_path):
     'True',
   ]
   # The scorer knows a row by its number in the file.
-  assert [x['meta']['score_id'] for x in records] == [0, 1, 2, 9]
+  assert [x['meta']['score_id'] for x in records] == ['0', '1', '2', '9']
   assert records[2]['meta']['statement'] == 'The cat is 圖 under.'
   assert made.pictures(records[1]) == [still(2, mode='L')]
   where = 'splits/zeroshot/test.jsonl'
