@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ('absl', 'asyncio'):
       logging.getLogger(name).setLevel(logging.CRITICAL)
     if alone:
-      # TensorStore's threads, which a failing save leaves behind.
+      # A failing save leaves behind threads of TensorStore, which print.
       sys.unraisablehook = lambda _: None
   try:
     args = parse(argv)

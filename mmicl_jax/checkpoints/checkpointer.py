@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: saved, kept, verified, restored."""
+"""Saves the checkpoints of a training run, keeps some, and restores them."""
 
 import contextlib
 import errno
@@ -90,16 +90,19 @@ class Checkpointer:
     self._kept.read(self.directory, self.steps())
 
   def _open(self) -> ocp.CheckpointManager:
-    """Orbax's manager, which passes over a folder where a disk fails."""
+    """Orbax's manager; raises OSError if it overlooks a checkpoint.
+
+    It does that if a disk fails while it lists the folder.
+    """
     opened = manager(self.directory, preservation_policy=self._kept)
     missing = set(steps_in(self.directory)) - set(opened.all_steps())
-    # A bucket has folders of saves that never became complete, a disk has not.
+    # In a bucket they may be interrupted saves, which a disk does not have.
     if missing and not is_remote(self.directory):
       raise OSError(errno.EIO, 'not all checkpoints were listed')
     return opened
 
   def steps(self) -> list[int]:
-    """The steps of all complete checkpoints, in order."""
+    """The steps of all complete checkpoints, in ascending order."""
     return sorted(self._manager.all_steps())
 
   def best(self) -> int | None:
@@ -107,7 +110,7 @@ class Checkpointer:
     return self._kept.best(self.steps())
 
   def save(self, step: int, tree: Tree, iterator_state: Any = None) -> None:
-    """Saves a `state_tree` and the data iterator's state (JSON values)."""
+    """Saves a `state_tree` and the data iterator's state (of JSON's types)."""
     items = {
       'state': ocp.args.PyTreeSave(dict(tree)),
       SUMS: ocp.args.JsonSave(checksums.of(tree)),
@@ -133,7 +136,7 @@ class Checkpointer:
       self._stage.send_rest()
 
   def rate(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Says how good a saved checkpoint is, and deletes what need not stay.
+    """Rates a saved checkpoint, and deletes those that need not stay.
 
     metrics: of an evaluation at this step. Returns when the checkpoint is
     complete. Raises UserError if it or its metrics cannot be written.
@@ -141,7 +144,8 @@ class Checkpointer:
     self.wait()
     if jax.process_index() == 0:
       self._kept.write(self.directory, step, metrics)
-    multihost.wait_for_all(f'rated_{step}')  # on disk before others go
+    # The metrics must be on disk before other checkpoints are deleted.
+    multihost.wait_for_all(f'rated_{step}')
     self._kept.rate(step, metrics)
     steps = self.steps()
     for old in sorted(set(steps) - self._kept.stay(steps)):
@@ -150,14 +154,13 @@ class Checkpointer:
       self._stage.send_metrics(step)
 
   def restore(self, step: int, like: Tree) -> tuple[dict, Any]:
-    """Reads (state tree, iterator state or None) into the form of `like`.
+    """Reads a checkpoint: (state tree, iterator state or None).
 
-    like: a `state_tree` of jax.ShapeDtypeStruct; arrays are read straight
-    into the shardings and dtypes it names. The iterator state is None where
-    T5X or another number of processes saved. Raises on all hosts if it does on
-    one: UserError if the checkpoint is of another architecture or another
-    trainable set, or cannot be read at present; Damage if it is not what was
-    saved.
+    like: a `state_tree` of jax.ShapeDtypeStruct, whose dtypes and shardings the
+    arrays are read into. The iterator state is None if T5X or another number of
+    processes saved the checkpoint. Raises UserError if the checkpoint is of
+    another architecture or trainable set, or cannot be read at present, and
+    Damage if it is not what was saved. If one host raises, all do.
     """
     path = step_path(self.directory, step)
 
@@ -194,11 +197,11 @@ class Checkpointer:
     return dict(state), position
 
   def restore_latest(self, like: Tree) -> tuple[int, dict, Any] | None:
-    """(step, state tree, iterator state) of the newest readable checkpoint.
+    """Reads the newest sound checkpoint: (step, state tree, iterator state).
 
-    A checkpoint that is damaged is moved aside under a name that says so, and
-    the one before is taken. None if there is no checkpoint. Raises UserError,
-    and moves nothing, if one cannot be read at present, or all are damaged.
+    None if there is no checkpoint. Damaged ones that are newer are renamed to
+    torn_checkpoint_<step>. Raises UserError, and renames nothing, if one cannot
+    be read at present, or if all are damaged.
     """
     steps = self._common_steps()
     torn: dict[int, Damage] = {}
@@ -229,12 +232,13 @@ class Checkpointer:
       raise not_written(self.directory, None, error) from error
 
   def close(self) -> None:
+    """Waits for the last save and closes Orbax's manager."""
     self.wait()
     self._manager.close()
     self.publish()
 
   def _common_steps(self) -> list[int]:
-    """The steps that all hosts see; newer ones are moved aside."""
+    """The steps that all hosts see; newer ones are set aside."""
     seen = [set(steps) for steps in multihost.gather(self.steps())]
     common, some = set.intersection(*seen), set.union(*seen)
     if some and not common:
@@ -253,7 +257,7 @@ class Checkpointer:
     aside, again = path.parent / f'torn_{path.name}', 1
     if self._stage is not None:
       aside = aside.parent / self._stage.set_aside(step)
-    while aside.exists():  # of a former time, or of a faster host
+    while aside.exists():  # from a former run, or from a faster host
       again += 1
       aside = path.parent / f'torn_{path.name}_{again}'
     log.warning(
@@ -262,7 +266,7 @@ class Checkpointer:
       reason(error),
       aside.name,
     )
-    # Another host may be faster, or be the only one that sees it.
+    # Another host may be faster, or may be the only one that sees it.
     with contextlib.suppress(FileNotFoundError):
       path.rename(aside)
     multihost.wait_for_all(f'torn_{step}')
@@ -273,6 +277,6 @@ def _make(directory: epath.Path) -> None:
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except FileExistsError:
-    # A disk that failed to look at a folder makes it seem a file in the way.
+    # If the disk fails to show the folder, it seems to be a file.
     if not directory.stat().is_directory:
       raise

@@ -1,8 +1,8 @@
-"""Which checkpoints of a run stay: the newest, and the best of those rated.
+"""Decides which checkpoints of a run stay: the newest, and the best rated one.
 
-A checkpoint is saved first and rated afterwards, by the metrics of an
-evaluation, which stand in a file of their own beside what was saved. So an
-evaluation that fails or is cut short costs no trained step.
+A checkpoint is saved first and rated later, by the metrics of an evaluation,
+which get their own file in it. So an evaluation that fails or is interrupted
+loses no trained steps.
 """
 
 import json
@@ -20,16 +20,16 @@ from mmicl_jax.runtime.files import write_json
 
 log = logging.getLogger(__name__)
 
-# The metrics that the best checkpoint can be chosen by: is more better?
+# The metrics that can choose the best checkpoint, and whether more is better.
 BEST = {'eval/loss': False, 'eval/accuracy': True}
 
 
 class KeptCheckpoints:
-  """The rule by which checkpoints stay; Orbax asks it after each save.
+  """The rule for which checkpoints stay; Orbax asks it after each save.
 
-  keep: so many of the newest, None for all. best_by: a metric of BEST; of the
-  checkpoints that were rated the best by it stays too, the newest of equals.
-  Raises UserError for another metric.
+  keep: how many of the newest stay; None keeps all. best_by: a metric of BEST;
+  the rated checkpoint that is best by it stays, too, the newest if several are
+  equal. Raises UserError for another metric.
   """
 
   def __init__(self, keep: int | None, best_by: str | None):
@@ -41,7 +41,7 @@ class KeptCheckpoints:
     self._ratings: dict[int, float] = {}
 
   def read(self, directory: epath.Path, steps: Iterable[int]) -> None:
-    """Takes the ratings of a former run from its MODEL_DIR."""
+    """Reads the ratings of the checkpoints in a MODEL_DIR."""
     if self._best_by is None:
       return
     for step in steps:
@@ -54,20 +54,20 @@ class KeptCheckpoints:
   def write(
     self, directory: epath.Path, step: int, metrics: Mapping[str, float]
   ) -> None:
-    """Keeps the metrics of an evaluation beside a checkpoint on disk.
+    """Writes the metrics of an evaluation into its checkpoint.
 
-    Those that are not finite are left out, as JSON does not have them. Raises
-    UserError where the file cannot be written.
+    Values that are not finite are left out, since JSON does not have them.
+    Raises UserError if the file cannot be written.
     """
     finite = {name: x for name, x in metrics.items() if math.isfinite(x)}
     write_json(_metrics(directory, step), finite)
 
   def rate(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Lets an evaluation count."""
+    """Rates a checkpoint by the metrics of its evaluation."""
     self._note(step, metrics)
 
   def best(self, steps: Sequence[int]) -> int | None:
-    """The best of these steps; None where none of them was rated."""
+    """The best of these steps; None if none of them was rated."""
     rated = [step for step in sorted(steps) if step in self._ratings]
     if self._best_by is None or not rated:
       return None
@@ -75,7 +75,7 @@ class KeptCheckpoints:
     return max(rated, key=lambda step: (sign * self._ratings[step], step))
 
   def stay(self, steps: Sequence[int]) -> set[int]:
-    """Those of the steps whose checkpoints stay."""
+    """The steps whose checkpoints stay."""
     newest = set(sorted(steps)[-self._keep :] if self._keep else steps)
     best = self.best(steps)
     return newest if best is None else newest | {best}
@@ -90,13 +90,13 @@ class KeptCheckpoints:
 
   def _note(self, step: int, metrics: Mapping[str, Any]) -> None:
     value = metrics.get(self._best_by or '')
-    # Former versions kept NaN, which is no rating.
+    # Former versions wrote NaN, which is no rating.
     if isinstance(value, int | float) and math.isfinite(value):
       self._ratings[step] = float(value)
 
 
 def _metrics(directory: epath.Path, step: int) -> epath.Path:
-  """The file where Orbax, too, keeps and finds metrics."""
+  """The file of a checkpoint's metrics, which Orbax uses, too."""
   return step_path(directory, step) / 'metrics' / 'metrics'
 
 

@@ -244,8 +244,8 @@ def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
     options=ocp.CheckpointManagerOptions(
       step_prefix=PREFIX,
       cleanup_tmp_directories=True,
-      # Made beside the save, a folder that cannot be made would let the save
-      # wait five minutes for it, and then name that wait as the reason.
+      # If folders were made asynchronously, a save would wait five minutes for
+      # one that cannot be made, and then name that wait as the reason.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       **options,
     ),
@@ -258,10 +258,10 @@ def manager(directory: epath.Path, **options: Any) -> ocp.CheckpointManager:
 
 
 def arrays_handler(**options: Any) -> ocp.PyTreeCheckpointHandler:
-  """What writes arrays; it fails where it could not join their files.
+  """Orbax's handler of arrays, which raises OSError if it joined no files.
 
-  Where a disk fails to list a folder, Orbax sees no files, joins none, calls
-  the checkpoint complete and lets it replace older ones. options: as Orbax's.
+  If a disk fails to list a folder, Orbax sees no files there, joins none, takes
+  the checkpoint for complete and lets it replace older ones. options: Orbax's.
   """
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, **options)
   finalize = handler.finalize
@@ -273,7 +273,7 @@ def arrays_handler(**options: Any) -> ocp.PyTreeCheckpointHandler:
     except FileNotFoundError as error:
       raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
-  # Not a subclass: Orbax finds a handler's arguments by its exact type.
+  # A subclass would not do: Orbax looks arguments up by the handler's type.
   vars(handler)['finalize'] = checked
   return handler
 

@@ -79,9 +79,9 @@ def all_agree(yes: bool) -> bool:
 
 
 class AllFailed(Exception):  # noqa: N818
-  """An error of one process or more, which all learned of at one place.
+  """An error in some process, which all processes raise at the same place.
 
-  error: the own one, or what to say where only others failed.
+  error: this process's own, or a UserError if only others failed.
   """
 
   def __init__(self, error: Exception):
@@ -91,10 +91,10 @@ class AllFailed(Exception):  # noqa: N818
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-  """Raises AllFailed in all processes if one has an error in the block.
+  """Raises AllFailed in all processes if one of them has an error in the block.
 
-  What all compute together does not belong in the block: those without an
-  error would wait there for the others.
+  The block must not hold what all processes compute together, since those
+  without an error would wait there for the others.
   """
   own = None
   try:

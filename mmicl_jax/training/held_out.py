@@ -47,8 +47,8 @@ class Evaluation:
     """Means over all target tokens, and how many records were left out or cut.
 
     The names are 'eval/loss', 'eval/accuracy', 'eval/skipped' and so on. Raises
-    Preempted if the machine is about to be taken away, and AllFailed, in all
-    processes alike, if the data of one cannot be read or hold no target tokens.
+    Preempted if the machine is about to be taken away, and AllFailed in all
+    processes if one cannot read its data or there are no target tokens.
     """
     total: collections.Counter = collections.Counter()
     start, before = self._data.get_state(), dropped_counts(self._data)
@@ -68,7 +68,7 @@ class Evaluation:
     return {f'eval/{name}': x for name, x in (means | counts).items()}
 
   def _batches(self) -> Iterator[Mapping[str, np.ndarray]]:
-    """All batches; each is given when every process has its part of it."""
+    """Yields all batches, each once every process has read its part of it."""
     source = iter(self._data)
     while True:
       with failing_together():

@@ -106,7 +106,7 @@ class RunLog:
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Sends the values of a step, or of an evaluation, on.
 
-    All processes call it. Raises AllFailed in all of them if one cannot.
+    All processes must call it. Raises AllFailed in all if one of them fails.
     """
     self.last |= values
     with failing_together():

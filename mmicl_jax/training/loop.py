@@ -104,7 +104,7 @@ def train(
       return
     trainee.check()
     if run.best_by is not None:
-      trainee.save()  # before anything that can fail, or be cut short
+      trainee.save()  # before the evaluation, which may fail or be interrupted
     found = evaluation(trainee.params)
     if run.best_by is not None:
       checkpointer.rate(trainee.step, found)
