@@ -5,8 +5,11 @@ dropout key is fold_in(root, step), and every checkpoint holds the position of
 the data iterator.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +19,8 @@ from mmicl_jax.checkpoints.checkpointer import Checkpointer
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning
 from mmicl_jax.runtime import hosts, show
+from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.remote import is_remote
 from mmicl_jax.training import stages
 from mmicl_jax.training.describe import describe_run, open_log, show_first
 from mmicl_jax.training.features import check_features
@@ -48,7 +53,30 @@ class TrainResult:
 preemption = Preemption()
 
 
+def _sole_writer(run_training: Callable[..., TrainResult]) -> Any:
+  """Makes a run hold the lock of its MODEL_DIR: two would mix their files."""
+
+  @functools.wraps(run_training)
+  def locked(
+    model: ModelSettings,
+    data: DataSettings,
+    steps: StepSettings,
+    run: RunSettings,
+    **rest: Any,
+  ) -> TrainResult:
+    if jax.process_index():  # the first process holds it for all of them
+      return run_training(model, data, steps, run, **rest)
+    if not is_remote(run.model_dir):
+      with contextlib.suppress(OSError):  # the checkpointer will name it
+        Path(run.model_dir).parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(run.model_dir):
+      return run_training(model, data, steps, run, **rest)
+
+  return locked
+
+
 @preemption
+@_sole_writer
 def train(
   model: ModelSettings,
   data: DataSettings,

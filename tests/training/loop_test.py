@@ -14,6 +14,7 @@ from small_run import CONFIG, STEPS, Data, assert_bits_equal, flat, run
 from mmicl_jax.checkpoints import checkpointer, model_dir, store
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning
+from mmicl_jax.runtime import lock
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training import state as training_state
 from mmicl_jax.training import step as train_step
@@ -309,3 +310,13 @@ def test_sigterm_inside_the_evaluation_of_the_best_keeps_it(tmp_path):
   assert (tmp_path / 'stopped' / 'checkpoint_4').is_dir()
   run(tmp_path / 'stopped', held_out=Judge(), **settings)
   assert contents(tmp_path / 'stopped') == whole
+
+
+def test_a_second_run_in_the_same_directory_is_told(tmp_path):
+  (tmp_path / 'runs').mkdir()  # a lock lies beside what is written
+  with (
+    lock.only_writer(tmp_path / 'runs' / 'one'),
+    pytest.raises(UserError, match='is being written by another process'),
+  ):
+    run(tmp_path / 'runs' / 'one', 1)
+  assert not (tmp_path / 'runs' / 'one').exists()
