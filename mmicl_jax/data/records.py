@@ -313,7 +313,8 @@ def _optional(
   if item is not None and (
     isinstance(item, bool) or not isinstance(item, types)
   ):
-    raise UserError(f'{at}"{key}" is {_kind(item)}, not a string.')
+    kinds = 'a string or a whole number' if int in types else 'a string'
+    raise UserError(f'{at}"{key}" is {_kind(item)}, not {kinds}.')
   return item
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from mmicl_jax.data.features import Features, FeatureSpec, collate, featurize
 from mmicl_jax.demo.data import batch_examples
+from mmicl_jax.errors import UserError
 from mmicl_jax.tokenizer import Tokenizer
 
 SIZE = 16  # pixels of an image's side
@@ -102,7 +103,12 @@ class LessonStream:
     return {'step': self._step, 'seed': self._seed}
 
   def set_state(self, state: Any) -> None:
-    """Goes on from a state of `get_state`."""
+    """Goes on from a state of `get_state`; another seed raises UserError."""
+    if state['seed'] != self._seed:
+      raise UserError(
+        f'the run was begun with seed {state["seed"]}, not {self._seed}: give '
+        'that seed, or another folder'
+      )
     self._step = state['step']
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from mmicl_jax.demo import data
 from mmicl_jax.demo.lessons import PHASES, HeldOut, LessonStream
+from mmicl_jax.errors import UserError
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import stages
 
@@ -39,10 +40,12 @@ def test_the_stream_goes_on_where_its_state_says(tokenizer):
   batches = [batch for batch, _ in _take(whole, 3)]
   assert whole.get_state()['step'] == 3
   again = LessonStream(phase, tokenizer, seed=0)
-  again.set_state({'step': 2})
+  again.set_state({'step': 2, 'seed': 0})
   (resumed, _), *_ = _take(again, 1)
   for name, value in batches[2].items():
     np.testing.assert_array_equal(resumed[name], value)
+  with pytest.raises(UserError, match='begun with seed 5, not 0'):
+    again.set_state({'step': 2, 'seed': 5})
 
 
 def test_interleaved_images_with_invented_words_come_in_stage_2_alone():
