@@ -55,9 +55,10 @@ def changed(
 
 
 def _sums(arrays: Mapping[str, Any]) -> dict[str, int]:
-  # Jitted one by one, so that parameters of one shape share a program.
-  found = jax.device_get({name: _sum(x) for name, x in arrays.items()})
-  return {name: int(x) for name, x in found.items()}
+  # Jitted one by one, so that parameters of one shape share a program. Each is
+  # awaited: processes that have many such programs under way may wait for each
+  # other for ever.
+  return {name: int(_sum(x)) for name, x in arrays.items()}
 
 
 @jax.jit
