@@ -62,7 +62,9 @@ class Across:
           f'The id {record.id!r} is also that of {first}: ids are unique.'
         ]
     content = '\0'.join((record.inputs, record.targets, *keys))
-    digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
+    # A path may have bytes that are no UTF-8.
+    data = content.encode('utf-8', 'surrogatepass')
+    digest = hashlib.blake2b(data, digest_size=16).digest()
     first = self._records.setdefault(digest, where)
     if first == where:
       return []

@@ -42,17 +42,17 @@ def _locked(path: str | os.PathLike, ending: str, wait: bool) -> Iterator[None]:
   if fcntl is None or remote.is_remote(path):
     yield
     return
-  place = Path(os.path.realpath(path))  # a link shares its target's lock
-  lock = place.with_name(f'.{place.name}{ending}')
   descriptor = None
   try:
+    place = Path(os.path.realpath(path))  # a link shares its target's lock
+    lock = place.with_name(f'.{place.name}{ending}')
     descriptor = _acquire(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
   except BlockingIOError as error:
     raise UserError(
       f'{path} is being written by another process: wait for its end, or '
       'choose another place'
     ) from error
-  except OSError:
+  except (OSError, ValueError):
     pass  # no lock is possible; writing the output raises the reason, if any
   try:
     yield

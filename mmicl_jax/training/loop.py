@@ -67,7 +67,7 @@ def _sole_writer(run_training: Callable[..., TrainResult]) -> Any:
     if jax.process_index():  # the first process holds it for all of them
       return run_training(model, data, steps, run, **rest)
     if not is_remote(run.model_dir):
-      with contextlib.suppress(OSError):  # the checkpointer will name it
+      with contextlib.suppress(OSError, ValueError):  # named below
         Path(run.model_dir).parent.mkdir(parents=True, exist_ok=True)
     with only_writer(run.model_dir):
       return run_training(model, data, steps, run, **rest)

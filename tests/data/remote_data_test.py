@@ -11,7 +11,7 @@ import tiny_records
 from mmicl_jax.__main__ import main
 from mmicl_jax.configure import gin_files
 from mmicl_jax.context import templates
-from mmicl_jax.data import check, feature_store, images, records, sources
+from mmicl_jax.data import feature_store, images, records, sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.tokenizer import Tokenizer
@@ -50,7 +50,6 @@ def test_records_and_their_images_are_those_of_a_disk(bucket, tmp_path):
 @pytest.mark.parametrize('more', [[], ['--images']])
 def test_data_check_looks_for_images_there(bucket, capsys, more):
   assert main(['data', 'check', f'{PLACE}/train.jsonl', *more]) == 0
-  check._file_problem.cache_clear()  # remembers what it has seen
   bucket.rm_file('/bucket/data/1.png')
   assert main(['data', 'check', f'{PLACE}/eval.jsonl', *more]) == 2
   problem = f'{PLACE}/eval.jsonl:2: the image {PLACE}/1.png could not be read'

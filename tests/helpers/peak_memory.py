@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# What tests set to compile fast; XLA then takes more memory.
-_FOR_TESTS = ('JAX_DISABLE_MOST_OPTIMIZATIONS', 'XLA_FLAGS')
+# What tests set to compile fast, with which XLA takes more memory, and to use
+# one thread each, with which several devices may wait for each other in vain.
+_FOR_TESTS = (
+  'JAX_DISABLE_MOST_OPTIMIZATIONS',
+  'NPROC',
+  'OMP_NUM_THREADS',
+  'XLA_FLAGS',
+)
 
 
 def run(script, *arguments, devices=1):

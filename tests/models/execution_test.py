@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, partitioning
 from mmicl_jax.models.mmicl import MMICL, abstract_params
 from mmicl_jax.models.stacking import unstack_layers
@@ -80,7 +81,7 @@ def test_full_rematerialisation_keeps_less(config, params, make_batch):
 
 
 def test_an_unknown_policy_is_named(config):
-  with pytest.raises(KeyError, match='everything'):
+  with pytest.raises(UserError, match="remat is 'everything'"):
     abstract_params(configs.with_execution(config, remat='everything'))
 
 
