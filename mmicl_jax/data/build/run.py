@@ -174,7 +174,7 @@ def _records(
       continue
     assert isinstance(item, SourceItem)
     record = assembly.record(item)
-    used.update(os.path.basename(image) for image in record.images)
+    used.update(os.path.basename(str(image)) for image in record.images)
     written.add(item.source)
     for what in item.repaired:
       repaired.setdefault(what, {})[item.source] = None

@@ -14,11 +14,13 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmicl_jax.data.build.items import Bad
+from mmicl_jax.data.image_files import MAX_BYTES
 from mmicl_jax.errors import UserError, explained
 
 _DEPTH = 2  # folders above a file that copies put there
@@ -213,14 +215,14 @@ class Tree:
   def read(self, path: str) -> bytes:
     """The bytes of a picture or video. Raises Bad."""
     archive, bang, member = path.partition('!')
-    try:
-      if bang:
-        check_inside(member)
-        with zipfile.ZipFile(self.root / archive) as files:
-          return files.read(member)
-      data = self.file(path).read_bytes()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-      raise Bad('missing_file') from error
+    if bang:
+      check_inside(member)
+      data = _member(self.root / archive, member)
+    else:
+      try:
+        data = self.file(path).read_bytes()
+      except (OSError, ValueError) as error:
+        raise Bad('missing_file') from error
     if not data:
       raise Bad('empty_file')
     return data
@@ -242,6 +244,25 @@ class Tree:
     if not place.stat().st_size:
       raise Bad('empty_file')
     return place
+
+
+@functools.lru_cache(4)
+def _archive(path: Path) -> zipfile.ZipFile:
+  """An open zip; the list of a big one takes long to be read."""
+  return zipfile.ZipFile(path)
+
+
+def _member(archive: Path, name: str) -> bytes:
+  """The bytes of a zip's member. Raises Bad."""
+  try:
+    found = _archive(archive)
+    if found.getinfo(name).file_size > MAX_BYTES:
+      raise Bad('too_large')
+    return found.read(name)
+  except (OSError, KeyError, ValueError) as error:
+    raise Bad('missing_file') from error
+  except (RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    raise Bad('broken_image') from error  # locked, cut or damaged
 
 
 def _exists(folder: Path, path: str) -> bool:

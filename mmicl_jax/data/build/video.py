@@ -38,7 +38,13 @@ def frames(path: str, count: int) -> Iterator[Image.Image]:
             break
     if len(found) < len(wanted):
       raise Bad('broken_video')
-  except (av.FFmpegError, OSError, ValueError, IndexError, EOFError) as error:
+  except (
+    av.error.FFmpegError,
+    OSError,
+    ValueError,
+    IndexError,
+    EOFError,
+  ) as error:
     raise Bad('broken_video') from error
   return iter([found[i] for i in chosen])
 

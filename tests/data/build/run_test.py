@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from mmicl_jax.__main__ import main
 from mmicl_jax.data import records
 from mmicl_jax.data.build import run, table
+from mmicl_jax.data.build.items import Bad
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
@@ -315,3 +317,27 @@ def test_the_list_names_all_datasets(capsys):
   rows = json.loads(capsys.readouterr().out)
   assert {row['dataset'] for row in rows} == set(table.DATASETS)
   assert all(row['tree'] and row['source'] and row['licence'] for row in rows)
+
+
+def test_members_of_a_zip(tmp_path):
+  """A damaged one is named like a damaged file, and a bomb is not unpacked."""
+  path = tmp_path / 'a.zip'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+    file.writestr('good.jpg', picture(1))
+    file.writestr('cut.jpg', picture(2))
+    file.writestr('empty.jpg', b'')
+  data = bytearray(path.read_bytes())
+  start = data.index(b'cut.jpg') + len('cut.jpg')
+  data[start + 20 : start + 60] = bytes(40)
+  path.write_bytes(data)
+  found = Tree(tmp_path)
+  assert found.read('a.zip!good.jpg') == picture(1)
+  for name, reason in (
+    ('cut.jpg', 'broken_image'),
+    ('empty.jpg', 'empty_file'),
+    ('no.jpg', 'missing_file'),
+    ('../good.jpg', 'outside_raw'),
+  ):
+    with pytest.raises(Bad) as error:
+      found.read(f'a.zip!{name}')
+    assert error.value.reason == reason
