@@ -10,6 +10,7 @@ from mmicl_jax.data.build.sets import (
   mic_release,
   pairs,
   refcoco,
+  text_vqa,
   vcr,
   videos,
   vl_icl,
@@ -20,8 +21,8 @@ from mmicl_jax.data.build.sets import (
 from mmicl_jax.errors import UserError
 
 _SETS = (
-  captions, coco, videos, vqa, wikiart, refcoco, vcr, pairs, classes, dialogs,
-  choices, websrc, vl_icl, mic_release,
+  captions, coco, videos, vqa, text_vqa, wikiart, refcoco, vcr, pairs, classes,
+  dialogs, choices, websrc, vl_icl, mic_release,
 )  # fmt: skip
 DATASETS: dict[str, Dataset] = {
   dataset.name: dataset for one in _SETS for dataset in one.DATASETS
