@@ -6,22 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  ident,
-  words,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, ident, words
 from mmicl_jax.data.build.sets.videos import FRAMES, frame_refs
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered

@@ -4,20 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field
 from mmicl_jax.data.build.sets.coco import karpathy
 from mmicl_jax.data.build.tree import Tree
 

@@ -12,16 +12,8 @@ from mmicl_jax.data.build.catalog import (
   annotation,
   optional,
 )
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  texts,
-  words,
-)
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, texts, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered, respelled
 from mmicl_jax.errors import UserError

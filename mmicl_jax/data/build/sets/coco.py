@@ -4,21 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  words,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, words
 from mmicl_jax.data.build.tree import Tree
 
 # In which folders a picture of a year is looked for; one of 2014's train may be

@@ -12,15 +12,8 @@ from mmicl_jax.data.build.catalog import (
   annotation,
   optional,
 )
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  words,
-)
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, words
 from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree, check_inside
 from mmicl_jax.data.build.words import respelled

@@ -21,21 +21,9 @@ from mmicl_jax.context.text import (
   slotted,
 )
 from mmicl_jax.context.turns import Turn
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  words,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.image_files import holds_bytes
 from mmicl_jax.errors import UserError

@@ -5,13 +5,9 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import Bad, Skip, SourceItem, each, field
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field
 from mmicl_jax.data.build.sets.coco import coco_picture, in_split
 from mmicl_jax.data.build.tree import Tree
 

@@ -11,20 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import escape
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import labelled, respelled
 from mmicl_jax.errors import UserError

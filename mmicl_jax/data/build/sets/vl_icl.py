@@ -11,16 +11,8 @@ from mmicl_jax.data.build.catalog import (
   annotation,
   optional,
 )
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  ident,
-  words,
-)
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, ident, words
 from mmicl_jax.data.build.tree import Tree
 
 _OPERATORS = ('+', '-', 'x')

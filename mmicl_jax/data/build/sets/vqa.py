@@ -3,22 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import (
-  Dataset,
-  Settings,
-  Wanted,
-  annotation,
-)
-from mmicl_jax.data.build.items import (
-  Bad,
-  PictureRef,
-  Skip,
-  SourceItem,
-  each,
-  field,
-  texts,
-  words,
-)
+from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each, field, texts, words
 from mmicl_jax.data.build.sets.coco import YEARS, coco_picture
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered

@@ -16,7 +16,8 @@ from mmicl_jax.data.build.catalog import (
   annotation,
   optional,
 )
-from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem, each
+from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import each
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
