@@ -84,12 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
   if args.list:
     rows = [dataset.listed() for dataset in table.DATASETS.values()]
+    rows.append(own.LISTED)
     if args.json:
       show.print_json(rows)
     else:
       short = ('dataset', 'category', 'role', 'template', 'splits')
       print(show.table([{k: row[k] for k in short} for row in rows]))
       print('\nThe official tree, licence and source of each: --list --json')
+      print('RAVEN IQ50 and Minecraft have no public files to build from.')
     return 0
   for name in ('dataset', 'raw', 'out'):
     if getattr(args, name) is None:

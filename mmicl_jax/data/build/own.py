@@ -15,6 +15,19 @@ from mmicl_jax.data.build.words import lettered
 from mmicl_jax.errors import UserError
 
 
+# Its row in the list of datasets.
+LISTED = {
+  'dataset': 'csv',
+  'category': 'your own',
+  'role': 'train',
+  'template': 'vqa',
+  'splits': '--split',
+  'tree': 'a CSV or JSON Lines file with a row for each question',
+  'licence': 'yours',
+  'source': 'yours',
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class OwnTable:
   """Which columns of a file hold what; see `mmicl data build --help`."""
