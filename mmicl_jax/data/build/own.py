@@ -14,7 +14,6 @@ from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
 from mmicl_jax.errors import UserError
 
-
 # Its row in the list of datasets.
 LISTED = {
   'dataset': 'csv',
