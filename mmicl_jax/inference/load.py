@@ -175,7 +175,9 @@ def _finite(
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields the parts; raises UserError if a weight is NaN or infinite."""
   for part in parts:
-    sound = jax.device_get({name: _is_finite(x) for name, x in part.items()})
+    # Each is awaited: on a mesh of CPU devices, many programs under way may
+    # wait for each other for ever.
+    sound = {name: bool(_is_finite(x)) for name, x in part.items()}
     if wrong := [name for name in part if not sound[name]]:
       raise UserError(
         f'{path}: its weights are not finite numbers ({wrong[0]} holds NaN or '
