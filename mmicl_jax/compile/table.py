@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 
@@ -10,6 +9,7 @@ from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
+from mmicl_jax.runtime.environment import version
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.page import render
 from mmicl_jax.runtime.progress import ProgressBar
@@ -112,7 +112,9 @@ def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
   return render(
     'compile/scaling.md.j2',
     date=datetime.date.today().isoformat(),
-    versions={name: _version(name) for name in ('jax', 'libtpu', 'flax')},
+    versions={
+      name: version(name) or '(absent)' for name in ('jax', 'libtpu', 'flax')
+    },
     cores=os.cpu_count(),
     all_compiled=all(report.compiled for *_, report in done),
     training=show.markdown([_training(*x) for x in done if x[0].stage]),
@@ -186,10 +188,3 @@ def _milliseconds(x: float | None) -> str:
 
 def _seconds(x: float | None) -> str:
   return '' if x is None else f'{x:.0f} s'
-
-
-def _version(name: str) -> str:
-  try:
-    return importlib.metadata.version(name)
-  except importlib.metadata.PackageNotFoundError:
-    return '(absent)'

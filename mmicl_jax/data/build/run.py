@@ -21,7 +21,7 @@ from mmicl_jax.data.build.looking import Looks
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.shards import write_shards
 from mmicl_jax.data.build.tree import sum_of
-from mmicl_jax.data.records import Record
+from mmicl_jax.data.records import Record, write_records
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import files
 from mmicl_jax.runtime.progress import counted
@@ -135,7 +135,8 @@ def _split(
   unlabelled = split in plan.dataset.unlabelled
   records = _records(assembly, entries, entry, used, unlabelled, plan.limit)
   if plan.format == 'jsonl':
-    made = [_write_lines(parts / f'{name}.jsonl', records)]
+    made = [parts / f'{name}.jsonl']
+    write_records(made[0], records)
   else:
     made = write_shards(parts, name, (_embedded(r, folder) for r in records))
   entry['files'] = {path.name: sum_of(path) for path in made}
@@ -189,13 +190,6 @@ def _records(
       entry['skipped'][reason] = left
   entry['repaired'] = {k: list(v) for k, v in sorted(repaired.items())}
   entry['found'] = len(written) + sum(map(len, entry['skipped'].values()))
-
-
-def _write_lines(path: Path, records: Iterator[Record]) -> Path:
-  with files.writing(path) as file:
-    for record in records:
-      file.write(record.to_json() + '\n')
-  return path
 
 
 def _embedded(record: Record, folder: Path) -> dict[str, Any]:
