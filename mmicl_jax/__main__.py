@@ -22,6 +22,7 @@ COMMANDS = {
   'demo': 'train a small model here and see it learn',
   'train': 'train from gin files',
   'generate': 'answer one prompt or a file of prompts',
+  'score': 'score answers as a benchmark does',
   'convert': 'weights from PyTorch, and back',
   'data': 'check and look at MIC records',
   'compile': 'would a run fit these TPUs?',

@@ -32,7 +32,7 @@ ORDER = (
     'configure',
     'context',
   ),
-  *('runtime', 'types', 'errors'),
+  *('metrics', 'runtime', 'types', 'errors'),
 )
 LONGEST = 9  # folders in a chain of imports
 

@@ -1,0 +1,124 @@
+"""MME: questions in pairs with yes or no as the answer, in fourteen tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.metrics.files import one_file, text_lines, unique_ids
+from mmicl_jax.metrics.scorer import TEXT, Annotations, Scored, Scorer, mean
+from mmicl_jax.metrics.yes_no import either_word
+
+PERCEPTION = (
+  *('existence', 'count', 'position', 'color', 'posters', 'celebrity'),
+  *('scene', 'landmark', 'artwork', 'OCR'),
+)
+COGNITION = (
+  *('commonsense_reasoning', 'numerical_calculation', 'text_translation'),
+  'code_reasoning',
+)
+
+
+@dataclass(frozen=True)
+class _Question:
+  task: str
+  image: str
+  label: str  # yes or no
+
+
+def _read(folder: Path) -> Annotations:
+  """TASK.txt: image, question and label, separated by tabs; pairs of lines."""
+  questions: dict[str, _Question] = {}
+  for task in (*PERCEPTION, *COGNITION):
+    path = one_file(folder, f'{task}.txt')
+    rows = [_row(path, number, line) for number, line in text_lines(path)]
+    names = []
+    seen: dict[str, int] = {}
+    for image, label in rows:
+      which = seen[image] = seen.get(image, -1) + 1
+      names.append(f'{task}/{image}/{which}')
+      questions[names[-1]] = _Question(task, image, label)
+    unique_ids(path, names)
+    for image, which in seen.items():
+      if which != 1:
+        raise UserError(
+          f'{path} has {which + 1} lines for {image} instead of two: give the '
+          'official file'
+        )
+  return Annotations(list(questions), questions)
+
+
+def _row(path: Path, number: int, line: str) -> tuple[str, str]:
+  """The image and the label of a line."""
+  cells = line.split('\t')
+  if len(cells) != 3 or cells[2].strip().lower() not in ('yes', 'no'):
+    raise UserError(
+      f'{path}, line {number} is not an image, a question, and Yes or No, '
+      'separated by tabs: give the official file'
+    )
+  return cells[0], cells[2].strip().lower()
+
+
+def official_answer(output: str) -> str:
+  """'yes', 'no' or 'other': by the first four characters, yes before no.
+
+  Nothing is stripped, so 'North' is no and 'There is no dog' is other.
+  """
+  text = output.lower()
+  for word in ('yes', 'no'):
+    if word == text:
+      return word
+  return next((word for word in ('yes', 'no') if word in text[:4]), 'other')
+
+
+def _lmms_eval(output: str) -> str:
+  text = output.lower().strip().replace('.', '')
+  return {'y': 'yes', 'n': 'no'}.get(text) or official_answer(text)
+
+
+_PARSERS = {
+  'official': official_answer,
+  'lmms-eval': _lmms_eval,
+  'vlmevalkit': either_word,
+}
+
+
+def _score(
+  annotations: Annotations, predictions: Mapping[str, str], mode: str
+) -> Scored:
+  """A task's score is 100 acc + 100 acc_plus: of lines, and of whole pairs."""
+  parse = _PARSERS[mode]
+  right: dict[str, dict[str, list[float]]] = {}
+  per_item: list[dict[str, Any]] = []
+  for name, output in predictions.items():
+    question = annotations.data[name]
+    parsed = parse(output)
+    hit = float(parsed.lower() == question.label)
+    right.setdefault(question.task, {}).setdefault(question.image, []).append(
+      hit
+    )
+    per_item.append({'id': name, 'score': hit, 'parsed': parsed})
+  metrics: dict[str, float] = {}
+  notes = []
+  tasks: dict[str, float] = {}
+  for task, images in right.items():
+    acc = mean([hit for hits in images.values() for hit in hits])
+    pairs = [min(hits) for hits in images.values() if len(hits) == 2]
+    metrics[f'task/{task}/acc'] = acc
+    if pairs:
+      metrics[f'task/{task}/acc_plus'] = mean(pairs)
+      tasks[task] = 100 * acc + 100 * mean(pairs)
+      metrics[f'task/{task}/score'] = tasks[task]
+  sums = {}
+  for name, members in (('perception', PERCEPTION), ('cognition', COGNITION)):
+    scores = [tasks[task] for task in members if task in tasks]
+    if scores:
+      sums[name] = sum(scores)
+    if len(scores) < len(members):
+      lacking = ', '.join(task for task in members if task not in tasks)
+      notes.append(f'{name} lacks tasks without a whole pair: {lacking}')
+  return Scored(sums | metrics, per_item, notes)
+
+
+SCORERS = (Scorer('mme', dict.fromkeys(_PARSERS, TEXT), _read, _score),)
