@@ -1,6 +1,5 @@
 """Finds yes or no in an answer, as VLMEvalKit does."""
 
-
 from mmicl_jax.metrics.vqa_text import vlmevalkit_punctuation
 
 
