@@ -48,6 +48,8 @@ def record_loader(
   vocabulary: str,
   batch_size: int,
   *,
+  weights: float | int | Sequence[float | int] | None = None,
+  limit: int | Sequence[int] | None = None,
   data_dir: str | None = None,
   templates: str | None = None,
   inputs_length: int = 512,
@@ -63,10 +65,11 @@ def record_loader(
   mesh: Mesh | None = None,
   feature_cache: str | None = None,
 ) -> 'Loader':
-  """Loads record files, mixed by their sizes, in the shapes of a model.
+  """Loads record files, mixed by `weights`, in the shapes of a model.
 
   batch_size: rows of all processes together. mesh: decides which of them this
-  process reads: see hosts.batch_share. templates: see sources.open_sources.
+  process reads: see hosts.batch_share. weights, limit, templates: see
+  sources.open_sources.
   num_epochs: None repeats without end, in a new order each time if `shuffle`; a
   number is for evaluation, which is never shuffled. qformer_vocabulary: BERT's
   vocab.txt; without it the Q-Former reads no text, as in all published scripts.
@@ -92,6 +95,8 @@ def record_loader(
       templates,
       seed,
       split='train' if num_epochs is None else 'val',
+      weights=weights,
+      limit=limit,
     ),
     feature_spec(
       model,
@@ -116,13 +121,17 @@ def record_loader(
 
 def eval_loader(
   data: str | Sequence[str] | None,
+  limit: int | Sequence[int] | None = None,
   make: Callable[..., 'Loader'] = record_loader,
 ) -> 'Loader | None':
   """A loader of one pass over held-out records, in order; None without data.
 
-  make: `record_loader` with the settings that gin bound for the training data.
+  limit: see sources.open_sources. make: `record_loader` with the settings that
+  gin bound for the training data.
   """
-  return None if data is None else make(data=data, num_epochs=1)
+  if data is None:
+    return None
+  return make(data=data, limit=limit, num_epochs=1)
 
 
 def make_loader(
@@ -169,9 +178,7 @@ def make_loader(
       "qformer_length is set, but the Q-Former's text has no BERT vocabulary; "
       'name it or unset qformer_length.'
     )
-  weights = [
-    float(len(s.data) if s.weight is None else s.weight) for s in sources
-  ]
+  weights = [source.rate for source in sources]
   if any(weight <= 0 for weight in weights):
     raise UserError(f'weights {weights} must be above 0; drop the source.')
   global_batch = batch_size * process_count
@@ -189,6 +196,8 @@ def make_loader(
     'num_epochs': num_epochs,
     'global batch size': global_batch,
   }
+  if len(sources) > 1:  # Former versions rounded the rates.
+    fingerprint['rates'] = 'exact'
   make = BatchMaker(
     sources,
     stream,

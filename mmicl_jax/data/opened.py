@@ -205,6 +205,18 @@ def trained_files(name: str, split: str) -> list[str]:
   return splits[split]
 
 
+def source_name(name: str) -> str:
+  """What a source is called: 'built/nlvr2/dev' -> 'nlvr2'.
+
+  A pattern is called after its folder, anything else after its last part.
+  """
+  folder = '' if remote.is_remote(name) else _built(name)[0]
+  parent, last = os.path.split(os.path.normpath(name))
+  if not folder and glob.has_magic(last) and not os.path.exists(name):
+    folder = parent
+  return os.path.basename(folder) or last
+
+
 def open_chain(
   name: str | Sequence[str],
   data_dir: str | os.PathLike | None = None,

@@ -7,11 +7,11 @@ a run can resume anywhere.
 
 import bisect
 import itertools
+import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from fractions import Fraction
 
-import grain
 import numpy as np
 
 
@@ -65,17 +65,63 @@ def _seed_words(seed: int) -> list[int]:
   return words if seed >= 0 else [*words, 0]
 
 
-def mixed_order(
-  sizes: Sequence[int], weights: Sequence[float], seed: int | None
-) -> Any:
+class MixedOrder(Sequence[tuple[int, int]]):
   """position -> (source, record); each source has its own endless order.
 
-  A source gets positions in proportion to its weight.
+  Rates are kept exactly: of as many positions as the sum of `proportions`, in
+  lowest terms, each source gets its own number, and it is never far from its
+  share on the way. The sources' turns do not depend on the seed. It is Grain's
+  rule for mixtures, which first rounds the proportions.
   """
-  orders = [RecordOrder([size], i, seed) for i, size in enumerate(sizes)]
-  if len(orders) == 1:
-    return orders[0]
-  shares = [weight / sum(weights) for weight in weights]
-  return grain.MapDataset.mix(
-    [grain.MapDataset.source(order) for order in orders], shares
-  )
+
+  def __init__(
+    self, sizes: Sequence[int], weights: Sequence[float | int], seed: int | None
+  ):
+    self._orders = [
+      RecordOrder([size], i, seed) for i, size in enumerate(sizes)
+    ]
+    self._proportions = proportions(weights)
+
+  def __len__(self) -> int:
+    return sys.maxsize
+
+  def __getitem__(self, place):
+    source, turn = whose_turn(int(place), self._proportions)
+    return self._orders[source][turn]
+
+
+def proportions(weights: Sequence[float | int]) -> tuple[int, ...]:
+  """Weights as whole numbers in lowest terms: (0.5, 2) -> (1, 4).
+
+  A float stands for the decimal number that Python prints for it.
+  """
+  exact = [Fraction(str(float(weight))) for weight in weights]
+  scale = math.lcm(*(weight.denominator for weight in exact))
+  whole = [int(weight * scale) for weight in exact]
+  divisor = math.gcd(*whole)
+  return tuple(number // divisor for number in whole)
+
+
+def whose_turn(position: int, shares: Sequence[int]) -> tuple[int, int]:
+  """Whose turn a position is: (source, how many turns it has had before).
+
+  shares: whole numbers. Before position p, source 0 has had p - floor(p x
+  (W - w_0) / W) turns; the rest are divided among the others in the same way.
+  """
+  rest, here, after = sum(shares), position, position + 1
+  for source, share in enumerate(shares):
+    others_here = here * (rest - share) // rest
+    others_after = after * (rest - share) // rest
+    if here - others_here != after - others_after:
+      return source, here - others_here
+    rest, here, after = rest - share, others_here, others_after
+  raise ValueError(f'no share of {shares} is above 0')
+
+
+def mixed_order(
+  sizes: Sequence[int], weights: Sequence[float | int], seed: int | None
+) -> Sequence[tuple[int, int]]:
+  """position -> (source, record), in exact proportion to the weights."""
+  if len(sizes) == 1:
+    return RecordOrder(sizes, 0, seed)
+  return MixedOrder(sizes, weights, seed)

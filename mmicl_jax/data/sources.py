@@ -11,7 +11,12 @@ from typing import Any, SupportsIndex
 
 from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
-from mmicl_jax.data.opened import Chained, open_index, trained_files
+from mmicl_jax.data.opened import (
+  Chained,
+  open_index,
+  source_name,
+  trained_files,
+)
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
@@ -31,6 +36,11 @@ class Source:
   data: Sequence[Any]
   weight: float | int | None = None
 
+  @property
+  def rate(self) -> float:
+    """Its weight, or else its number of records."""
+    return float(len(self.data) if self.weight is None else self.weight)
+
 
 def open_sources(
   data: str | Sequence[str],
@@ -39,22 +49,31 @@ def open_sources(
   seed: int = 0,
   need_answer: bool = True,
   split: str = 'train',
+  weights: float | int | Sequence[float | int] | None = None,
+  limit: int | Sequence[int] | None = None,
 ) -> list[Source]:
   """Opens one source for each name of `data`, named after it.
 
   data: record files, or what else opened.py reads. split: the one that the name
-  of a built folder stands for.
+  of a built folder stands for. weights: the shares of the names in the mixture,
+  None for their numbers of records. limit: so many records, spread evenly over
+  those of each name; one number for all names or one for each.
   templates: a name or a JSON path (see context.templates). A record's prompt is
   then one of their forms, drawn by seed and id, and filled with the record's
   other keys (such as `question`) and its images. None: the prompt is
-  `input_text`. Raises UserError for a file that is missing or empty.
+  `input_text`. Raises UserError for a file that is missing or empty, and if
+  there are not as many weights or limits as names.
   """
   paths = [data] if isinstance(data, str) else list(data)
+  shares = _for_each('WEIGHTS', weights, paths)
+  if isinstance(limit, int):
+    limit = [limit] * len(paths)
+  limits = _for_each('EVAL_LIMIT', limit, paths)
   chosen = (
     None if templates is None else forms.load_templates(local_file(templates))
   )
   found = []
-  for path in paths:
+  for path, weight, most in zip(paths, shares, limits, strict=True):
     files = trained_files(path, split)
     for file in files:
       if not (remote.is_file(file) or os.path.exists(file)):
@@ -67,8 +86,42 @@ def open_sources(
       raise UserError(f'{path}: no records; correct the path or drop it.')
     if chosen is not None:
       records = Templated(records, chosen, seed)
-    found.append(Source(os.path.basename(os.path.normpath(path)), records))
+    if most is not None and most < len(records):
+      records = Spread(records, most)
+    found.append(Source(source_name(path), records, weight))
   return found
+
+
+def _for_each(
+  name: str,
+  values: float | int | Sequence[float | int] | None,
+  paths: Sequence[str],
+) -> Sequence[Any]:
+  """One value for each path; raises UserError for another number of them."""
+  if values is None:
+    return [None] * len(paths)
+  found = [values] if isinstance(values, (int, float)) else list(values)
+  if len(found) != len(paths) or not all(0 < value for value in found):
+    raise UserError(
+      f'{name} is {values!r} for {len(paths)} names of data: give one number '
+      'above 0 for each'
+    )
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread(Sequence):
+  """So many of the records, as evenly spread over them as can be."""
+
+  records: Sequence[Any]
+  count: int
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, i: SupportsIndex) -> Any:
+    index = range(self.count)[i]
+    return self.records[index * len(self.records) // self.count]
 
 
 class Templated(Sequence):

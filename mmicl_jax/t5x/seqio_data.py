@@ -2,10 +2,11 @@
 
 A task numbers its examples; preprocessors.py reads them and makes features, and
 converters.py makes batches. `add` declares a task over any examples.
-`mic_records` declares one over record files; gin files call it.
+`mic_records` declares one over record files, or a mixture; gin files call it.
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmicl_jax.data.opened import Chained
 from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
+from mmicl_jax.t5x.mixture import ExactMixture
 from mmicl_jax.t5x.preprocessors import read_examples, to_features
 from mmicl_jax.t5x.vocabulary import Vocabulary
 from mmicl_jax.tokenizer import Tokenizer
@@ -94,7 +96,9 @@ def mic_records(
   vocabulary: str,
   *,
   name: str = NAME,
+  weights: float | int | Sequence[float | int] | None = None,
   eval_data: str | Sequence[str] | None = None,
+  eval_limit: int | Sequence[int] | None = None,
   data_dir: str | None = None,
   templates: str | None = None,
   seed: int = 0,
@@ -104,20 +108,22 @@ def mic_records(
   qformer_vocabulary: str | None = None,
   qformer_length: int = 512,
 ) -> str:
-  """Declares a task over record files and returns its name.
+  """Declares a task, or a mixture of several, over records; returns its name.
 
-  data, eval_data: the files of the splits 'train' and 'validation'. The other
-  arguments, and the errors, are those of data.loader.record_loader.
+  data, eval_data: what the splits 'train' and 'validation' are read from. If
+  `data` has several names, each becomes a task `<name>_<what it is called>`,
+  and so does each name of `eval_data`, unless it is called as one of `data`;
+  the mixture of all has the rates `weights`. eval_limit: the limit of
+  `eval_data`. The other arguments, and the errors, are those of
+  data.loader.record_loader.
   """
   check_vocabulary(Tokenizer(vocabulary), model, vocabulary)
-  files = {'train': data, 'validation': eval_data}
-  splits = {
-    split: _chained(open_sources(paths, data_dir, templates, seed, split=built))
-    for (split, paths), built in zip(
-      files.items(), ('train', 'val'), strict=True
-    )
-    if paths is not None
-  }
+  rest = (data_dir, templates, seed)
+  train = held_out = []
+  if data is not None:
+    train = open_sources(data, *rest, weights=weights)
+  if eval_data is not None:
+    held_out = open_sources(eval_data, *rest, split='val', limit=eval_limit)
   spec = feature_spec(
     model,
     inputs_length,
@@ -125,8 +131,42 @@ def mic_records(
     max_images,
     qformer_length if qformer_vocabulary else None,
   )
-  add(name, splits, vocabulary, spec, qformer_vocabulary=qformer_vocabulary)
+  declare = functools.partial(
+    add, vocabulary=vocabulary, spec=spec, qformer_vocabulary=qformer_vocabulary
+  )
+  if name in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.remove(name)
+  if len(train) < 2:
+    sources = {'train': train, 'validation': held_out}
+    declare(name, {k: _chained(v) for k, v in sources.items() if v})
+    return name
+  if name in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove(name)
+  tasks = _named(name, train, held_out)
+  for task, splits in tasks.items():
+    declare(task, {split: source.data for split, source in splits.items()})
+  rates = [
+    (task, splits['train'].rate if 'train' in splits else 1)
+    for task, splits in tasks.items()
+  ]
+  seqio.MixtureRegistry.add(name, rates, mixture_cls=ExactMixture)
   return name
+
+
+def _named(
+  name: str, train: Sequence[Source], held_out: Sequence[Source]
+) -> dict[str, dict[str, Source]]:
+  """Tasks with their splits; in each split a name of data has its own task."""
+  found: dict[str, dict[str, Source]] = {}
+  for split, sources in (('train', train), ('validation', held_out)):
+    for source in sources:
+      task = first = f'{name}_{re.sub(r"[^A-Za-z0-9_]+", "_", source.name)}'
+      number = 1
+      while split in found.get(task, {}):
+        number += 1
+        task = f'{first}_{number}'
+      found.setdefault(task, {})[split] = source
+  return found
 
 
 def _chained(sources: Sequence[Source]) -> Chained:

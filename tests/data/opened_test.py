@@ -63,6 +63,26 @@ def test_trainers_read_one_split_of_a_folder(built):
     open_sources(str(built / 'none.array_record'))
 
 
+def test_sources_are_called_after_their_sets(built):
+  names = [built, f'{built}/a/val', f'{built}/train-*.array_record']
+  assert {source.name for source in open_sources(list(map(str, names)))} == {
+    built.name
+  }
+  assert opened.source_name('some/mine.jsonl') == 'mine.jsonl'
+
+
+def test_weights_and_limits_are_for_each_name(built):
+  names = [str(built), f'{built}/a/val']
+  first, second = open_sources(names, weights=(3, 0.5), limit=(2, 7))
+  assert (first.rate, second.rate) == (3, 0.5)
+  assert ids(first.data) == ['x/0', 'x/2'] and ids(second.data) == ['x/9']
+  first, second = open_sources(names, limit=3)
+  assert ids(first.data) == ['x/0', 'x/1', 'x/3'] and first.rate == 3
+  for wrong in ({'weights': 1}, {'limit': (1, 2, 3)}, {'weights': (0, 1)}):
+    with pytest.raises(UserError, match='above 0 for each'):
+      open_sources(names, **wrong)
+
+
 def test_bad_files_are_named(built):
   (built / 'b.array_record').write_text('no')
   with pytest.raises(UserError, match='b.array_record is no ArrayRecord'):

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmicl_jax.data.order import RecordOrder, mixed_order
+from mmicl_jax.data.order import (
+  RecordOrder,
+  mixed_order,
+  proportions,
+  whose_turn,
+)
 
 SEEDS = (0, 1, -1, 2, 2**32 - 1, 2**32, 2**32 + 1, 2**33 + 1, -(2**32) - 1)
 SEEDS += (2**63, -(2**63), 2**64 + 1, 2**70, -(2**70))
@@ -48,3 +53,27 @@ def test_mixtures_take_any_seed(seed):
   order = mixed_order([3, 5], [1.0, 3.0], seed)
   found = [order[i] for i in range(40)]
   assert sum(source == 0 for source, _ in found) == 10
+
+
+def test_weights_become_whole_numbers():
+  assert proportions([0.1, 0.25]) == (2, 5)
+  assert proportions([70_000, 9_000, 8_000.0]) == (70, 9, 8)
+
+
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=6), st.integers(0, 9))
+def test_rates_are_exact_and_each_turn_follows_the_last(shares, rounds):
+  total = sum(shares)
+  turns = [
+    whose_turn(i, shares) for i in range(total * rounds, total * (rounds + 1))
+  ]
+  for source, share in enumerate(shares):
+    own = [turn for which, turn in turns if which == source]
+    assert own == list(range(share * rounds, share * (rounds + 1)))
+
+
+def test_a_source_is_never_far_from_its_share():
+  shares, counts = (70, 9, 8), [0, 0, 0]
+  for position in range(870):
+    counts[whose_turn(position, shares)[0]] += 1
+    for count, share in zip(counts, shares, strict=True):
+      assert abs(count - (position + 1) * share / 87) < 2

@@ -66,6 +66,39 @@ def test_both_loaders_give_the_same_batches(data, templates):
   assert theirs[0]['encoder_images'].any()
 
 
+def test_both_loaders_mix_several_files_alike(data):
+  """The same records in the same order, for more than a round of the rates."""
+  lines = (data / 'train.jsonl').read_text().splitlines(keepends=True)
+  (data / 'other.jsonl').write_text(''.join(lines[3:6]))
+  arguments = {
+    'data': [str(data / 'train.jsonl'), str(data / 'other.jsonl')],
+    'model': tiny_records.config(data),
+    'vocabulary': str(data / 'spiece.model'),
+    'weights': (3, 2.5),
+    **LENGTHS,
+  }
+  loader = record_loader(**arguments, batch_size=2, shuffle=False)
+  ours = [batch for batch, _ in zip(loader, range(7), strict=False)]
+  name = seqio_data.mic_records(
+    **arguments, name='mixed', eval_data=str(data / 'other.jsonl'), eval_limit=2
+  )
+  for (batch, _), other in zip(ours, batches(name, 7), strict=True):
+    assert_equal(batch, other)
+  mixture = seqio.get_mixture_or_task(name)
+  assert [task.name for task in mixture.tasks] == [
+    'mixed_train_jsonl',
+    'mixed_other_jsonl',
+  ]
+  assert mixture.num_input_examples('validation') == 2
+  assert {t.name for t in mixture.tasks if 'validation' in t.splits} == {
+    'mixed_other_jsonl'
+  }
+  one = seqio_data.mic_records(
+    **{**arguments, 'data': arguments['data'][0], 'weights': None}, name='mixed'
+  )
+  assert isinstance(seqio.get_mixture_or_task(one), seqio.Task)
+
+
 def test_a_prompt_too_long_loses_the_same_demonstrations(data):
   image = np.arange(14 * 14 * 3, dtype=np.uint8).reshape(14, 14, 3)
   turn = Turn('what is image {0}?', (image,), 'red')
