@@ -109,10 +109,6 @@ def _show(
 
 
 def _line(item: dict[str, Any]) -> str:
-  """An item as JSON; half a character, which UTF-8 lacks, as its number."""
+  """An item as JSON; in ASCII if a character would end a line, or is half."""
   text = json.dumps(item, ensure_ascii=False, allow_nan=False)
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    return json.dumps(item)
-  return text
+  return text if text.isprintable() else json.dumps(item)

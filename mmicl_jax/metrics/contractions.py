@@ -27,3 +27,20 @@ def _lacking_one(word: str) -> list[str]:
 CONTRACTIONS = {
   wrong: word for word in _CORRECT for wrong in _lacking_one(word)
 } | {"somebody'd": 'somebodyd'}
+
+
+def _curled(word: str) -> str:
+  return word.replace("'", '’')
+
+
+# VizWiz's program has curly apostrophes, but straight ones in a few values ...
+_STRAIGHT = ("ain't", "aren't", "can't", "could've", "couldn't", "we've")
+_STRAIGHT += ("where's", "who've")
+# ... and in two keys.
+_STRAIGHT_KEYS = ("couldn'tve", "hadn'tve")
+VIZWIZ_CONTRACTIONS = {
+  wrong if wrong in _STRAIGHT_KEYS else _curled(wrong): word
+  if word in _STRAIGHT
+  else _curled(word)
+  for wrong, word in CONTRACTIONS.items()
+}

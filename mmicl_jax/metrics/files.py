@@ -168,6 +168,19 @@ def value_of(where: str, record: Any, name: str, *kinds: type) -> Any:
   return value
 
 
+def id_of(where: str, record: Any, name: str) -> str:
+  """An id as predictions spell it: the number 7 is '7'."""
+  return str(value_of(where, record, name, str, int))
+
+
+def texts_of(where: str, record: Any, name: str) -> list[str]:
+  """A list of texts, at least one."""
+  values = value_of(where, record, name, list)
+  if not values or not all(isinstance(value, str) for value in values):
+    raise UserError(f'{where}: {name!r} is no list of texts: {_REMEDY}')
+  return values
+
+
 def unique_ids(
   path: Path | str, ids: Iterable[str], name: str = 'id'
 ) -> list[str]:

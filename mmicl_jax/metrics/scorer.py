@@ -68,3 +68,8 @@ class Scorer:
 def mean(values: Sequence[float]) -> float:
   """The mean of at least one number, summed from left to right."""
   return sum(values) / len(values)
+
+
+def best_of(scores: Sequence[float]) -> int:
+  """The place of the highest score; of equal ones, the first."""
+  return max(range(len(scores)), key=scores.__getitem__)

@@ -8,6 +8,17 @@ from mmicl_jax.metrics.scorer import Scorer
 # The module of each benchmark; its SCORERS holds the benchmark.
 MODULES = {
   'mme': 'mmicl_jax.metrics.mme',
+  'pope': 'mmicl_jax.metrics.pope',
+  'vqav2': 'mmicl_jax.metrics.vqa',
+  'okvqa': 'mmicl_jax.metrics.vqa',
+  'textvqa': 'mmicl_jax.metrics.text_vqa',
+  'stvqa': 'mmicl_jax.metrics.text_vqa',
+  'vizwiz': 'mmicl_jax.metrics.vizwiz',
+  'vizwiz_answerability': 'mmicl_jax.metrics.vizwiz',
+  'aokvqa_mc': 'mmicl_jax.metrics.aokvqa',
+  'aokvqa_da': 'mmicl_jax.metrics.aokvqa',
+  'websrc': 'mmicl_jax.metrics.websrc',
+  'vl_icl': 'mmicl_jax.metrics.vl_icl',
 }
 
 

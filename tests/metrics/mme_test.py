@@ -1,0 +1,89 @@
+"""MME: what counts as yes and no, and published answers scored again."""
+
+import build_deps
+import pytest
+from score_cases import score
+from small_benchmarks import SMALL, write_lines
+
+from mmicl_jax.metrics import mme
+
+LAVIN = build_deps.ROOT.parent / 'shared' / 'data' / 'mme' / 'LaVIN'
+
+
+@pytest.mark.parametrize(
+  'output, official, lmms_eval, vlmevalkit',
+  [
+    ('Not sure', 'no', 'no', 'Unknown'),
+    ('There is no dog', 'other', 'other', 'No'),
+    ('The answer is yes', 'other', 'other', 'Yes'),
+    ('Yes, no doubt', 'yes', 'yes', 'Unknown'),
+    (' yes', 'yes', 'yes', 'Yes'),
+    ('  yes', 'other', 'yes', 'Yes'),
+    ('  no', 'no', 'no', 'No'),
+    ('North', 'no', 'no', 'Unknown'),
+    ('Y', 'other', 'yes', 'Unknown'),
+    ('n.', 'other', 'no', 'Unknown'),
+    ('yes/no', 'yes', 'yes', 'Unknown'),
+    ('', 'other', 'other', 'Unknown'),
+  ],
+)
+def test_each_mode_reads_answers_in_its_own_way(
+  output, official, lmms_eval, vlmevalkit, tmp_path
+):
+  data = tmp_path / 'data'
+  data.mkdir()
+  [name, *_] = SMALL['mme'](data, 'official').answers
+  annotations = mme.SCORERS[0].read(data)
+  for mode, parsed in (
+    ('official', official),
+    ('lmms-eval', lmms_eval),
+    ('vlmevalkit', vlmevalkit),
+  ):
+    scored = mme.SCORERS[0].score(annotations, {name: output}, mode)
+    assert scored.per_item[0]['parsed'] == parsed
+
+
+def test_a_lone_line_counts_as_a_line_but_is_no_pair(tmp_path):
+  """Without a whole pair a task has no score, and the notes name it."""
+  SMALL['mme'](tmp_path, 'official')
+  annotations = mme.SCORERS[0].read(tmp_path)
+  answers = {
+    'count/1.jpg/0': 'yes',
+    'count/1.jpg/1': 'no',
+    'count/图 2.png/1': 'yes',
+    'OCR/1.jpg/0': 'yes',
+  }
+  scored = mme.SCORERS[0].score(annotations, answers, 'official')
+  assert scored.metrics == {
+    'perception': pytest.approx(100 * 2 / 3 + 100),
+    'task/count/acc': pytest.approx(2 / 3),
+    'task/count/acc_plus': 1,
+    'task/count/score': pytest.approx(100 * 2 / 3 + 100),
+    'task/OCR/acc': 1,
+  }
+  assert 'OCR' in scored.notes[0] and 'count' not in scored.notes[0]
+  assert len(scored.per_item) == 4
+
+
+@pytest.mark.skipif(not LAVIN.is_dir(), reason='the answers are not here')
+def test_lavins_published_answers(tmp_path):
+  """LaVIN's paper gives 963.61 and 249.64."""
+  data = tmp_path / 'data'
+  data.mkdir()
+  rows = []
+  for path in sorted(LAVIN.glob('*.txt')):
+    lines = path.read_text(encoding='utf-8').split('\n')
+    lines = [line.split('\t') for line in lines if line]
+    text = '\n'.join('\t'.join(cells[:3]) for cells in lines)
+    (data / path.name).write_text(text, encoding='utf-8')
+    seen = {}
+    for image, _, _, output in lines:
+      which = seen[image] = seen.get(image, -1) + 1
+      rows.append({'id': f'{path.stem}/{image}/{which}', 'output': output})
+  answers = tmp_path / 'answers.jsonl'
+  write_lines(answers, rows)
+  official = score('mme', data, answers)['metrics']
+  assert round(official['perception'], 2) == 963.61
+  assert round(official['cognition'], 2) == 249.64
+  other = score('mme', data, answers, '--mode', 'vlmevalkit')['metrics']
+  assert round(other['cognition'], 2) == 248.93
