@@ -7,6 +7,9 @@ from mmicl_jax.metrics.scorer import Scorer
 
 # The module of each benchmark; its SCORERS holds the benchmark.
 MODULES = {
+  'coco_caption': 'mmicl_jax.metrics.captions',
+  'flickr30k': 'mmicl_jax.metrics.captions',
+  'mic': 'mmicl_jax.metrics.mic',
   'mme': 'mmicl_jax.metrics.mme',
   'pope': 'mmicl_jax.metrics.pope',
   'vqav2': 'mmicl_jax.metrics.vqa',
@@ -19,6 +22,7 @@ MODULES = {
   'aokvqa_da': 'mmicl_jax.metrics.aokvqa',
   'websrc': 'mmicl_jax.metrics.websrc',
   'vl_icl': 'mmicl_jax.metrics.vl_icl',
+  'nocaps': 'mmicl_jax.metrics.captions',
 }
 
 

@@ -4,31 +4,10 @@ To add one: a function that writes the files into an empty folder and gives a
 Small, and its name in SMALL. tests/metrics/every_scorer_test.py does the rest.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from small import Small, write_json, write_lines
+from small_captions import SMALL_CAPTIONS
 
 from mmicl_jax.metrics import mme
-
-
-@dataclass(frozen=True)
-class Small:
-  """best: the metrics that perfect answers reach, the headline among them.
-
-  answers: a text for each id, scores: numbers for each id; whichever of the
-  two the benchmark takes. Metrics that a mode lacks may stand in best.
-  """
-
-  best: Mapping[str, float]
-  answers: Mapping[str, str] | None = None
-  scores: Mapping[str, list[float]] | None = None
-
-
-def write_lines(path, rows):
-  """Writes rows as JSON Lines, also for files of predictions."""
-  text = ''.join(f'{json.dumps(row)}\n' for row in rows)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text, encoding='utf-8')
 
 
 def _mme(folder, mode):
@@ -41,11 +20,6 @@ def _mme(folder, mode):
         answers[f'{task}/{image}/{which}'] = label
     (folder / f'{task}.txt').write_text('\n'.join(lines), encoding='utf-8')
   return Small({'perception': 2000, 'cognition': 800}, answers)
-
-
-def write_json(path, value):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(value), encoding='utf-8')
 
 
 def _pope(folder, mode):
@@ -166,7 +140,7 @@ def _vl_icl(folder, mode):
 
 
 # Each gets an empty folder and the mode, on which answers may depend.
-SMALL = {
+SMALL = SMALL_CAPTIONS | {
   'mme': _mme,
   'pope': _pope,
   'vqav2': _vqa,
