@@ -26,7 +26,7 @@ Node = tuple
 Contains = Callable[[str], bool]
 
 
-class Rule(NamedTuple):
+class ScanRule(NamedTuple):
   """A pattern, and a second one for what must follow.
 
   What follows is no part of the match, but counts when lengths are compared.
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
   back: int = 0
 
 
-def parse(pattern: str) -> Node:
+def pattern_tree(pattern: str) -> Node:
   """The tree of a pattern. Raises ValueError at a bracket without a partner."""
   tokens = _TOKEN.findall(pattern)
   at = 0
@@ -127,7 +127,7 @@ class _State:
 class Scanner:
   """Cuts a text by rules; every position needs a rule that matches there."""
 
-  def __init__(self, rules: Sequence[Rule], named: Mapping[str, Contains]):
+  def __init__(self, rules: Sequence[ScanRule], named: Mapping[str, Contains]):
     self.rules = rules
     self._named = named
     self._sets: dict[str, int] = {}
@@ -138,9 +138,9 @@ class Scanner:
     self._ends: dict[int, int] = {}
     first = self._new()
     for i, rule in enumerate(rules):
-      end = self._add(parse(rule.pattern), first)
+      end = self._add(pattern_tree(rule.pattern), first)
       if rule.then:
-        end = self._add(parse(rule.then), end)
+        end = self._add(pattern_tree(rule.then), end)
       self._ends[end] = i
     # Of the deterministic one: characters that no set tells apart are a kind.
     self._kinds: dict[tuple[int, ...], int] = {}
@@ -151,8 +151,8 @@ class Scanner:
     self._start = self._state({first})
     self._before = {
       i: (
-        Scanner([Rule('', rule.pattern)], named),
-        Scanner([Rule('', rule.then)], named),
+        Scanner([ScanRule('', rule.pattern)], named),
+        Scanner([ScanRule('', rule.then)], named),
       )
       for i, rule in enumerate(rules)
       if rule.then
