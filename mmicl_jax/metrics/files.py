@@ -181,6 +181,16 @@ def texts_of(where: str, record: Any, name: str) -> list[str]:
   return values
 
 
+def place_of(where: str, record: Any, name: str, count: int) -> int:
+  """A place among so many: a whole number from 0 to count - 1."""
+  place = value_of(where, record, name, int)
+  if not 0 <= place < count:
+    raise UserError(
+      f'{where}: {name!r} is {place} instead of 0 to {count - 1}: {_REMEDY}'
+    )
+  return place
+
+
 def unique_ids(
   path: Path | str, ids: Iterable[str], name: str = 'id'
 ) -> list[str]:

@@ -112,7 +112,12 @@ def _scores(
     raise UserError(
       f'{where}: the "scores" of {name!r} are no list: write {_FORM["scores"]}'
     )
-  allowed = annotations.candidates[name]
+  allowed = annotations.candidates.get(name)
+  if allowed is None:
+    raise UserError(
+      f'{where}: {name!r} has "scores", but no annotation file lists the '
+      'candidates: add it (docs/evaluation.md names it), or give "output"'
+    )
   if len(value) not in allowed:
     wanted = ' or '.join(map(str, allowed))
     raise UserError(

@@ -24,7 +24,8 @@ class Annotations:
 
   ids: of all items, in the official order, no two the same. data: whatever the
   scorer needs besides. candidates: for ranking, how many scores an item may
-  have; usually one number, such as (4,).
+  have; usually one number, such as (4,). It is empty if an optional file that
+  lists the candidates is not there.
   """
 
   ids: Sequence[str]

@@ -23,6 +23,22 @@ MODULES = {
   'websrc': 'mmicl_jax.metrics.websrc',
   'vl_icl': 'mmicl_jax.metrics.vl_icl',
   'nocaps': 'mmicl_jax.metrics.captions',
+  'gqa': 'mmicl_jax.metrics.gqa',
+  'mmbench': 'mmicl_jax.metrics.mmbench',
+  'winoground': 'mmicl_jax.metrics.winoground',
+  'scienceqa': 'mmicl_jax.metrics.scienceqa',
+  'iconqa': 'mmicl_jax.metrics.iconqa',
+  'nlvr2': 'mmicl_jax.metrics.nlvr2',
+  'vsr': 'mmicl_jax.metrics.vsr',
+  'hateful_memes': 'mmicl_jax.metrics.hateful_memes',
+  'msvd_qa': 'mmicl_jax.metrics.video_qa',
+  'msrvtt_qa': 'mmicl_jax.metrics.video_qa',
+  'ivqa': 'mmicl_jax.metrics.video_qa',
+  'nextqa_mc': 'mmicl_jax.metrics.nextqa_mc',
+  'visdial': 'mmicl_jax.metrics.visdial',
+  'bongard_hoi': 'mmicl_jax.metrics.bongard_hoi',
+  'raven': 'mmicl_jax.metrics.raven',
+  'miniimagenet': 'mmicl_jax.metrics.miniimagenet',
 }
 
 

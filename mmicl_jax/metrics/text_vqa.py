@@ -82,7 +82,7 @@ def _one_blank(text: str) -> str:
   return ' '.join(text.lower().split())
 
 
-def _harness_similarity(output: str, answer: str) -> float:
+def harness_similarity(output: str, answer: str) -> float:
   """Distances of texts with single blanks, by the length of the raw texts."""
   distance = edit_distance(_one_blank(output), _one_blank(answer))
   # Capitals, because a letter such as 'ß' becomes two.
@@ -95,7 +95,7 @@ def _score_stvqa(
   annotations: Annotations, predictions: Mapping[str, str], mode: str
 ) -> Scored:
   official = mode == 'official'
-  similarity = _similarity if official else _harness_similarity
+  similarity = _similarity if official else harness_similarity
   parse = _stripped if official else _one_blank
   per_item: list[dict[str, Any]] = []
   empty = []

@@ -6,6 +6,7 @@ Small, and its name in SMALL. tests/metrics/every_scorer_test.py does the rest.
 
 from small import Small, write_json, write_lines
 from small_captions import SMALL_CAPTIONS
+from small_choices import SMALL_CHOICES
 
 from mmicl_jax.metrics import mme
 
@@ -140,17 +141,21 @@ def _vl_icl(folder, mode):
 
 
 # Each gets an empty folder and the mode, on which answers may depend.
-SMALL = SMALL_CAPTIONS | {
-  'mme': _mme,
-  'pope': _pope,
-  'vqav2': _vqa,
-  'okvqa': _vqa,
-  'textvqa': _text_vqa('TextVQA_0.5.1_val.json'),
-  'stvqa': _text_vqa('train_task_3.json'),
-  'vizwiz': _vizwiz,
-  'vizwiz_answerability': _vizwiz,
-  'aokvqa_mc': _aokvqa,
-  'aokvqa_da': _aokvqa,
-  'websrc': _websrc,
-  'vl_icl': _vl_icl,
-}
+SMALL = (
+  SMALL_CAPTIONS
+  | SMALL_CHOICES
+  | {
+    'mme': _mme,
+    'pope': _pope,
+    'vqav2': _vqa,
+    'okvqa': _vqa,
+    'textvqa': _text_vqa('TextVQA_0.5.1_val.json'),
+    'stvqa': _text_vqa('train_task_3.json'),
+    'vizwiz': _vizwiz,
+    'vizwiz_answerability': _vizwiz,
+    'aokvqa_mc': _aokvqa,
+    'aokvqa_da': _aokvqa,
+    'websrc': _websrc,
+    'vl_icl': _vl_icl,
+  }
+)
