@@ -50,6 +50,10 @@ TORCH = ['torch==2.13.0', 'transformers>=5.23,<6']
 
 VIDEO = ['av>=14,<19']
 
+# METEOR's Java program, and the reference of the captions' tests. Its last
+# release is of 2020, and it is large: no part of `test`, which does without.
+METEOR = ['pycocoevalcap>=1.2,<2']
+
 TEST = [
   *DEMO,
   *S3,
@@ -75,6 +79,7 @@ EXTRAS = {
   's3': S3,
   'gs': GS,
   'video': VIDEO,
+  'meteor': METEOR,
   'tensorboard': TENSORBOARD,
   'seqio': [
     *TENSORBOARD,
