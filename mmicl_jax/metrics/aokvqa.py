@@ -49,7 +49,7 @@ def _read_choices(folder: Path) -> Annotations:
 def _choice(row: tuple[str, Any]) -> _Choice:
   where, record = row
   choices = texts_of(where, record, 'choices')
-  right = value_of(where, record, 'correct_choice_idx', int)
+  right = place_of(where, record, 'correct_choice_idx', len(choices))
   if not 0 <= right < len(choices):
     raise UserError(f'{where}: correct_choice_idx {right} is no choice')
   return _Choice(choices, right)

@@ -191,6 +191,13 @@ def place_of(where: str, record: Any, name: str, count: int) -> int:
   return place
 
 
+def text_of_each(where: str, records: Any, name: str) -> list[str]:
+  """The text under a key of each record of a list; at least one."""
+  if not isinstance(records, list) or not records:
+    raise UserError(f'{where} has no {name!r}: {_REMEDY}')
+  return [value_of(where, record, name, str) for record in records]
+
+
 def unique_ids(
   path: Path | str, ids: Iterable[str], name: str = 'id'
 ) -> list[str]:

@@ -11,6 +11,7 @@ from mmicl_jax.metrics.contractions import VIZWIZ_CONTRACTIONS
 from mmicl_jax.metrics.files import (
   json_file,
   one_file,
+  text_of_each,
   unique_ids,
   value_of,
 )
@@ -54,11 +55,9 @@ def _read(folder: Path) -> Annotations:
 def _photo(row: tuple[str, Any]) -> _Photo:
   where, record = row
   answers = value_of(where, record, 'answers', list)
-  if not answers:
-    raise UserError(f'{where} has no answers: give the official file')
   return _Photo(
     value_of(where, record, 'answer_type', str),
-    tuple(value_of(where, answer, 'answer', str) for answer in answers),
+    tuple(text_of_each(where, answers, 'answer')),
   )
 
 

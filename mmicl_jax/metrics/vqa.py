@@ -10,6 +10,7 @@ from mmicl_jax.metrics.files import (
   id_of,
   json_file,
   one_file,
+  text_of_each,
   unique_ids,
   value_of,
 )
@@ -63,24 +64,18 @@ def _rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 def _answered(where: str, row: Any) -> _Answered:
   answers = value_of(where, row, 'answers', list)
-  if not answers:
-    raise UserError(f'{where} has no answers: give the official file')
-  distinct = len({_answer_id(answer) for answer in answers}) == len(answers)
+  texts = text_of_each(where, answers, 'answer')
+  distinct = {str(answer.get('answer_id')) for answer in answers}
   return _Answered(
     value_of(where, row, 'question_type', str),
     value_of(where, row, 'answer_type', str),
-    tuple(value_of(where, answer, 'answer', str) for answer in answers),
+    tuple(texts),
     None
-    if distinct
+    if len(distinct) == len(answers)
     else tuple(
       {k: v for k, v in answer.items() if k != 'answer'} for answer in answers
     ),
   )
-
-
-def _answer_id(answer: Any) -> int | None:
-  value = answer.get('answer_id') if isinstance(answer, dict) else None
-  return value if isinstance(value, int) else None
 
 
 # Each gives the prediction and the answers as they are compared.
