@@ -102,7 +102,10 @@ def _show(
   print(f'{result["benchmark"]}, {result["mode"]}: {result["items"]} items')
   if args.allow_partial:
     print(f'coverage {show.percent(result["coverage"], 2)}')
-  rows = [{'metric': k, 'value': v} for k, v in scored.metrics.items()]
+  rows = [
+    {'metric': name, 'value': f'{value:.4f}'}
+    for name, value in scored.metrics.items()
+  ]
   print(show.table(rows))
   for note in scored.notes:
     print(f'note: {note}')

@@ -67,7 +67,7 @@ def test_a_lone_line_counts_as_a_line_but_is_no_pair(tmp_path):
 
 @pytest.mark.skipif(not LAVIN.is_dir(), reason='the answers are not here')
 def test_lavins_published_answers(tmp_path):
-  """LaVIN's paper gives 963.61 and 249.64."""
+  """The official program gives 963.61 and 249.64."""
   data = tmp_path / 'data'
   data.mkdir()
   rows = []
