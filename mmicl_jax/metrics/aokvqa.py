@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.errors import UserError
 from mmicl_jax.metrics.files import (
   id_of,
   json_file,
   one_file,
+  place_of,
   texts_of,
   unique_ids,
   value_of,
@@ -50,8 +50,6 @@ def _choice(row: tuple[str, Any]) -> _Choice:
   where, record = row
   choices = texts_of(where, record, 'choices')
   right = place_of(where, record, 'correct_choice_idx', len(choices))
-  if not 0 <= right < len(choices):
-    raise UserError(f'{where}: correct_choice_idx {right} is no choice')
   return _Choice(choices, right)
 
 
