@@ -54,6 +54,15 @@ VIDEO = ['av>=14,<19']
 # release is of 2020, and it is large: no part of `test`, which does without.
 METEOR = ['pycocoevalcap>=1.2,<2']
 
+# `data build --engine beam`. Beam 2.77 asks for protobuf < 7, and sentencepiece
+# 0.2.3 holds code that protobuf 7 generated, which older ones cannot run: there
+# SeqIO's import ends.
+BEAM = [
+  'apache-beam>=2.77,<2.78',
+  'protobuf<7',
+  'sentencepiece>=0.2.2,<0.2.3',
+]
+
 TEST = [
   *DEMO,
   *S3,
@@ -80,6 +89,7 @@ EXTRAS = {
   'gs': GS,
   'video': VIDEO,
   'meteor': METEOR,
+  'beam': BEAM,
   'tensorboard': TENSORBOARD,
   'seqio': [
     *TENSORBOARD,

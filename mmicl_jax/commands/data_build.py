@@ -90,8 +90,11 @@ def main(args: argparse.Namespace) -> int:
     else:
       short = ('dataset', 'category', 'role', 'template', 'splits')
       print(show.table([{k: row[k] for k in short} for row in rows]))
-      print('\nThe official tree, licence and source of each: --list --json')
-      print('RAVEN IQ50 and Minecraft have no public files to build from.')
+      for row in rows:
+        print(f'\n{row["dataset"]}')
+        for name in ('tree', 'licence', 'source'):
+          print(f'  {name}: {row[name]}')
+      print('\nRAVEN IQ50 and Minecraft have no public files to build from.')
     return 0
   for name in ('dataset', 'raw', 'out'):
     if getattr(args, name) is None:

@@ -9,10 +9,10 @@ from mmicl_jax.compile.job import CompileReport
 from mmicl_jax.cost.chips import GIB
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
-from mmicl_jax.runtime.environment import version
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.page import render
 from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.runtime.versions import version
 
 STAGES = {'pretrain': 'stage 1', 'tune': 'stage 2'}
 

@@ -5,9 +5,6 @@ as text to the loader, which counts them.
 """
 
 import dataclasses
-import multiprocessing
-import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,19 +97,6 @@ class BatchMaker:
     if not example.name:
       example = dataclasses.replace(example, name=name)
     return example, name
-
-
-def end_with_parent(index: int, count: int) -> None:
-  """Ends a worker when its parent dies, for which it would wait for ever."""
-  del index, count
-  parent = multiprocessing.parent_process()
-
-  def watch() -> None:
-    if parent is not None:
-      parent.join()
-      os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 def mark_flags_parsed() -> None:

@@ -22,7 +22,7 @@ from mmicl_jax.errors import UserError
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit, 1/4 GiB of RGB
+MAX_PIXELS = 100_000_000  # 0.3 GB of RGB
 # No PostScript and the like, since records may come from strangers.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'JPEG2000')
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -201,7 +201,7 @@ def _explained(name: str) -> Iterator[None]:
     ) from error
   except Image.DecompressionBombError as error:
     raise UserError(
-      f'{name}: the image has more than {2 * MAX_PIXELS} pixels; shrink it.'
+      f'{name}: the image has more than {MAX_PIXELS} pixels; shrink it.'
     ) from error
   except MemoryError as error:
     raise UserError(

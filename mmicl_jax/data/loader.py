@@ -21,7 +21,6 @@ from jax.sharding import Mesh
 from mmicl_jax.data.batches import (
   BatchInfo,
   BatchMaker,
-  end_with_parent,
   mark_flags_parsed,
 )
 from mmicl_jax.data.feature_store import FeatureStore
@@ -37,6 +36,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import hosts
+from mmicl_jax.runtime.parent import end_with_parent
 from mmicl_jax.tokenizer import Tokenizer
 
 _A_FEW, _MANY = 8, 100  # how many records `_judge` needs

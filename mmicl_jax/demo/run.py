@@ -40,7 +40,7 @@ from mmicl_jax.models.configs import (
 )
 from mmicl_jax.parity.check import check_parity
 from mmicl_jax.runtime import files
-from mmicl_jax.runtime.environment import version
+from mmicl_jax.runtime.versions import version
 from mmicl_jax.tokenizer import Tokenizer
 from mmicl_jax.training import loop, optim
 from mmicl_jax.training.settings import (

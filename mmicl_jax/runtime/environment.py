@@ -1,6 +1,5 @@
 """Describes this machine: versions, devices, memory, settings."""
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from mmicl_jax.runtime.versions import version
 
 PACKAGES = (
   *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
@@ -52,14 +53,6 @@ def environment() -> dict[str, Any]:
       if name in VARIABLES or name.startswith(PREFIXES)
     },
   }
-
-
-def version(package: str) -> str | None:
-  """The installed version of a package, or None."""
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return None
 
 
 def _cores() -> int:

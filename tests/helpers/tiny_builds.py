@@ -18,7 +18,7 @@ class Build:
   manifest: dict
 
   def records(self, split: str) -> list[dict]:
-    path = self.out / f'{split}.jsonl'
+    path = self.out / f'{split.replace("/", ".")}.jsonl'
     return [json.loads(x) for x in path.read_text('utf-8').splitlines()]
 
   def record(self, name: str) -> dict:

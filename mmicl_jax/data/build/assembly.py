@@ -17,7 +17,7 @@ from mmicl_jax.context.text import MAX_IMAGES, escape
 from mmicl_jax.context.turns import Turn, assemble, numbered, video
 from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.nearest import Nearest
-from mmicl_jax.data.build.words import respelled
+from mmicl_jax.data.build.words import before_answer, respelled
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 
@@ -120,6 +120,7 @@ class Assembly:
     answer = self._output(item)
     if not item.slots:
       answer = escape(respelled(answer))
+      text = before_answer(text, answer)
     return Turn(text, images, answer)
 
   def _form(self, item: SourceItem) -> tuple[str, int | None]:
@@ -161,7 +162,7 @@ class Assembly:
   def _shots(self, item: SourceItem) -> list[SourceItem]:
     """Up to `shots` items of the split that show none of its pictures."""
     wanted = self._rng('count', item).randint(0, self.shots)
-    candidates = self._candidates(item)
+    candidates = self._candidates(item) if wanted else iter(())
     room = MAX_IMAGES - len(item.pictures)
     seen, found = self._identity(item), []
     while len(found) < wanted:
@@ -181,13 +182,21 @@ class Assembly:
     if self.retrieve:
       near = Nearest(item.shots) if item.shots else self._nearest
       return near.order(item)
-    pool = item.shots or self.entries
+    pool = item.shots or self._pool
     order = _order(self._rng('shots', item), len(pool))
     return (pool[i] for i in order)
 
   @functools.cached_property
+  def _pool(self) -> Sequence[SourceItem | Skip]:
+    """The whole split, or nothing: a split without answers has none to show."""
+    for entry in self.entries:
+      if isinstance(entry, SourceItem) and self.answered(entry):
+        return self.entries
+    return ()
+
+  @functools.cached_property
   def _nearest(self) -> Nearest:
-    return Nearest(self.entries)
+    return Nearest(self._pool)
 
   def _fits(
     self, shot: SourceItem, item: SourceItem, seen: frozenset[str]

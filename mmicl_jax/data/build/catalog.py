@@ -41,7 +41,8 @@ class Dataset:
   have, the default first; none is any. files: what a split's items are read
   from. items: given the tree, the split, the settings and where those files are
   (None for an optional one that is not there), all items in the official order.
-  discover: finds the names of splits that are not known beforehand.
+  discover: the names of splits that depend on settings or on the files; none
+  means that nothing of the dataset is there.
   """
 
   name: str
@@ -61,13 +62,13 @@ class Dataset:
   settings: Mapping[str, tuple[str, ...]] = dataclasses.field(
     default_factory=dict
   )
-  discover: Callable[[Tree], tuple[str, ...]] | None = None
+  discover: Callable[[Tree, Settings], tuple[str, ...]] | None = None
 
-  def found_in(self, tree: Tree) -> 'Dataset':
-    """The dataset with the splits that a tree has, where names are free."""
+  def found_in(self, tree: Tree, settings: Settings) -> 'Dataset':
+    """The dataset with the splits that it has in a tree. Raises UserError."""
     if self.discover is None:
       return self
-    splits = self.discover(tree)
+    splits = self.discover(tree, settings)
     if not splits:
       raise UserError(
         f'{tree.root}: nothing of {self.name} in it; the tree should be: '

@@ -1,6 +1,7 @@
 """Which pictures of a split are sound, found out by many processes."""
 
 import concurrent.futures
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.pictures import look
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.runtime import files
+from mmicl_jax.runtime.parent import end_with_parent
 from mmicl_jax.runtime.progress import ProgressBar
 
 _PER_PART = 64  # files
@@ -30,10 +32,11 @@ class Looks:
 
   def names(self, item: SourceItem) -> tuple[str, ...] | str:
     """The files of an item's pictures, or the reason why one is not sound."""
+    if any(picture.key not in self._found for picture in item.pictures):
+      for group in _by_file([dataclasses.replace(item, shots=())]):
+        self._take(look(self._tree, group, self._folder))
     names = []
     for picture in item.pictures:
-      if picture.key not in self._found:
-        self._take(look(self._tree, [picture], self._folder))
       name, reason = self._found[picture.key]
       if reason:
         return reason
@@ -68,7 +71,10 @@ class Looks:
       yield from map(_look_at_part, jobs)
       return
     context = multiprocessing.get_context('forkserver')
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    # A worker that outlived a kill would go on to write beside the next run.
+    with concurrent.futures.ProcessPoolExecutor(
+      workers, context, initializer=end_with_parent
+    ) as pool:
       yield from pool.map(_look_at_part, jobs)
 
   def _take(self, found: Iterable[Sequence[str]]) -> None:

@@ -4,7 +4,6 @@ It is the same file for every way of running: no times, hosts, folders, workers.
 """
 
 import hashlib
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import PIL
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.tree import Tree, sum_of
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.versions import version
 
 NAME = 'manifest.json'
 BUILDER = 1  # another one makes other bytes of the same files
@@ -34,10 +34,10 @@ _ARGUMENTS = (
 def planned(plan: Plan, splits: tuple[str, ...]) -> dict[str, Any]:
   """The manifest of a build before its first item."""
   versions = {
-    'mmicl_jax': importlib.metadata.version('mmicl_jax'),
+    'mmicl_jax': version('mmicl_jax'),
     'builder': BUILDER,
     'Pillow': PIL.__version__,
-    'av': _version('av'),
+    'av': version('av'),
   }
   return {
     'format': 1,
@@ -73,13 +73,22 @@ def read(out: Path) -> dict[str, Any] | None:
 
 
 def same(found: dict[str, Any], asked: dict[str, Any], tree: Tree) -> bool:
-  """Whether a folder holds the build that is asked for, of the same files."""
-  if not found.get('complete') or arguments(found) != arguments(asked):
+  """Whether a folder holds the build that is asked for, of the same files.
+
+  One that had too many bad items holds no records: then the files may have been
+  mended.
+  """
+  if arguments(found) != arguments(asked):
     return False
+  return not found.get('complete') or unchanged(found['raw'], tree)
+
+
+def unchanged(sums: dict[str, str], tree: Tree) -> bool:
+  """Whether annotation files are what they were when they were read."""
   return all(
     (tree.annotations / path).is_file()
     and sum_of(tree.annotations / path) == digest
-    for path, digest in found['raw'].items()
+    for path, digest in sums.items()
   )
 
 
@@ -101,17 +110,14 @@ def another(
 ) -> UserError:
   """An error that says in what a folder's build differs."""
   old, new = arguments(found), arguments(asked)
-  if 'raw' in found and not found.get('complete'):
-    what = 'a build that has too many bad items'
-  else:
-    differing = [name for name in new if old.get(name) != new[name]]
-    name = differing[0] if differing else ''
-    what = (
-      f'another build (its {name} is {json.dumps(old.get(name))}, not '
-      f'{json.dumps(new[name])})'
-      if differing
-      else 'a build of other annotation files'
-    )
+  differing = [name for name in new if old.get(name) != new[name]]
+  name = differing[0] if differing else ''
+  what = (
+    f'another build (its {name} is {json.dumps(old.get(name))}, not '
+    f'{json.dumps(new[name])})'
+    if differing
+    else 'a build of other annotation files'
+  )
   return UserError(
     f'--out {plan.out} holds {what}: name another folder, or --overwrite it'
   )
@@ -145,10 +151,3 @@ def too_bad(whole: dict[str, Any], plan: Plan) -> str:
     f'allows; the commonest reason is {worst} ({reasons[worst]}): see '
     f'{plan.out / NAME}'
   )
-
-
-def _version(package: str) -> str | None:
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return None

@@ -17,10 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from mmicl_jax.data.build import video
 from mmicl_jax.data.build.items import Bad, PictureRef
 from mmicl_jax.data.build.tree import Tree
-from mmicl_jax.data.images import without_metadata
+from mmicl_jax.data.images import MAX_PIXELS, without_metadata
 from mmicl_jax.runtime import files
 
-MAX_PIXELS = 100_000_000
 _SUFFIXES = {
   'JPEG': 'jpg',
   'MPO': 'jpg',  # a JPEG with more pictures behind it

@@ -48,17 +48,7 @@ class Plan:
   retrieve: str | None = None
 
   def __post_init__(self):
-    # Some datasets know their splits only when they see their files.
-    object.__setattr__(self, 'dataset', self.dataset.found_in(self.tree))
     d = self.dataset
-    known = (*d.splits, *d.unlabelled)
-    for split in self.splits or ():
-      if split not in known:
-        raise UserError(
-          f'{d.name} has no split {split!r}: name one of {", ".join(known)}'
-        )
-    if self.splits == ():
-      raise UserError(f'--splits names none: choose of {", ".join(known)}')
     for name, value in self.settings.items():
       if name not in d.settings:
         have = ', '.join(d.settings) or 'none'
@@ -69,6 +59,20 @@ class Plan:
         raise UserError(
           f'--set {name}={value}: choose {" or ".join(d.settings[name])}'
         )
+    d = d.found_in(self.tree, self.all_settings)
+    object.__setattr__(self, 'dataset', d)
+    known = (*d.splits, *d.unlabelled)
+    for split in self.splits or ():
+      if split not in known:
+        raise UserError(
+          f'{d.name} has no split {split!r}: name one of {", ".join(known)}'
+        )
+    if self.splits is not None:
+      # One order, so that one build has one manifest.
+      named = tuple(split for split in known if split in self.splits)
+      object.__setattr__(self, 'splits', named)
+    if self.splits == ():
+      raise UserError(f'--splits names none: choose of {", ".join(known)}')
     if self.style not in STYLES:
       raise UserError(f'--style {self.style}: choose {" or ".join(STYLES)}')
     if self.format not in FORMATS:

@@ -64,6 +64,16 @@ def words(row: Any, name: str) -> str:
   return text
 
 
+def answer(row: Any, name: str, kind: type | tuple[type, ...] = str) -> Any:
+  """As field, of what is answered: it may be absent or blank. Raises Bad."""
+  if isinstance(row, Mapping) and name not in row:
+    raise Bad('no_answer')
+  value = field(row, name, kind)
+  if isinstance(value, str) and not value.strip():
+    raise Bad('no_answer')
+  return value
+
+
 def texts(row: Any, name: str) -> tuple[str, ...]:
   """A list of texts, blank ones included. Raises Bad."""
   values = field(row, name, list)

@@ -42,7 +42,8 @@ def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
   whole = manifest.planned(plan, chosen)
   found = manifest.read(out)
   if found is not None and manifest.same(found, whole, plan.tree):
-    if manifest.verify(found, out):
+    if found['complete'] and manifest.verify(found, out):
+      shutil.rmtree(parts, ignore_errors=True)  # a kill may have left it
       return found
   elif found is not None and not overwrite:
     raise manifest.another(found, whole, plan)
@@ -106,8 +107,9 @@ def _split(
   done = parts / f'{name}.done.json'
   if done.exists():
     state = json.loads(done.read_text('utf-8'))
-    plan.tree.sums.update(state['raw'])
-    if _all_there(plan.out, parts, state['entry']['files']):
+    there = _all_there(plan.out, parts, state['entry']['files'])
+    if there and manifest.unchanged(state['raw'], plan.tree):
+      plan.tree.sums.update(state['raw'])
       return state['entry'], set(state['used'])
   before = dict(plan.tree.sums)
   paths = plan.annotations(split)
@@ -226,7 +228,8 @@ def _publish(plan: Plan, whole: dict[str, Any], used: set[str]) -> None:
   for name in new:
     if (parts / name).exists():
       os.replace(parts / name, out / name)
-  files.write_json(out / manifest.NAME, whole)
+  files.write_json(parts / manifest.NAME, whole)
+  os.replace(parts / manifest.NAME, out / manifest.NAME)
   for split in before['splits'].values():
     for name in set(split['files']) - new:
       (out / os.path.basename(name)).unlink(missing_ok=True)

@@ -45,6 +45,8 @@ class Tree:
     self.annotations = self.root if annotations is None else Path(annotations)
     self.shape = shape
     self.sums: dict[str, str] = {}
+    # Sets with pictures of COCO ask for its folders at every item.
+    self._named: dict[tuple[str, ...], tuple[str, ...]] = {}
     if not self.root.exists():
       raise UserError(f'--raw {root} does not exist: name a folder; {shape}')
 
@@ -54,6 +56,7 @@ class Tree:
       'shape': self.shape,
       'annotations': self.annotations,
       'sums': {},
+      '_named': {},
     }
 
   @functools.cached_property
@@ -71,11 +74,18 @@ class Tree:
     return tuple(found)
 
   def find(self, *names: str) -> str | None:
-    """The first of these files or folders that is anywhere; its path."""
+    """The first of these files or folders that is anywhere; its path.
+
+    A name may have a *, for parts of it that differ between copies.
+    """
     for name in names:
       for folder in self._folders:
         path = os.path.join(folder, name) if folder else name
-        if any(_exists(top, path) for top in (self.root, self.annotations)):
+        if '*' in name:
+          found = sorted((self.root / folder).glob(name))
+          if found:
+            return found[0].relative_to(self.root).as_posix()
+        elif any(_exists(top, path) for top in (self.root, self.annotations)):
           return path
     return None
 
@@ -91,13 +101,15 @@ class Tree:
 
   def folders(self, *names: str) -> tuple[str, ...]:
     """All folders of these names, '' included if it is a name."""
+    if names in self._named:
+      return self._named[names]
     found = []
     for name in names:
       for folder in self._folders:
         path = os.path.join(folder, name) if folder and name else folder or name
         if (self.root / path).is_dir() and path not in found:
           found.append(path)
-    return tuple(found)
+    return self._named.setdefault(names, tuple(found))
 
   def picture(self, folders: Sequence[str], name: str) -> str:
     """The path of a file in the first of the folders that has it.
@@ -173,7 +185,8 @@ class Tree:
 
   def lines(self, path: str) -> Iterator[tuple[str, Any]]:
     """The objects of a JSON Lines file; Bad where a line cannot be read."""
-    for number, line in enumerate(self.annotation(path).splitlines(), 1):
+    data = self.annotation(path).removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(data.splitlines(), 1):
       if not line.strip():
         continue
       try:
@@ -220,7 +233,10 @@ class Tree:
       data = _member(self.root / archive, member)
     else:
       try:
-        data = self.file(path).read_bytes()
+        place = self.file(path)
+        if place.stat().st_size > MAX_BYTES:
+          raise Bad('too_large')
+        data = place.read_bytes()
       except (OSError, ValueError) as error:
         raise Bad('missing_file') from error
     if not data:
@@ -272,9 +288,10 @@ def _exists(folder: Path, path: str) -> bool:
 def _parsed(text: str) -> Any:
   """JSON's value of a text, with U+FFFD for each half of a character.
 
-  Escapes can say such halves ('\\ud83d'), but no UTF-8 file can hold them.
+  Escapes can say such halves ('\\ud83d'), but no UTF-8 file can hold them. NaN
+  and infinities, which JSON does not have, are null.
   """
-  value = json.loads(text)
+  value = json.loads(text, parse_constant=lambda name: None)
   return _mended(value) if _HALF.search(text) else value
 
 

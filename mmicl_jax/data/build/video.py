@@ -8,6 +8,9 @@ from PIL import Image
 from mmicl_jax.data.build.items import Bad
 from mmicl_jax.errors import UserError
 
+# The share of what its header tells that a whole file has; some lie a little.
+_WHOLE = 0.9
+
 
 def frames(path: str, count: int) -> Iterator[Image.Image]:
   """The `count` frames at the times duration x i / (count + 1), i = 1..count.
@@ -25,10 +28,10 @@ def frames(path: str, count: int) -> Iterator[Image.Image]:
     ) from error
 
   try:
-    times = _times(av, path)
+    times, duration = _timed(av, path)
     if len(times) < count:
       raise Bad('broken_video')
-    chosen = _chosen(times, _duration(av, path, times), count)
+    chosen = _chosen(times, duration, count)
     wanted, found = set(chosen), {}
     with av.open(path) as container:
       for i, frame in enumerate(container.decode(video=0)):
@@ -49,33 +52,30 @@ def frames(path: str, count: int) -> Iterator[Image.Image]:
   return iter([found[i] for i in chosen])
 
 
-def _times(av, path: str) -> list[float]:
-  """When each frame is shown, in seconds from the first one."""
+def _timed(av, path: str) -> tuple[list[float], float]:
+  """When each frame is shown, in seconds from the first one, and how long the
+  video lasts. Raises Bad for a file that was cut off."""
   times: list[float] = []
   with av.open(path) as container:
-    rate = container.streams.video[0].average_rate
+    stream = container.streams.video[0]
+    rate, told = stream.average_rate, container.duration or 0
+    alone = len(container.streams) == 1
+    counted = stream.frames if container.format.name == 'avi' else 0
     for i, frame in enumerate(container.decode(video=0)):
       time = frame.time
       if time is None:
         time = i / float(rate) if rate else float(i)
       times.append(time)
-  if not times:
+  if not times or len(times) <= _WHOLE * counted:
     raise Bad('broken_video')
   times.sort()
-  return [time - times[0] for time in times]
-
-
-def _duration(av, path: str, times: list[float]) -> float:
-  """In seconds: the container's, unless its frames say otherwise."""
+  times = [time - times[0] for time in times]
   step = times[-1] / (len(times) - 1) if len(times) > 1 else 1.0
-  shown = times[-1] + step
-  with av.open(path) as container:
-    told = container.duration
-  if told is None or told <= 0:
-    return shown
-  told = told / av.time_base
+  shown, told = times[-1] + step, told / av.time_base
+  if alone and shown < _WHOLE * told:
+    raise Bad('broken_video')
   # A stream of sound may be longer than the pictures, and a header may lie.
-  return min(told, shown) if told > 0.5 * shown else shown
+  return times, min(told, shown) if told > 0.5 * shown else shown
 
 
 def _chosen(times: list[float], duration: float, count: int) -> list[int]:

@@ -11,8 +11,12 @@ from mmicl_jax.context.text import IMAGE, MENTION
 
 _TRADITIONAL = '圖'  # the same word in the other Chinese spelling
 _TAG = re.compile(r'<(image[0-9]*)>', re.IGNORECASE)
-_SPEAKER = re.compile(r'^([ \t]*(?:User|Bot)):', re.MULTILINE)
-_NUMBERED = re.compile(r'\b([Ii])mage(s?)([ \t]+[0-9])')
+# At the start of a text or of a line, whatever character ends lines.
+_SPEAKER = re.compile(
+  r'(^|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])([^\S\n]*(?:User|Bot)):'
+)
+_NUMBERED = re.compile(r'\b(images?)(\s+[0-9])', re.IGNORECASE)
+_LAST_WORD = re.compile(r'\b(images?)(\s*)$', re.IGNORECASE)
 
 
 def respelled(text: str) -> str:
@@ -22,12 +26,23 @@ def respelled(text: str) -> str:
   """
   text = _TAG.sub(r'(\1)', text.replace(IMAGE, _TRADITIONAL))
   text = MENTION.sub(lambda m: _picture(m[0]), text)
-  text = _NUMBERED.sub(lambda m: _picture(m[0]), text)
-  return _SPEAKER.sub(r'\1 :', text)
+  text = _NUMBERED.sub(lambda m: _picture(m[1]) + m[2], text)
+  return _SPEAKER.sub(r'\1\2 :', text)
+
+
+def before_answer(text: str, answer: str) -> str:
+  """The text of a turn whose answer does not make a name of its last word.
+
+  'How many are in the image' and '7' -> 'How many are in the picture'.
+  """
+  if not answer[:1].isdigit():
+    return text
+  return _LAST_WORD.sub(lambda m: _picture(m[1]) + m[2], text)
 
 
 def _picture(mention: str) -> str:
-  return mention.replace('image', 'picture').replace('Image', 'Picture')
+  mention = mention.replace('Image', 'Picture').replace('IMAGE', 'PICTURE')
+  return re.sub('image', 'picture', mention, flags=re.IGNORECASE)
 
 
 def lettered(choices: list[str] | tuple[str, ...]) -> str:

@@ -92,8 +92,9 @@ def test_bad_rows_are_told_of_once(flickr):
   assert built.ids('train') == ['1', '2'] and built.ids('val') == ['12']
   assert built.skipped('train') == {
     'duplicate_id': ['2'],
-    'missing_field': [f'{KARPATHY}[2]', f'{KARPATHY}[6][0]', '11'],
+    'missing_field': [f'{KARPATHY}[2]', f'{KARPATHY}[6][0]'],
     'missing_file': ['9'],
+    'no_answer': ['11'],
     'outside_raw': ['8'],
   }
   assert built.skipped('val') == {'missing_field': [f'{KARPATHY}[1]']}
@@ -161,9 +162,8 @@ def test_parts_of_diffusiondb_in_order(tmp_path):
   assert '图' not in outputs[2] and '<image7>' not in outputs[2]
   assert 'image 3' not in outputs[2]
   assert built.skipped('train') == {
-    'missing_field': ['g.png'],
     'missing_file': ['f.png'],
-    'no_answer': ['e.png'],
+    'no_answer': ['e.png', 'g.png'],
   }
   assert built.records('train')[3]['input_image'][0].endswith('.webp')
   assert len(built.manifest['raw']) == 3

@@ -21,7 +21,7 @@ def test_miniimagenet_answers_with_names_that_no_file_has(tmp_path):
     place = raw / 'images' if i % 2 else raw / 'train' / wnid
     put(place / name, still(i, (84, 84)))
   made = built('miniimagenet', raw, tmp_path / 'out')
-  assert made.ids('train') == [name.removesuffix('.jpg') for name, _ in rows]
+  assert made.ids('train') == [name for name, _ in rows]
   shown = set()
   for i, (record, (_, wnid)) in enumerate(
     zip(made.records('train'), rows, strict=True)
@@ -43,16 +43,16 @@ def test_miniimagenet_answers_with_names_that_no_file_has(tmp_path):
 def test_miniimagenet_bad_rows(tmp_path):
   raw = tmp_path / 'raw'
   wnid = 'n01532829'
-  names = [f'{wnid}{i:08d}' for i in range(5)]
-  rows = [f'{names[0]}.jpg,{wnid}', f'{names[1]}.jpg,n99999999']
+  names = [f'{wnid}{i:08d}.jpg' for i in range(5)]
+  rows = [f'{names[0]},{wnid}', f'{names[1]},n99999999']
   rows += [
-    f'{names[2]}.jpg',
-    f'{names[0]}.jpg,{wnid}',
-    f'{names[3]}.jpg,{wnid}',
+    f'{names[2]}',
+    f'{names[0]},{wnid}',
+    f'{names[3]},{wnid}',
   ]
   rows += [f'../x.jpg,{wnid}', f',{wnid}']
   put(raw / 'val.csv', '\r\n'.join(['filename,label', *rows, '']))
-  put(raw / 'images' / f'{names[0]}.jpg', still(0))
+  put(raw / 'images' / names[0], still(0))
   made = built('miniimagenet', raw, tmp_path / 'out', max_bad=1.0)
   assert made.ids('val') == [names[0]]
   assert made.skipped('val') == {
@@ -60,7 +60,7 @@ def test_miniimagenet_bad_rows(tmp_path):
     'duplicate_id': [names[0]],
     'missing_field': [names[2], 'val.csv:8'],
     'missing_file': [names[3]],
-    'outside_raw': ['../x'],
+    'outside_raw': ['../x.jpg'],
   }
 
 

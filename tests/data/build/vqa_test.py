@@ -264,7 +264,10 @@ def test_gqa_keeps_leading_zeros_and_outputs_the_full_answer(tmp_path):
     assert record['meta']['answers'] == ['Yes, the sky is dark.', 'yes']
   shown = [built.shown(record) for record in built.records('testdev')]
   assert shown[:2] == [[1], [2]]
-  assert built.skipped('testdev') == {'missing_field': ['07', '08']}
+  assert built.skipped('testdev') == {
+    'missing_field': ['08'],
+    'no_answer': ['07'],
+  }
   assert built.manifest['unlabelled'] == ['challenge']
   named = build_tree('gqa', raw, '--splits', 'challenge')
   assert named.one('challenge', '001')['output_text'] == ''

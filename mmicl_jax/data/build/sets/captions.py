@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
-from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field
+from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.rows import answer, each, field
 from mmicl_jax.data.build.sets.coco import karpathy
 from mmicl_jax.data.build.tree import Tree
 
@@ -55,9 +55,7 @@ def _diffusion(
 
   def make(row: Any) -> SourceItem:
     path, name, value = row
-    prompt = field(value, 'p').strip()
-    if not prompt:
-      raise Bad('no_answer')
+    prompt = answer(value, 'p').strip()
     picture = PictureRef(tree.picture([os.path.dirname(path)], name))
     return SourceItem(name, name, {}, (picture,), (prompt,))
 

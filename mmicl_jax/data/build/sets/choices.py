@@ -13,7 +13,7 @@ from mmicl_jax.data.build.catalog import (
   optional,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field, texts, words
+from mmicl_jax.data.build.rows import answer, each, texts, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered, respelled
 from mmicl_jax.errors import UserError
@@ -55,11 +55,9 @@ def _icon(
     own = PictureRef(tree.picture(folders, f'{pid}/image.png'))
     fields = {'question': words(row, 'question')}
     if kind == 'fill_in_blank':
-      answer = str(field(row, 'answer', (str, int, float)))
-      if not answer.strip():
-        raise Bad('no_answer')
-      return SourceItem(pid, pid, fields, (own,), (answer,))
-    choices, index = texts(row, 'choices'), field(row, 'answer', int)
+      said = str(answer(row, 'answer', (str, int, float)))
+      return SourceItem(pid, pid, fields, (own,), (said,))
+    choices, index = texts(row, 'choices'), answer(row, 'answer', int)
     if not 0 <= index < len(choices):
       raise Bad('bad_reference')
     meta = {'choices': list(choices)}
@@ -125,7 +123,7 @@ def _science(
     if not isinstance(known.get(str(pid)), dict):
       raise Bad('bad_reference')
     row = known[str(pid)]
-    choices, index = texts(row, 'choices'), field(row, 'answer', int)
+    choices, index = texts(row, 'choices'), answer(row, 'answer', int)
     if not 0 <= index < len(choices):
       raise Bad('bad_reference')
     question = words(row, 'question')
@@ -178,12 +176,10 @@ def _mmbench(
       question = f'{row["hint"].strip()}\n{question}'
     answers: tuple[str, ...] = ()
     if split != 'test':
-      answer = (row.get('answer') or '').strip()
-      if not answer:
-        raise Bad('no_answer')
-      if answer not in letters:
+      right = answer(row, 'answer').strip()
+      if right not in letters:
         raise Bad('bad_reference')
-      answers = (row[answer],)
+      answers = (row[right],)
     image = row['image'] or ''
     if 0 < len(image) < 64:
       image = images.get(image, image) or ''

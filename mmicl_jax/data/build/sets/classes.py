@@ -12,7 +12,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field, words
+from mmicl_jax.data.build.rows import answer, each, field, words
 from mmicl_jax.data.build.tree import Tree
 
 _Paths = Sequence[str | None]
@@ -21,11 +21,14 @@ _NAMES: dict[str, str] = json.loads(
   Path(__file__).with_name('miniimagenet.json').read_text('utf-8')
 )
 _OPENIMAGES = 1.6  # how much larger its pictures are than boxes say
-_BONGARD = tuple(
-  f'{split}_{objects}_obj_{acts}_act'
-  for split in ('val', 'test')
-  for objects in ('seen', 'unseen')
-  for acts in ('seen', 'unseen')
+_BONGARD = (
+  'train',
+  *(
+    f'{split}_{objects}_obj_{acts}_act'
+    for split in ('val', 'test')
+    for objects in ('seen', 'unseen')
+    for acts in ('seen', 'unseen')
+  ),
 )
 
 
@@ -51,8 +54,8 @@ def _mini(
       moved[label] = tree.folders(f'{split}/{label}')
     places = (*folders, *moved[label])
     return SourceItem(
-      name.removesuffix('.jpg'),
-      name.removesuffix('.jpg'),
+      name,
+      name,
       {},
       (PictureRef(tree.picture(places, name)),),
       (_NAMES[label],),
@@ -62,7 +65,7 @@ def _mini(
   return each(
     tree.table(path, 'filename', 'label'),
     make,
-    lambda row: field(row, 'filename').removesuffix('.jpg'),
+    lambda row: field(row, 'filename'),
   )
 
 
@@ -82,9 +85,7 @@ def _memes(
 
   def make(row: Any) -> SourceItem:
     name = str(row['id'])
-    if 'label' not in row:
-      raise Bad('no_answer')
-    label = field(row, 'label', int)
+    label = answer(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
     return SourceItem(
@@ -191,8 +192,8 @@ DATASETS = (
     'bongard_hoi',
     'classification',
     'held-out',
-    'bongard_hoi_{val,test}_{seen,unseen}_obj_{seen,unseen}_act.json, and the '
-    'pictures that they name',
+    'bongard_hoi_{train,{val,test}_{seen,unseen}_obj_{seen,unseen}_act}.json, '
+    'and the pictures that they name',
     'https://github.com/NVlabs/Bongard-HOI',
     'non-commercial',
     _BONGARD,

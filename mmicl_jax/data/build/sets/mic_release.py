@@ -6,7 +6,6 @@ and prompts with one demonstration call two pictures image 0.
 
 import base64
 import binascii
-import io
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from mmicl_jax.context.text import (
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.parquet import parquet_rows
 from mmicl_jax.data.build.rows import each, field, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.image_files import holds_bytes
@@ -33,8 +33,9 @@ _VIDEO = ('.mp4', '.avi', '.webm', '.mkv')
 _DECLARES = re.compile(r'([Ii]mage )[0-9]+((?: is|:)? ?)$')
 
 
-def _splits(tree: Tree) -> tuple[str, ...]:
+def _splits(tree: Tree, settings: Settings) -> tuple[str, ...]:
   """'vqa/okvqa/train' of data_jsonl/vqa/okvqa/train.jsonl; then 'sampled'."""
+  del settings
   found = []
   top = tree.find(_LINES)
   if top is not None:
@@ -89,27 +90,9 @@ def _numbered(
   tree: Tree, path: str, before: str
 ) -> Iterator[tuple[str, tuple[str, Any] | Bad]]:
   parquet = path.endswith('.parquet')
-  rows = _parquet(tree, path) if parquet else tree.lines(path)
+  rows = parquet_rows(tree, path) if parquet else tree.lines(path)
   for i, (where, row) in enumerate(rows):
     yield where, row if isinstance(row, Bad) else (f'{before}{i}', row)
-
-
-def _parquet(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
-  try:
-    from pyarrow import ArrowException, parquet
-  except ImportError as error:
-    raise UserError(
-      f'{path} needs a package that is not installed: pip install pyarrow'
-    ) from error
-  try:
-    table = parquet.ParquetFile(io.BytesIO(tree.annotation(path)))
-    number = 0
-    for batch in table.iter_batches(batch_size=64):
-      for row in batch.to_pylist():
-        yield f'{path}[{number}]', row
-        number += 1
-  except (ArrowException, OSError) as error:
-    raise tree.layout(path, str(error).splitlines()[0]) from error
 
 
 def _item(

@@ -1,13 +1,15 @@
 """True or false of one picture or two: NLVR2, VSR, Winoground, POPE, MME."""
 
+import codecs
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field, words
+from mmicl_jax.data.build.parquet import parquet_rows
+from mmicl_jax.data.build.rows import answer, each, field, words
 from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree, check_inside
 
@@ -34,9 +36,9 @@ def _nlvr2(
   folders = tree.folders(f'images/{split}', f'{split}', f'{split}_img')
 
   def make(row: Any) -> SourceItem:
-    name, label = row['identifier'], field(row, 'label')
+    name, label = row['identifier'], answer(row, 'label')
     if label not in ('True', 'False'):
-      raise Bad('no_answer' if not label.strip() else 'bad_reference')
+      raise Bad('bad_reference')
     pair = name.rpartition('-')[0]
     if not pair:
       raise Bad('bad_reference')
@@ -78,7 +80,7 @@ def _vsr(
 
   def make(entry: Any) -> SourceItem:
     number, name, row = entry
-    label = field(row, 'label', int)
+    label = answer(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
     return SourceItem(
@@ -102,7 +104,8 @@ def _named(name: str) -> str:
 
 def _winoground_files(split: str, settings: Settings) -> Sequence[Wanted]:
   del split, settings
-  return [annotation('data/examples.jsonl', 'examples.jsonl')]
+  lines = ('data/examples.jsonl', 'examples.jsonl')
+  return [annotation(*lines, 'data/*.parquet', '*.parquet')]
 
 
 def _winoground(
@@ -112,12 +115,25 @@ def _winoground(
   del split, settings
   [path] = paths
   assert path is not None
+  rows: Iterable[tuple[str, Any]]
+  if path.endswith('.parquet'):  # pictures are in it
+    folder = (tree.root / path).parent.relative_to(tree.root)
+    names = sorted(x.name for x in (tree.root / folder).glob('*.parquet'))
+    rows = (
+      row for name in names for row in parquet_rows(tree, f'{folder / name}')
+    )
+  else:
+    rows = tree.lines(path)
   archive = tree.find('data/images.zip', 'images.zip')
   folders = tree.folders('images', 'data/images')
 
   packed = tree.members(archive) if archive and not folders else ()
 
-  def find(name: str) -> PictureRef:
+  def find(row: Any, field_name: str) -> PictureRef:
+    image = row.get(field_name)
+    if isinstance(image, dict) and isinstance(image.get('bytes'), bytes):
+      return PictureRef(f'{path}#{row["id"]}/{field_name}', data=image['bytes'])
+    name = words(row, field_name)
     if folders or archive is None:
       return PictureRef(tree.picture(folders, f'{name}.png'))
     places = (f'images/{name}.png', f'{name}.png')
@@ -126,7 +142,7 @@ def _winoground(
 
   def make(row: Any) -> list[SourceItem]:
     name = str(row['id'])
-    pictures = [find(words(row, f'image_{i}')) for i in (0, 1)]
+    pictures = [find(row, f'image_{i}') for i in (0, 1)]
     captions = [words(row, f'caption_{c}') for c in (0, 1)]
     meta = {'tag': str(row.get('tag', ''))}
     return [
@@ -143,7 +159,7 @@ def _winoground(
       for i in (0, 1)
     ]
 
-  return each(tree.lines(path), make, lambda row: field(row, 'id', (int, str)))
+  return each(rows, make, lambda row: field(row, 'id', (int, str)))
 
 
 def _pope_files(split: str, settings: Settings) -> Sequence[Wanted]:
@@ -161,9 +177,9 @@ def _pope(
 
   def make(row: Any) -> SourceItem:
     name = str(row['question_id'])
-    label = field(row, 'label').strip().lower()
+    label = answer(row, 'label').strip().lower()
     if label not in ('yes', 'no'):
-      raise Bad('no_answer' if not label else 'bad_reference')
+      raise Bad('bad_reference')
     image = words(row, 'image')
     check_inside(image)
     digits = image.removesuffix('.jpg').rpartition('_')[2]
@@ -250,7 +266,12 @@ def _inner(tree: Tree, top: str, name: str) -> str:
 
 
 def _lines(tree: Tree, path: str) -> list[str]:
-  return [line for line in io.StringIO(tree.text(path)) if line.strip()]
+  """The lines of a picture's own text. Raises Bad if it is not UTF-8."""
+  try:
+    text = tree.annotation(path).removeprefix(codecs.BOM_UTF8).decode()
+  except UnicodeDecodeError as error:
+    raise Bad('bad_line') from error
+  return [line for line in io.StringIO(text, newline=None) if line.strip()]
 
 
 DATASETS = (
@@ -284,7 +305,7 @@ DATASETS = (
     'winoground',
     'visual reasoning',
     'held-out',
-    'data/examples.jsonl, data/images.zip or images/*.png',
+    'data/examples.jsonl, data/images.zip or images/*.png; or data/*.parquet',
     'https://huggingface.co/datasets/facebook/winoground',
     'by agreement',
     ('test',),

@@ -7,13 +7,17 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field
+from mmicl_jax.data.build.rows import answer, each, field
 from mmicl_jax.data.build.sets.coco import coco_picture, in_split
 from mmicl_jax.data.build.tree import Tree
 
 _ROWS = ('top', 'middle', 'bottom')
 _COLUMNS = ('left', 'middle', 'right')
 _CUTS = (0.33, 0.67)
+_SPLITS = {
+  'unc': ('train', 'val', 'testA', 'testB'),
+  'google': ('train', 'val', 'test'),
+}
 _FAR = 1e9  # pixels; also below NaN and infinity
 _MAX_BYTES = 1 << 29
 
@@ -26,6 +30,11 @@ class _Plain(pickle.Unpickler):
 
   def persistent_load(self, pid: Any) -> Any:
     raise pickle.UnpicklingError('it refers to something outside')
+
+
+def _splits(tree: Tree, settings: Settings) -> tuple[str, ...]:
+  del tree
+  return _SPLITS[settings['split_by']]
 
 
 def _files(split: str, settings: Settings) -> Sequence[Wanted]:
@@ -63,9 +72,7 @@ def _items(
     object_id = field(ref, 'ann_id', int)
     if image_id not in images or object_id not in objects:
       raise Bad('bad_reference')
-    expression = field(sentence, 'sent').strip()
-    if not expression:
-      raise Bad('no_answer')
+    expression = answer(sentence, 'sent').strip()
     box = field(objects[object_id], 'bbox', list)
     number = str(sentence['sent_id'])
     return SourceItem(
@@ -147,11 +154,12 @@ DATASETS = (
     'refcoco/{refs(unc).p, instances.json}, train2014/COCO_train2014_*.jpg',
     'https://github.com/lichengunc/refer',
     'Apache 2.0; pictures of COCO',
-    ('train', 'val', 'testA', 'testB'),
+    _SPLITS['unc'],
     'region',
     _files,
     _items,
     shots=5,
     settings={'split_by': ('unc', 'google')},
+    discover=_splits,
   ),
 )

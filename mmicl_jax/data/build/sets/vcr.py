@@ -13,10 +13,9 @@ from typing import Any
 from mmicl_jax.context.text import escape
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field
+from mmicl_jax.data.build.rows import answer, each, field
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import labelled, respelled
-from mmicl_jax.errors import UserError
 
 _TAG = '\0'  # stands for a tag while words are respelled
 _NO_BLANK_BEFORE = re.compile(r" (?=[,.?!:;']|n't\b)")
@@ -75,7 +74,7 @@ def _items(
 
 
 def _label(row: Any, name: str, choices: Sequence[Any]) -> int:
-  label = field(row, name, int)
+  label = answer(row, name, int)
   if not 0 <= label < len(choices):
     raise Bad('bad_reference')
   return label
@@ -130,10 +129,8 @@ def _boxes(tree: Tree, path: str) -> list[Any]:
   """The boxes of the objects of a frame, as they came. Raises Bad."""
   try:
     value = json.loads(tree.read(path).decode())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise Bad('missing_field') from error
-  except UserError as error:
-    raise Bad('missing_file') from error
   return field(value, 'boxes', list)
 
 

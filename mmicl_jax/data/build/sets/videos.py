@@ -11,7 +11,7 @@ from mmicl_jax.data.build.catalog import (
   optional,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field, texts, words
+from mmicl_jax.data.build.rows import answer, each, field, texts, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
 
@@ -67,9 +67,7 @@ def _msrvtt(
     video = field(row, 'video_id')
     if video not in splits:
       raise Bad('bad_reference')
-    caption = field(row, 'caption').strip()
-    if not caption:
-      raise Bad('no_answer')
+    caption = answer(row, 'caption').strip()
     number = str(row['sen_id'])
     return SourceItem(
       number,
@@ -135,16 +133,14 @@ def _questions(
 
   def make(row: Any) -> SourceItem:
     video = field(row, 'video_id', int)
-    answer = field(row, 'answer')
-    if not answer.strip():
-      raise Bad('no_answer')
+    said = answer(row, 'answer')
     number = str(row['id'])
     return SourceItem(
       number,
       number,
       {'question': words(row, 'question')},
       frame_refs(find(video), settings),
-      (answer,),
+      (said,),
       meta={'video': str(video)},
     )
 
@@ -223,18 +219,16 @@ def _nextqa(
       raise Bad('bad_reference')
     fields = {'question': words(row, 'question')}
     meta: dict[str, Any] = {'video': video, 'type': row['type']}
-    answer = field(row, 'answer').strip()
     if several:
       shown = texts({'a': [row[name] for name in choices]}, 'a')
-      if not answer:
-        raise Bad('no_answer')
-      if answer not in ('0', '1', '2', '3', '4'):
+      index = answer(row, 'answer').strip()
+      if index not in ('0', '1', '2', '3', '4'):
         raise Bad('bad_reference')
       meta['choices'] = list(shown)
       fields['options'] = lettered(shown)
-      answers: tuple[str, ...] = (shown[int(answer)],)
+      answers: tuple[str, ...] = (shown[int(index)],)
     else:
-      answers = (answer,)
+      answers = (field(row, 'answer').strip(),)
       other = added.get(video)
       if isinstance(other, dict) and isinstance(other.get(qid), str):
         answers += (other[qid],)

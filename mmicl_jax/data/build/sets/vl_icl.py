@@ -19,8 +19,9 @@ _OPERATORS = ('+', '-', 'x')
 _NAMING = 'This is a'  # what open_mi's demonstrations ask
 
 
-def _tasks(tree: Tree) -> tuple[str, ...]:
+def _tasks(tree: Tree, settings: Settings) -> tuple[str, ...]:
   """The folders that have queries, wherever copies put them."""
+  del settings
   found = {path.parent.name for path in tree.root.glob('*/query.json')}
   found |= {path.parent.name for path in tree.root.glob('*/*/query.json')}
   return tuple(sorted(found))

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import each, field, texts, words
+from mmicl_jax.data.build.rows import answer, each, field, texts, words
 from mmicl_jax.data.build.sets.coco import YEARS, coco_picture
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
@@ -81,8 +81,8 @@ def _coco_questions(
 
 def answer_list(row: Any) -> tuple[str, ...]:
   """The answers of a list of {"answer": ...}. Raises Bad if all are blank."""
-  found = tuple(field(x, 'answer') for x in field(row, 'answers', list))
-  if not any(answer.strip() for answer in found):
+  found = tuple(field(x, 'answer') for x in answer(row, 'answers', list))
+  if not any(text.strip() for text in found):
     raise Bad('no_answer')
   return found
 
@@ -107,11 +107,9 @@ def _gqa(
     answers: tuple[str, ...] = ()
     outputs = None
     if labelled:
-      full = field(row, 'fullAnswer')
+      full = answer(row, 'fullAnswer')
       answers = (full, field(row, 'answer'))
       outputs = (full,)
-      if not full.strip():
-        raise Bad('no_answer')
     return SourceItem(
       name,
       name,
@@ -183,7 +181,7 @@ def _aokvqa(
       'image_id': str(field(row, 'image_id', int)),
     }
     if split != 'test':
-      index = field(row, 'correct_choice_idx', int)
+      index = answer(row, 'correct_choice_idx', int)
       if not 0 <= index < len(choices):
         raise Bad('bad_reference')
       answers = (choices[index],)
