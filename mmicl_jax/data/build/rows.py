@@ -64,7 +64,7 @@ def words(row: Any, name: str) -> str:
   return text
 
 
-def answer(row: Any, name: str, kind: type | tuple[type, ...] = str) -> Any:
+def answered(row: Any, name: str, kind: type | tuple[type, ...] = str) -> Any:
   """As field, of what is answered: it may be absent or blank. Raises Bad."""
   if isinstance(row, Mapping) and name not in row:
     raise Bad('no_answer')

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field
+from mmicl_jax.data.build.rows import answered, each, field
 from mmicl_jax.data.build.sets.coco import karpathy
 from mmicl_jax.data.build.tree import Tree
 
@@ -55,7 +55,7 @@ def _diffusion(
 
   def make(row: Any) -> SourceItem:
     path, name, value = row
-    prompt = answer(value, 'p').strip()
+    prompt = answered(value, 'p').strip()
     picture = PictureRef(tree.picture([os.path.dirname(path)], name))
     return SourceItem(name, name, {}, (picture,), (prompt,))
 

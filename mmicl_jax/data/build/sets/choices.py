@@ -13,7 +13,7 @@ from mmicl_jax.data.build.catalog import (
   optional,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, texts, words
+from mmicl_jax.data.build.rows import answered, each, texts, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered, respelled
 from mmicl_jax.errors import UserError
@@ -55,9 +55,9 @@ def _icon(
     own = PictureRef(tree.picture(folders, f'{pid}/image.png'))
     fields = {'question': words(row, 'question')}
     if kind == 'fill_in_blank':
-      said = str(answer(row, 'answer', (str, int, float)))
+      said = str(answered(row, 'answer', (str, int, float)))
       return SourceItem(pid, pid, fields, (own,), (said,))
-    choices, index = texts(row, 'choices'), answer(row, 'answer', int)
+    choices, index = texts(row, 'choices'), answered(row, 'answer', int)
     if not 0 <= index < len(choices):
       raise Bad('bad_reference')
     meta = {'choices': list(choices)}
@@ -123,7 +123,7 @@ def _science(
     if not isinstance(known.get(str(pid)), dict):
       raise Bad('bad_reference')
     row = known[str(pid)]
-    choices, index = texts(row, 'choices'), answer(row, 'answer', int)
+    choices, index = texts(row, 'choices'), answered(row, 'answer', int)
     if not 0 <= index < len(choices):
       raise Bad('bad_reference')
     question = words(row, 'question')
@@ -176,7 +176,7 @@ def _mmbench(
       question = f'{row["hint"].strip()}\n{question}'
     answers: tuple[str, ...] = ()
     if split != 'test':
-      right = answer(row, 'answer').strip()
+      right = answered(row, 'answer').strip()
       if right not in letters:
         raise Bad('bad_reference')
       answers = (row[right],)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field, words
+from mmicl_jax.data.build.rows import answered, each, field, words
 from mmicl_jax.data.build.tree import Tree
 
 _Paths = Sequence[str | None]
@@ -85,7 +85,7 @@ def _memes(
 
   def make(row: Any) -> SourceItem:
     name = str(row['id'])
-    label = answer(row, 'label', int)
+    label = answered(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
     return SourceItem(

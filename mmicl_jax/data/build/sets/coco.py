@@ -6,7 +6,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field, words
+from mmicl_jax.data.build.rows import answered, each, field, words
 from mmicl_jax.data.build.tree import Tree
 
 # In which folders a picture of a year is looked for; one of 2014's train may be
@@ -81,7 +81,7 @@ def _coco_captions(
     image_id = field(row, 'image_id', (int, str))
     if image_id not in images:
       raise Bad('bad_reference')
-    caption = answer(row, 'caption').strip()
+    caption = answered(row, 'caption').strip()
     meta = {'image_id': str(image_id)}
     if isinstance(images[image_id].get('domain'), str):
       meta['domain'] = images[image_id]['domain']
@@ -118,7 +118,7 @@ def karpathy(
 
   def make(row: Any) -> SourceItem:
     image, sentence = row
-    caption = answer(sentence, 'raw').strip()
+    caption = answered(sentence, 'raw').strip()
     found, name = find(tree, image)
     return SourceItem(
       str(sentence['sentid']),

@@ -9,7 +9,7 @@ from typing import Any
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.parquet import parquet_rows
-from mmicl_jax.data.build.rows import answer, each, field, words
+from mmicl_jax.data.build.rows import answered, each, field, words
 from mmicl_jax.data.build.sets.coco import coco_picture
 from mmicl_jax.data.build.tree import Tree, check_inside
 
@@ -36,7 +36,7 @@ def _nlvr2(
   folders = tree.folders(f'images/{split}', f'{split}', f'{split}_img')
 
   def make(row: Any) -> SourceItem:
-    name, label = row['identifier'], answer(row, 'label')
+    name, label = row['identifier'], answered(row, 'label')
     if label not in ('True', 'False'):
       raise Bad('bad_reference')
     pair = name.rpartition('-')[0]
@@ -80,7 +80,7 @@ def _vsr(
 
   def make(entry: Any) -> SourceItem:
     number, name, row = entry
-    label = answer(row, 'label', int)
+    label = answered(row, 'label', int)
     if label not in (0, 1):
       raise Bad('bad_reference')
     return SourceItem(
@@ -177,7 +177,7 @@ def _pope(
 
   def make(row: Any) -> SourceItem:
     name = str(row['question_id'])
-    label = answer(row, 'label').strip().lower()
+    label = answered(row, 'label').strip().lower()
     if label not in ('yes', 'no'):
       raise Bad('bad_reference')
     image = words(row, 'image')

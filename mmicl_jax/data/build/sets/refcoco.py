@@ -7,7 +7,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field
+from mmicl_jax.data.build.rows import answered, each, field
 from mmicl_jax.data.build.sets.coco import coco_picture, in_split
 from mmicl_jax.data.build.tree import Tree
 
@@ -72,7 +72,7 @@ def _items(
     object_id = field(ref, 'ann_id', int)
     if image_id not in images or object_id not in objects:
       raise Bad('bad_reference')
-    expression = answer(sentence, 'sent').strip()
+    expression = answered(sentence, 'sent').strip()
     box = field(objects[object_id], 'bbox', list)
     number = str(sentence['sent_id'])
     return SourceItem(

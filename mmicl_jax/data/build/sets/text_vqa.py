@@ -5,7 +5,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field, texts, words
+from mmicl_jax.data.build.rows import answered, each, field, texts, words
 from mmicl_jax.data.build.tree import Tree
 
 _Paths = Sequence[str | None]
@@ -88,7 +88,7 @@ def _textvqa(
 def _plain_answers(row: Any, labelled: bool) -> tuple[str, ...]:
   if not labelled:
     return ()
-  answer(row, 'answers', list)
+  answered(row, 'answers', list)
   found = texts(row, 'answers')
   if not any(text.strip() for text in found):
     raise Bad('no_answer')

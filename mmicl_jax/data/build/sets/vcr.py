@@ -13,7 +13,7 @@ from typing import Any
 from mmicl_jax.context.text import escape
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field
+from mmicl_jax.data.build.rows import answered, each, field
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import labelled, respelled
 
@@ -74,7 +74,7 @@ def _items(
 
 
 def _label(row: Any, name: str, choices: Sequence[Any]) -> int:
-  label = answer(row, name, int)
+  label = answered(row, name, int)
   if not 0 <= label < len(choices):
     raise Bad('bad_reference')
   return label

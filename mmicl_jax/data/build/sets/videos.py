@@ -11,7 +11,7 @@ from mmicl_jax.data.build.catalog import (
   optional,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field, texts, words
+from mmicl_jax.data.build.rows import answered, each, field, texts, words
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
 
@@ -67,7 +67,7 @@ def _msrvtt(
     video = field(row, 'video_id')
     if video not in splits:
       raise Bad('bad_reference')
-    caption = answer(row, 'caption').strip()
+    caption = answered(row, 'caption').strip()
     number = str(row['sen_id'])
     return SourceItem(
       number,
@@ -133,7 +133,7 @@ def _questions(
 
   def make(row: Any) -> SourceItem:
     video = field(row, 'video_id', int)
-    said = answer(row, 'answer')
+    said = answered(row, 'answer')
     number = str(row['id'])
     return SourceItem(
       number,
@@ -221,7 +221,7 @@ def _nextqa(
     meta: dict[str, Any] = {'video': video, 'type': row['type']}
     if several:
       shown = texts({'a': [row[name] for name in choices]}, 'a')
-      index = answer(row, 'answer').strip()
+      index = answered(row, 'answer').strip()
       if index not in ('0', '1', '2', '3', '4'):
         raise Bad('bad_reference')
       meta['choices'] = list(shown)

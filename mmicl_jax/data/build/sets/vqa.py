@@ -5,7 +5,7 @@ from typing import Any
 
 from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
-from mmicl_jax.data.build.rows import answer, each, field, texts, words
+from mmicl_jax.data.build.rows import answered, each, field, texts, words
 from mmicl_jax.data.build.sets.coco import YEARS, coco_picture
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
@@ -40,9 +40,9 @@ def _coco_questions(
   del settings
   path, *rest = paths
   assert path is not None
-  answered: dict[Any, Any] | None = None
+  solved: dict[Any, Any] | None = None
   if rest and rest[0] is not None:
-    answered = {
+    solved = {
       row['question_id']: row
       for _, row in tree.listed(rest[0], 'annotations')
       if isinstance(row, dict) and isinstance(row.get('question_id'), int)
@@ -54,10 +54,10 @@ def _coco_questions(
     number = row['question_id']
     answers: tuple[str, ...] = ()
     meta: dict[str, Any] = {'image_id': str(field(row, 'image_id', int))}
-    if answered is not None:
-      if number not in answered:
+    if solved is not None:
+      if number not in solved:
         raise Bad('bad_reference')
-      own = answered[number]
+      own = solved[number]
       answers = answer_list(own)
       for name in ('answer_type', 'question_type'):
         if isinstance(own.get(name), str):
@@ -81,7 +81,7 @@ def _coco_questions(
 
 def answer_list(row: Any) -> tuple[str, ...]:
   """The answers of a list of {"answer": ...}. Raises Bad if all are blank."""
-  found = tuple(field(x, 'answer') for x in answer(row, 'answers', list))
+  found = tuple(field(x, 'answer') for x in answered(row, 'answers', list))
   if not any(text.strip() for text in found):
     raise Bad('no_answer')
   return found
@@ -107,7 +107,7 @@ def _gqa(
     answers: tuple[str, ...] = ()
     outputs = None
     if labelled:
-      full = answer(row, 'fullAnswer')
+      full = answered(row, 'fullAnswer')
       answers = (full, field(row, 'answer'))
       outputs = (full,)
     return SourceItem(
@@ -181,7 +181,7 @@ def _aokvqa(
       'image_id': str(field(row, 'image_id', int)),
     }
     if split != 'test':
-      index = answer(row, 'correct_choice_idx', int)
+      index = answered(row, 'correct_choice_idx', int)
       if not 0 <= index < len(choices):
         raise Bad('bad_reference')
       answers = (choices[index],)
