@@ -2,6 +2,8 @@
 
 train.jsonl                         JSON Lines
 train-*.array_record                ArrayRecord shards
+cc3m/*.tar                          shards of webdataset: see tar_shards.py
+cc3m/list.tsv, vg/captions.json     captions and paths: see pair_lists.py
 built/vqav2                         all splits of a `mmicl data build`
 built/vqav2/val                     one of its splits
 """
@@ -17,13 +19,17 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 from mmicl_jax.data import records
+from mmicl_jax.data.pair_lists import JsonListIndex, TsvIndex, is_json_list
+from mmicl_jax.data.pairs import Omitted
 from mmicl_jax.data.records import JsonlIndex, Record, parse_record
+from mmicl_jax.data.tar_shards import TarIndex
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
 
 ARRAY_RECORD = ('.array_record', '.arrayrecord')
 MANIFEST = 'manifest.json'
+Pairs = TarIndex | TsvIndex | JsonListIndex
 
 
 def built_splits(folder: str | os.PathLike) -> dict[str, list[str]]:
@@ -88,9 +94,9 @@ def open_index(
   data_dir: str | os.PathLike | None = None,
   *,
   need_answer: bool = True,
-) -> 'JsonlIndex | ArrayRecordIndex':
+) -> 'JsonlIndex | ArrayRecordIndex | Pairs':
   """Random access to the records of one file. Raises UserError."""
-  kind = ArrayRecordIndex if _is_array_record(path) else JsonlIndex
+  kind = _kind(os.fspath(path))
   return kind(path, data_dir, need_answer=need_answer)
 
 
@@ -101,13 +107,15 @@ def read_file(
   need_answer: bool = True,
   on_error: Callable[[UserError], None] | None = None,
 ) -> Iterator[Record]:
-  """As records.read_records, of JSON Lines or ArrayRecord."""
-  if not _is_array_record(path):
+  """As records.read_records, of any kind of file."""
+  if _kind(os.fspath(path)) is JsonlIndex:
     yield from records.read_records(
       path, data_dir, need_answer=need_answer, on_error=on_error
     )
     return
-  index = ArrayRecordIndex(path, data_dir, need_answer=need_answer)
+  index = open_index(path, data_dir, need_answer=need_answer)
+  if isinstance(index, Pairs) and index.omitted.count and on_error is not None:
+    on_error(UserError(f'{os.fspath(path)}:0: {index.omitted}'))
   for i in range(len(index)):
     try:
       yield index[i]
@@ -232,5 +240,22 @@ def open_chain(
   return Chained(', '.join(names), tuple(parts))
 
 
-def _is_array_record(path: str | os.PathLike) -> bool:
-  return os.fspath(path).endswith(ARRAY_RECORD)
+def omissions(parts: Sequence[Any]) -> str:
+  """What is left out of the files of a name, in one sentence; '' if nothing."""
+  found = [x.omitted for x in parts if isinstance(x, Pairs) and x.omitted.count]
+  if not found:
+    return ''
+  whole = Omitted(found[0].what)
+  whole.count = sum(one.count for one in found)
+  whole.first = found[0].first
+  return str(whole)
+
+
+def _kind(path: str) -> Any:
+  if path.endswith(ARRAY_RECORD):
+    return ArrayRecordIndex
+  if path.endswith('.tar'):
+    return TarIndex
+  if path.endswith('.tsv'):
+    return TsvIndex
+  return JsonListIndex if is_json_list(path) else JsonlIndex

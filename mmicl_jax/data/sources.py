@@ -5,6 +5,7 @@ give both the same examples in the same order.
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -13,6 +14,7 @@ from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.opened import (
   Chained,
+  omissions,
   open_index,
   source_name,
   trained_files,
@@ -21,6 +23,8 @@ from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,8 @@ def open_sources(
         )
     parts = [open_index(f, data_dir, need_answer=need_answer) for f in files]
     records: Any = parts[0] if len(parts) == 1 else Chained(path, tuple(parts))
+    if lost := omissions(parts):
+      log.warning('%s: beside %s pairs, %s', path, f'{len(records):,}', lost)
     if not len(records):
       raise UserError(f'{path}: no records; correct the path or drop it.')
     if chosen is not None:
