@@ -15,6 +15,11 @@ from mmicl_jax.metrics.files import (
 )
 from mmicl_jax.metrics.scorer import RANKED, Annotations, Scored, Scorer, mean
 
+_TWO_SCORES = (
+  'roc_auc ranks by the difference of the two scores; the official program has '
+  'the mean of both columns of a float32 softmax, which makes and breaks ties'
+)
+
 
 def _read(folder: Path) -> Annotations:
   """One file of JSON Lines; the data is the label of each id, 1: hateful."""
@@ -71,7 +76,8 @@ def _score(
     float(_is_hateful(scores) == annotations.data[name])
     for name, scores in predictions.items()
   ]
-  return Scored({'roc_auc': mean(hateful), 'accuracy': mean(hits)}, per_item)
+  metrics = {'roc_auc': mean(hateful), 'accuracy': mean(hits)}
+  return Scored(metrics, per_item, [_TWO_SCORES] if count == 2 else [])
 
 
 def _level(scores: list[float]) -> Decimal:

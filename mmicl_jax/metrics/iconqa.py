@@ -73,7 +73,15 @@ def _score(
     ((s, hit) for name, hit in hits.items() for s in problems[name].skills),
     100.0,
   )
-  return Scored(metrics, [{'id': k, 'score': hit} for k, hit in hits.items()])
+  never = [k for k, value in metrics.items() if '/' in k and not value]
+  notes = []
+  if never:
+    notes.append(
+      'nothing is right, so 0, where the official program fails: '
+      + ', '.join(never)
+    )
+  items = [{'id': name, 'score': hit} for name, hit in hits.items()]
+  return Scored(metrics, items, notes)
 
 
 def _fill_in(

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmicl_jax.errors import UserError
 from mmicl_jax.metrics.files import (
   id_of,
   json_lines,
   one_file,
   place_of,
+  texts_of,
   unique_ids,
-  value_of,
 )
 from mmicl_jax.metrics.scorer import (
   EITHER,
@@ -46,9 +45,7 @@ def _read(folder: Path) -> Annotations:
 
 
 def _episode(where: str, row: Mapping[str, object]) -> _Episode:
-  names = value_of(where, row, 'names', list)
-  if not all(isinstance(name, str) for name in names):
-    raise UserError(f'{where}: the names are not all text: write the classes')
+  names = texts_of(where, row, 'names')
   return _Episode(tuple(names), place_of(where, row, 'label', len(names)))
 
 

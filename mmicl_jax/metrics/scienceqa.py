@@ -115,10 +115,18 @@ def _score(
     members = [hit for k, hit in hits.items() if group in problems[k].groups]
     if members:
       metrics[group] = 100 * mean(members)
+  notes = []
   if mode == 'official':
+    lacking = [group for group in _GROUPS if group not in metrics]
+    if lacking:
+      notes.append(
+        'there are no questions of, and the official program gives -1 for: '
+        + ', '.join(lacking)
+      )
     by_topic = ((problems[name].topic, hit) for name, hit in hits.items())
     metrics |= breakdown('topic', by_topic, 100.0)
-  return Scored(metrics, [{'id': k, 'score': hit} for k, hit in hits.items()])
+  items = [{'id': name, 'score': hit} for name, hit in hits.items()]
+  return Scored(metrics, items, notes)
 
 
 SCORERS = (

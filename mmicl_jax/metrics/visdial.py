@@ -139,6 +139,8 @@ def _score(
     'mrr': mean([i['score'] for i in per_item]),
   }
   notes = []
+  if len(dense) == 1:
+    notes.append('ndcg is of one dialog, on which the official program fails')
   if undefined:
     notes.append(
       f'ndcg leaves out {len(undefined)} rounds without a relevant option, the '
