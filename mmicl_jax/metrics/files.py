@@ -213,4 +213,9 @@ def unique_ids(
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
-  return sorted(path for path in folder.glob(pattern) if path.is_file())
+  # As in a shell, a pattern is for no hidden file; copies from a Mac have some.
+  return sorted(
+    path
+    for path in folder.glob(pattern)
+    if path.is_file() and not path.name.startswith('.')
+  )

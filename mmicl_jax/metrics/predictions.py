@@ -40,11 +40,12 @@ def read_predictions(
     if not isinstance(name, str):
       what = 'no' if name is None else f'the id {name!r}, not text, as'
       raise UserError(f'{where} has {what} "id": write {_forms(kinds)}')
-    if kind is None:
-      kind = _kind(row, kinds, where)
-    if kind not in row:
+    held = _kind(row, kinds, f'{where} (id {name!r})')
+    kind = kind or held
+    if held != kind:
       raise UserError(
-        f'{where} (id {name!r}) has no "{kind}": write {_FORM[kind]}'
+        f'{where} (id {name!r}) has "{held}", but the lines above have '
+        f'"{kind}": write {_FORM[kind]}'
       )
     if name not in known:
       raise UserError(
@@ -82,15 +83,15 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _kind(row: dict[str, Any], kinds: Sequence[str], where: str) -> str:
-  """Which of the kinds the first line holds."""
+  """Which of the kinds a line holds."""
   held = [kind for kind in kinds if kind in row]
   if len(held) == 1:
     return held[0]
   if held:
     raise UserError(f'{where} has "output" and "scores": leave one of them out')
-  wanted = ' nor '.join(f'"{kind}"' for kind in kinds)
-  neither = 'neither' if len(kinds) > 1 else 'no'
-  raise UserError(f'{where} has {neither} {wanted}: write {_forms(kinds)}')
+  neither = ' nor '.join(f'"{kind}"' for kind in kinds)
+  neither = f'{"neither" if len(kinds) > 1 else "no"} {neither}'
+  raise UserError(f'{where} has {neither}: write {_forms(kinds)}')
 
 
 def _forms(kinds: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ def _read(folder: Path) -> Annotations:
     rows = [(f'{path}, [{i}]', record) for i, record in enumerate(records)]
     names = unique_ids(path, (id_of(*row, 'id') for row in rows))
     for name, row in zip(names, rows, strict=True):
-      data[f'{task}/{name}'] = task, str(value_of(*row, 'answer', str, int))
+      data[f'{task}/{name}'] = task, str(value_of(*row, 'answer', str, float))
   if not data:
     raise UserError(
       f'{folder} has no TASK/query.json: give the folder with one of '

@@ -1,9 +1,12 @@
 """What holds for every benchmark of the table, in every mode."""
 
 import json
+import math
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from score_cases import items_of, run, score
 from small_benchmarks import SMALL, write_lines
 
@@ -16,6 +19,7 @@ KINDS = [
   for kind in kinds
 ]
 TEXTS = [(name, mode) for name, mode, kind in KINDS if kind == 'output']
+RANKINGS = [(name, mode) for name, mode, kind in KINDS if kind == 'scores']
 
 
 @pytest.fixture
@@ -52,6 +56,49 @@ def test_perfect_answers_reach_the_maximum(name, mode, kind, made, tmp_path):
   answers.write_text('\n'.join(lines), encoding='utf-8')
   assert score(name, data, answers, *more) == got
   assert items.read_bytes() == before
+
+
+# Few examples: each is a whole file of predictions.
+FEW = settings(max_examples=15, deadline=None)
+
+
+def check(scored, names):
+  """An item's score is 0 to 1, but for CIDEr."""
+  assert scored.metrics
+  most = math.inf if 'cider' in scored.metrics else 1
+  assert all(0 <= item['score'] <= most for item in scored.per_item)
+  assert all(math.isfinite(value) for value in scored.metrics.values())
+  assert {item['id'] for item in scored.per_item} <= set(names)
+  json.dumps([item.get('parsed') for item in scored.per_item])
+
+
+@pytest.mark.parametrize('name, mode', TEXTS)
+@FEW
+@given(data=st.data())
+def test_any_text_is_an_answer(name, mode, tmp_path_factory, data):
+  folder = tmp_path_factory.mktemp('data')
+  SMALL[name](folder, mode)
+  scorer = scorer_of(name)
+  annotations = scorer.read(folder)
+  text = st.text(st.characters() | st.sampled_from('yes no.,\n20 '), max_size=9)
+  outputs = {one: data.draw(text, one) for one in annotations.ids}
+  check(scorer.score(annotations, outputs, mode), annotations.ids)
+
+
+@pytest.mark.parametrize('name, mode', RANKINGS)
+@FEW
+@given(data=st.data())
+def test_any_numbers_are_scores(name, mode, tmp_path_factory, data):
+  folder = tmp_path_factory.mktemp('data')
+  SMALL[name](folder, mode)
+  scorer = scorer_of(name)
+  annotations = scorer.read(folder)
+  number = st.floats(-1e300, 1e300) | st.sampled_from([0.0, 0.5, 1.0])
+  scores = {}
+  for one in annotations.ids:
+    count = annotations.candidates[one][-1]
+    scores[one] = [data.draw(number) for _ in range(count)]
+  check(scorer.score(annotations, scores, mode), annotations.ids)
 
 
 ODD = (

@@ -46,6 +46,7 @@ FAULTS = {
   'no output': (lines(GOOD, {'id': 'q1', 'answer': 'Hen'}), 'line 2'),
   'neither': (lines({'id': 'q1', 'answer': 'Hen'}), 'line 1'),
   'both': (lines({**GOOD, 'scores': [1, 2, 3, 4]}), 'line 1'),
+  'both later': (lines(GOOD, {**OTHER, 'scores': [1, 2, 3, 4]}), 'line 2'),
   'other kind': (lines(GOOD, {'id': 'q1', 'scores': [1, 2, 3, 4]}), 'line 2'),
   'output is a number': (lines(GOOD, {'id': 'q1', 'output': 5}), 'line 2'),
   'output is null': (lines({'id': 'q1', 'output': None}), 'line 1'),
