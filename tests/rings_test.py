@@ -27,7 +27,7 @@ PACKAGES = {
 }
 # Read where a function asks for them, never when a module is imported.
 LAZY = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'tensorboard'}
-LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow'}
+LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow', 'apache_beam'}
 LAZY |= PACKAGES[3]
 
 # What a folder needs beyond its ring.
@@ -135,3 +135,9 @@ def test_the_innermost_ring_is_plain_python(node):
 def test_importing_the_package_starts_at_once():
   """`mmicl --help` and `import mmicl_jax` load JAX only when it is used."""
   assert 'jax' not in loaded('mmicl_jax.__main__')
+
+
+def test_building_records_needs_no_jax():
+  """Its workers stay small; cache-features and --retrieve image load JAX."""
+  found = loaded('mmicl_jax.commands.data', 'mmicl_jax.commands.data_build')
+  assert not found & {*LAZY, 'jax', 'grain', 'tensorflow', 'seqio', 'torch'}

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from mmicl_jax.context.turns import STYLES
-from mmicl_jax.data.build import own, run, table
+from mmicl_jax.data.build import on_beam, own, run, table
 from mmicl_jax.data.build.plan import FORMATS, RETRIEVALS, Plan
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--style', choices=STYLES, default='plain', help='chat: User: and Bot:')
   add('--format', choices=FORMATS, default='jsonl')
   add('--workers', type=int, default=os.cpu_count() or 1, help='processes')
+  add(
+    '--engine',
+    choices=('local', 'beam'),
+    default='local',
+    help='beam: Apache Beam looks at the pictures; its options follow --',
+  )
   add('--limit', type=int, metavar='N', help='the first N records of a split')
   add(
     '--set',
@@ -54,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add('--overwrite', action='store_true', help='replace another build in OUT')
   add('--json', action='store_true', help='print JSON')
+  add('beam_options', nargs='*', metavar='BEAM_OPTION', help='after --')
   mine = parser.add_argument_group("--dataset csv: one's own table")
   mine.add_argument('--question_column', metavar='NAME')
   mine.add_argument('--answer_column', metavar='NAME')
@@ -101,8 +108,15 @@ def main(args: argparse.Namespace) -> int:
       raise UserError(f'--{name} is missing: see mmicl data build --help')
   if args.workers < 1:
     raise UserError(f'--workers {args.workers}: use at least 1 process')
+  if args.beam_options and args.engine != 'beam':
+    raise UserError(
+      f'{" ".join(args.beam_options)}: options after -- are for --engine beam'
+    )
+  engine = None
+  if args.engine == 'beam':
+    engine = on_beam.OnBeam(args.beam_options)
   with only_writer(args.out):
-    found = run.build(_plan(args), args.workers, args.overwrite)
+    found = run.build(_plan(args), args.workers, args.overwrite, engine)
   if args.json:
     show.print_json(found)
     return 0

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
@@ -16,6 +16,11 @@ from mmicl_jax.runtime.progress import ProgressBar
 
 _PER_PART = 64  # files
 _Part = list[list[PictureRef]]
+# The tree, where pictures are kept, what is to be looked at, where to write
+# what was found: of each picture its key, its name or '', and the reason or ''.
+Job = tuple[Tree, Path, _Part, Path]
+Findings = list[tuple[str, str, str]]
+Engine = Callable[[Sequence[Job]], Iterable[Findings]]
 
 
 class Looks:
@@ -44,9 +49,9 @@ class Looks:
     return tuple(names)
 
   def look_at_all(
-    self, entries: Sequence[SourceItem | Skip], workers: int
+    self, entries: Sequence[SourceItem | Skip], engine: Engine
   ) -> None:
-    """Looks at the pictures of all items, `workers` files at a time."""
+    """Looks at the pictures of all items, by processes or by Beam."""
     parts = list(_parts(_by_file(entries)))
     todo = []
     for number, part in enumerate(parts):
@@ -57,34 +62,37 @@ class Looks:
         todo.append((part, place))
     total = sum(map(len, parts))
     left = sum(len(part) for part, _ in todo)
-    with ProgressBar(self._title, total, total - left) as bar:
-      found = self._look(todo, workers)
-      for (part, _), results in zip(todo, found, strict=True):
-        self._take(results)
-        bar.advance(len(part))
-
-  def _look(
-    self, todo: list[tuple[_Part, Path]], workers: int
-  ) -> Iterator[list[tuple[str, str, str]]]:
     jobs = [(self._tree, self._folder, part, place) for part, place in todo]
-    if workers == 1 or len(jobs) < 2:
-      yield from map(_look_at_part, jobs)
-      return
-    context = multiprocessing.get_context('forkserver')
-    # A worker that outlived a kill would go on to write beside the next run.
-    with concurrent.futures.ProcessPoolExecutor(
-      workers, context, initializer=end_with_parent
-    ) as pool:
-      yield from pool.map(_look_at_part, jobs)
+    with ProgressBar(self._title, total, total - left) as bar:
+      for (part, _), found in zip(todo, engine(jobs), strict=True):
+        self._take(found)
+        bar.advance(len(part))
 
   def _take(self, found: Iterable[Sequence[str]]) -> None:
     for key, name, reason in found:
       self._found[key] = name, reason
 
 
-def _look_at_part(
-  job: tuple[Tree, Path, _Part, Path],
-) -> list[tuple[str, str, str]]:
+@dataclasses.dataclass(frozen=True)
+class Processes:
+  """Does jobs on this machine, `workers` at a time."""
+
+  workers: int
+
+  def __call__(self, jobs: Sequence[Job]) -> Iterator[Findings]:
+    """What is found by each job, in order."""
+    if self.workers == 1 or len(jobs) < 2:
+      yield from map(look_at_part, jobs)
+      return
+    context = multiprocessing.get_context('forkserver')
+    # A worker that outlived a kill would go on to write beside the next run.
+    with concurrent.futures.ProcessPoolExecutor(
+      self.workers, context, initializer=end_with_parent
+    ) as pool:
+      yield from pool.map(look_at_part, jobs)
+
+
+def look_at_part(job: Job) -> Findings:
   """Looks at some files, and writes down what was found."""
   tree, folder, part, place = job
   found = [result for group in part for result in look(tree, group, folder)]

@@ -17,7 +17,7 @@ from typing import Any
 from mmicl_jax.data.build import manifest
 from mmicl_jax.data.build.assembly import Assembly
 from mmicl_jax.data.build.items import Skip, SourceItem
-from mmicl_jax.data.build.looking import Looks
+from mmicl_jax.data.build.looking import Engine, Looks, Processes
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.shards import write_shards
 from mmicl_jax.data.build.tree import sum_of
@@ -30,13 +30,20 @@ PARTS = '.parts'
 IMAGES = 'images'
 
 
-def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
+def build(
+  plan: Plan,
+  workers: int = 1,
+  overwrite: bool = False,
+  engine: Engine | None = None,
+) -> dict:
   """Builds what is planned, or what is left of it; returns the manifest.
 
+  engine: what looks at pictures, by default so many processes.
   Raises UserError for a tree that is not the official one, for more bad items
   than the plan allows, and for a folder that holds another build, unless it may
   be overwritten.
   """
+  engine = engine or Processes(workers)
   chosen, unlabelled = plan.chosen()
   out, parts = plan.out, plan.out / PARTS
   whole = manifest.planned(plan, chosen)
@@ -51,7 +58,7 @@ def build(plan: Plan, workers: int = 1, overwrite: bool = False) -> dict:
 
   used: set[str] = set()
   for split in chosen:
-    whole['splits'][split], names = _split(plan, split, parts, workers)
+    whole['splits'][split], names = _split(plan, split, parts, engine)
     used |= names
   whole['raw'] = dict(sorted(plan.tree.sums.items()))
   whole['unlabelled'] = list(unlabelled)
@@ -99,7 +106,7 @@ def _open_parts(
 
 
 def _split(
-  plan: Plan, split: str, parts: Path, workers: int
+  plan: Plan, split: str, parts: Path, engine: Engine
 ) -> tuple[dict[str, Any], set[str]]:
   """Writes a split's files into `parts`; its entry in the manifest, and the
   names of its pictures."""
@@ -118,7 +125,7 @@ def _split(
   folder = _images(plan, parts)
   looks = Looks(plan.tree, folder, parts / name, f'{split}: pictures')
   if plan.limit is None:
-    looks.look_at_all(entries, workers)
+    looks.look_at_all(entries, engine)
   assembly = Assembly(
     plan.dataset.name,
     split,

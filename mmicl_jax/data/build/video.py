@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 
@@ -12,21 +13,26 @@ from mmicl_jax.errors import UserError
 _WHOLE = 0.9
 
 
-def frames(path: str, count: int) -> Iterator[Image.Image]:
-  """The `count` frames at the times duration x i / (count + 1), i = 1..count.
-
-  Each is the last frame that is shown at or before its time, and no frame comes
-  twice. A file is decoded from its beginning: AVI cannot seek, and WebM does
-  not know its number of frames. Raises Bad if the video cannot be decoded, or
-  has too few frames; UserError without PyAV.
-  """
+def library() -> Any:
+  """PyAV. Raises UserError if it is not installed."""
   try:
     import av
   except ImportError as error:
     raise UserError(
       "videos need PyAV: pip install 'mmicl_jax[video]' (or av)"
     ) from error
+  return av
 
+
+def frames(path: str, count: int) -> Iterator[Image.Image]:
+  """The `count` frames at the times duration x i / (count + 1), i = 1..count.
+
+  Each is the last frame that is shown at or before its time, and no frame comes
+  twice. A file is decoded from its beginning: AVI cannot seek, and WebM does
+  not know its number of frames. Raises Bad if the video cannot be decoded, or
+  has too few frames.
+  """
+  av = library()
   try:
     times, duration = _timed(av, path)
     if len(times) < count:
