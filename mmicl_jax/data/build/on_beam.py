@@ -65,8 +65,8 @@ class OnBeam:
     for _, _, _, place in jobs:
       if not place.exists():
         raise UserError(
-          f'{place}: the workers wrote it elsewhere: --raw and --out must be on '
-          'a disk that all of them share'
+          f'{place}: the workers wrote it elsewhere: --raw and --out must be '
+          'on a disk that all of them share'
         )
       yield json.loads(place.read_text('utf-8'))
 
