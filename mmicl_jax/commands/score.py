@@ -3,15 +3,18 @@
 import argparse
 import json
 import os
-from pathlib import Path
+import textwrap
 from typing import Any
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.metrics.predictions import read_predictions
 from mmicl_jax.metrics.scorer import Scored
 from mmicl_jax.metrics.table import MODULES, scorer_of
+from mmicl_jax.runtime import files, show
+from mmicl_jax.runtime.mirror import local_file, local_folder
 
-EPILOG = f"""benchmarks: {', '.join(MODULES)}
+_NAMES = textwrap.fill(f'benchmarks: {", ".join(MODULES)}', 78)
+EPILOG = f"""{_NAMES}
 
 A line of FILE.jsonl is {{"id": "7", "output": "a red bus"}}, or
 {{"id": "7", "scores": [-3.1, -0.2]}} where candidates are ranked.
@@ -29,19 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--data',
     required=True,
-    type=Path,
     metavar='DIR',
     help='the official annotation files, under their official names',
   )
-  add('--predictions', required=True, type=Path, metavar='FILE.jsonl')
+  add(
+    '--predictions',
+    required=True,
+    metavar='FILE.jsonl',
+    help='an answer, or the scores of the candidates, for each item',
+  )
   add(
     '--mode',
     default='official',
-    help='official (default), lmms-eval, vlmevalkit, lavis or mic',
+    help="whose number: official (default), the benchmark's own; lmms-eval, "
+    'vlmevalkit, lavis or mic',
   )
   add(
     '--per_item',
-    type=Path,
     metavar='FILE.jsonl',
     help="write each item's score, and what was understood of its answer",
   )
@@ -60,11 +67,13 @@ def main(args: argparse.Namespace) -> int:
     raise UserError(
       f'--mode {args.mode}: {scorer.name} has {", ".join(scorer.modes)}'
     )
-  if not args.data.is_dir():
+  data = local_folder(args.data, _is_annotation)
+  if not data.is_dir():
     raise UserError(f'--data {args.data} is no folder: name an existing one')
-  annotations = scorer.read(args.data)
+  annotations = scorer.read(data)
+  answers = local_file(args.predictions)
   predictions = read_predictions(
-    args.predictions, annotations, scorer.modes[args.mode], args.allow_partial
+    answers, annotations, scorer.modes[args.mode], args.allow_partial
   )
   scored = scorer.score(annotations, predictions, args.mode)
   result: dict[str, Any] = {
@@ -80,17 +89,20 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
+def _is_annotation(name: str) -> bool:
+  """Of a bucket, images are not copied."""
+  return name.endswith(('.json', '.jsonl', '.txt', '.csv', '.tsv'))
+
+
 def _show(
   result: dict[str, Any], args: argparse.Namespace, scored: Scored
 ) -> None:
   """Writes the file of items first: what fails there leaves stdout empty."""
-  from mmicl_jax.runtime import files, show
-
   show.json_text(result)  # raises for NaN before anything is written
   if args.per_item is not None:
-    if args.per_item.exists() and os.path.samefile(
-      args.per_item, args.predictions
-    ):
+    paths = args.per_item, args.predictions
+    here = all(map(os.path.exists, paths))
+    if paths[0] == paths[1] or (here and os.path.samefile(*paths)):
       raise UserError(
         f'--per_item {args.per_item} is the file of predictions: name another'
       )

@@ -7,9 +7,6 @@ from mmicl_jax.metrics.scorer import Scorer
 
 # The module of each benchmark; its SCORERS holds the benchmark.
 MODULES = {
-  'coco_caption': 'mmicl_jax.metrics.captions',
-  'flickr30k': 'mmicl_jax.metrics.captions',
-  'mic': 'mmicl_jax.metrics.mic',
   'mme': 'mmicl_jax.metrics.mme',
   'pope': 'mmicl_jax.metrics.pope',
   'vqav2': 'mmicl_jax.metrics.vqa',
@@ -20,12 +17,10 @@ MODULES = {
   'vizwiz_answerability': 'mmicl_jax.metrics.vizwiz',
   'aokvqa_mc': 'mmicl_jax.metrics.aokvqa',
   'aokvqa_da': 'mmicl_jax.metrics.aokvqa',
-  'websrc': 'mmicl_jax.metrics.websrc',
-  'vl_icl': 'mmicl_jax.metrics.vl_icl',
-  'nocaps': 'mmicl_jax.metrics.captions',
   'gqa': 'mmicl_jax.metrics.gqa',
   'mmbench': 'mmicl_jax.metrics.mmbench',
   'winoground': 'mmicl_jax.metrics.winoground',
+  'raven': 'mmicl_jax.metrics.raven',
   'scienceqa': 'mmicl_jax.metrics.scienceqa',
   'iconqa': 'mmicl_jax.metrics.iconqa',
   'nlvr2': 'mmicl_jax.metrics.nlvr2',
@@ -36,9 +31,14 @@ MODULES = {
   'ivqa': 'mmicl_jax.metrics.video_qa',
   'nextqa_mc': 'mmicl_jax.metrics.nextqa_mc',
   'visdial': 'mmicl_jax.metrics.visdial',
+  'websrc': 'mmicl_jax.metrics.websrc',
   'bongard_hoi': 'mmicl_jax.metrics.bongard_hoi',
-  'raven': 'mmicl_jax.metrics.raven',
   'miniimagenet': 'mmicl_jax.metrics.miniimagenet',
+  'vl_icl': 'mmicl_jax.metrics.vl_icl',
+  'coco_caption': 'mmicl_jax.metrics.captions',
+  'nocaps': 'mmicl_jax.metrics.captions',
+  'flickr30k': 'mmicl_jax.metrics.captions',
+  'mic': 'mmicl_jax.metrics.mic',
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import pytest
 from score_cases import items_of, run, score
 from small_benchmarks import SMALL, write_lines
@@ -150,3 +151,22 @@ def test_people_get_a_table(data, tmp_path):
   assert status == 0
   for text in ('aokvqa_mc, official: 1 item', 'coverage 50', 'accuracy'):
     assert text in out
+
+
+def test_all_files_may_be_on_a_bucket(data, tmp_path):
+  bucket = fsspec.filesystem('memory')
+  for path in data.iterdir():
+    bucket.pipe(f'/score/data/{path.name}', path.read_bytes())
+  bucket.pipe('/score/answers.jsonl', lines(GOOD, OTHER))
+  where = 'memory://score'
+  given = (f'{where}/data', f'{where}/answers.jsonl')
+  items = f'{where}/items.jsonl'
+  got = score('aokvqa_mc', *given, '--per_item', items)
+  assert got['metrics'] == {'accuracy': 100}
+  assert bucket.cat('/score/items.jsonl').count(b'\n') == 2
+  bucket.pipe('/score/answers.jsonl', lines(GOOD))
+  status, _, err = run(
+    *('--benchmark', 'aokvqa_mc', '--data', given[0]),
+    *('--predictions', given[1]),
+  )
+  assert status == 2 and f'{where}/answers.jsonl has no prediction' in err
