@@ -21,8 +21,10 @@ from mmicl_jax.runtime import malloc
 COMMANDS = {
   'demo': 'train a small model here and see it learn',
   'train': 'train from gin files',
+  'eval': 'ask the questions of benchmarks, and score the answers',
   'generate': 'answer one prompt or a file of prompts',
   'score': 'score answers as a benchmark does',
+  'merge': 'put the shards of generate or eval together',
   'convert': 'weights from PyTorch, and back',
   'data': 'check and look at MIC records',
   'compile': 'would a run fit these TPUs?',
@@ -32,7 +34,7 @@ COMMANDS = {
 
 # These run a model again and again, and may keep memory for that; the others
 # use as little as they can.
-COMPUTING = ('demo', 'train', 'generate', 'bench')
+COMPUTING = ('demo', 'train', 'eval', 'generate', 'bench')
 
 
 class _Parser(argparse.ArgumentParser):

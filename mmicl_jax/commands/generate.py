@@ -7,14 +7,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmicl_jax.commands.model_arguments import (
+  add_model_arguments,
+  add_shard,
+  load_model,
+  parse_shard,
+)
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data import records
 from mmicl_jax.data.feature_store import key_of
 from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import BEAM_SEARCHES, Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference.answer_file import AnswerFile
-from mmicl_jax.runtime import remote, show
+from mmicl_jax.inference.answer_file import WINDOW, AnswerFile
+from mmicl_jax.inference.shards import describe, sidecar
+from mmicl_jax.runtime import files, remote, show
 from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.mirror import Mirror
 from mmicl_jax.runtime.outputs import check_output, readable_twice
@@ -62,22 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='start anew; the old output stays until all is answered',
   )
-  add('--batch_size', type=int, default=8, help='prompts a step (%(default)s)')
-  add('--max_input_length', type=int, default=1024, help='in tokens')
-  add('--dtype', choices=('float32', 'bfloat16'), help='to compute in')
-  add('--weights', choices=('int8',), help='hold the weights in eight bits')
-  add('--mesh', help='devices, as in data=2,tensor=4; -1: what is left')
-  add('--cache_dir', metavar='DIR', help='keep visual tokens for later runs')
-  add(
-    '--compilation_cache',
-    metavar='DIR',
-    help='keep compiled programs for later runs, as JAX_COMPILATION_CACHE_DIR',
-  )
-  add(
-    '--qformer_text',
-    action='store_true',
-    help="let InstructBLIP's Q-Former read the prompt; published runs do not",
-  )
+  add_model_arguments(parser)
+  add_shard(parser)
   add('--stream', action='store_true', help='print the answer as it comes')
   add('--json', action='store_true', help='print JSON')
   group = parser.add_argument_group('how to answer, as in transformers')
@@ -134,7 +127,7 @@ def _answer_one(
 ) -> int:
   root = args.data_dir or ''
   query = Turn(args.prompt, [resolve(image, root) for image in args.image])
-  predictor = _load(args)
+  predictor = load_model(args)
   if args.stream:
     shown = 0
     settings = dataclasses.asdict(options)
@@ -157,6 +150,8 @@ def _answer_file(
   args: argparse.Namespace, options: Options, shots: list[Turn]
 ) -> int:
   check_output(args.output, (args.input, args.shots))
+  shard = parse_shard(args.shard)
+  sharded = shard[1] > 1
   piped = not remote.is_file(args.input)
   folder, name = os.path.split(remote.address(args.output))
   store = Mirror(folder)
@@ -174,10 +169,15 @@ def _answer_file(
       skip_bad_records=args.skip_bad_records,
       overwrite=args.overwrite,
       settings=_settings(args, options, shots),
+      block=WINDOW * args.batch_size if sharded else None,
+      shard=shard,
       former=_former_settings(args, options),
     )
+    if sharded:
+      told = describe(shard, WINDOW * args.batch_size, job.count())
+      files.write_json(sidecar(args.output), told)
     kept = job.check()  # before the model is loaded, so mistakes show at once
-    summary = job.run(_load(args), kept)
+    summary = job.run(load_model(args), kept)
   if args.json:
     show.print_json(summary, None)
   else:
@@ -249,26 +249,3 @@ def _shots(args: argparse.Namespace) -> list[Turn]:
     return []
   found = records.read_records(args.shots, args.data_dir)
   return [records.turn_from_record(record) for record in found]
-
-
-def _load(args: argparse.Namespace) -> Any:
-  # Imported here, since they load JAX: bad arguments are refused before that.
-  from mmicl_jax.inference.engine import check_size
-  from mmicl_jax.inference.load import load
-  from mmicl_jax.models import partitioning
-  from mmicl_jax.runtime import jit_cache
-
-  check_size('--batch_size', args.batch_size)
-  check_size('--max_input_length', args.max_input_length)
-  if args.compilation_cache:
-    jit_cache.keep_compiled(args.compilation_cache)
-  return load(
-    args.checkpoint,
-    mesh=partitioning.parse_mesh(args.mesh) if args.mesh else None,
-    dtype=args.dtype,
-    weights=args.weights,
-    batch_size=args.batch_size,
-    max_input_length=args.max_input_length,
-    cache_dir=args.cache_dir,
-    qformer_text=args.qformer_text,
-  )

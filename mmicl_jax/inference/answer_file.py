@@ -75,6 +75,9 @@ class AnswerFile:
   only by its path; lines with their hash are continued, too. name: the source's
   in messages. overwrite: `target` stays as it is until all is answered; until
   then the answers are in a file beside it, where the same command goes on.
+  block: so many records are always answered together, the same ones wherever a
+  run went on, so that not even the last bit of a score depends on that. shard:
+  (i, n) answers every n-th block, from block i on.
   """
 
   source: Path
@@ -88,6 +91,8 @@ class AnswerFile:
   style: str = 'plain'
   skip_bad_records: bool = False
   overwrite: bool = False
+  block: int | None = None
+  shard: tuple[int, int] = (0, 1)
   folder: Mirror = dataclasses.field(default_factory=lambda: Mirror(os.curdir))
 
   @property
@@ -97,6 +102,11 @@ class AnswerFile:
       return self.target
     place = Path(os.path.realpath(self.target))
     return place.with_name(f'{place.name}.new')
+
+  @property
+  def settings_digest(self) -> str:
+    """The hash of the settings, which each line has."""
+    return _digest(self.settings)
 
   @property
   def _beside(self) -> bool:
@@ -125,6 +135,12 @@ class AnswerFile:
     """
     if next(self.items(), None) is None:
       raise UserError(f'{self.name or self.source}: no records in it.')
+    if next(self._own(), None) is None:
+      i, count = self.shard
+      raise UserError(
+        f'{self.name or self.source}: nothing is left for shard {i + 1}/{count}'
+        f', since {self.block} records are answered together: use fewer shards.'
+      )
     # In this order: `place` depends on whether the target exists.
     for path in (self.target, self.place):
       self.folder.pull_file(path.name)
@@ -176,7 +192,7 @@ class AnswerFile:
 
   def _kept(self) -> Kept:
     lines, num_bytes, models = 0, 0, {}
-    items = self.items()
+    items = self._own()
     with open(self.place, 'rb') as file:
       for number, line in enumerate(file, 1):
         item = next(items, None)
@@ -211,7 +227,7 @@ class AnswerFile:
         f'{where}: not the answer to the record at that place in '
         f'{self.name or self.source}, which was another one then; {_ANOTHER}'
       )
-    if settings != _digest(self.settings):
+    if settings != self.settings_digest:
       raise _OtherRun(f'{where}: written with other settings; {_ANOTHER}')
     return value.get('model')
 
@@ -227,7 +243,7 @@ class AnswerFile:
     raise _not_ours(f'{self.place}:{number}')
 
   def _run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
-    total = sum(1 for _ in self.items())
+    total = sum(1 for _ in self._own())
     summary = {'kept': kept.lines, 'answered': 0, 'bad': 0}
     end, done = kept.num_bytes, kept.lines
     windows = self._windows(done, WINDOW * predictor.engine.batch_size)
@@ -237,16 +253,20 @@ class AnswerFile:
       ProgressBar('answers', total, done) as bar,
     ):
 
-      def prepare() -> list[tuple[InputLine, Any]]:
+      def prepare() -> tuple[int, list[tuple[InputLine, Any]]]:
         """The next window's prompts, made while the model answers this one."""
-        window = next(windows, ())
+        there, window = next(windows, (0, ()))
         make = readers.map(lambda item: self._prompt(predictor, item), window)
-        return list(zip(window, make, strict=True))
+        return there, list(zip(window, make, strict=True))
 
       coming = ahead.submit(prepare)
-      while prepared := coming.result():
+      while (window := coming.result())[1]:
+        there, prepared = window
         coming = ahead.submit(prepare)
         lines = list(self._answer(predictor, prepared, summary))
+        for line in lines[:there]:
+          summary['bad' if 'error' in json.loads(line) else 'answered'] -= 1
+        lines = lines[there:]
         end = _append(self.place, end, lines)
         self.folder.push_sometimes(self.place.name)
         bar.step(done + summary['answered'] + summary['bad'])
@@ -261,10 +281,31 @@ class AnswerFile:
       )
     return summary
 
-  def _windows(self, done: int, size: int) -> Iterator[Sequence[InputLine]]:
-    items = itertools.islice(self.items(), done, None)
+  def count(self) -> int:
+    """The number of records in the whole input."""
+    return sum(1 for _ in self.items())
+
+  def _own(self) -> Iterator[InputLine]:
+    """Yields the lines of the input that are this shard's."""
+    i, count = self.shard
+    for number, item in enumerate(self.items()):
+      if self.block is None or number // self.block % count == i:
+        yield item
+
+  def _windows(
+    self, done: int, size: int
+  ) -> Iterator[tuple[int, Sequence[InputLine]]]:
+    """Yields what is answered together, and how many answers of it there are.
+
+    A block that was answered in part is answered again as a whole.
+    """
+    there = 0
+    if self.block is not None:
+      size, there = self.block, done % self.block
+    items = itertools.islice(self._own(), done - there, None)
     while window := list(itertools.islice(items, size)):
-      yield window
+      yield there, window
+      there = 0
 
   def _prompt(self, predictor: 'Predictor', item: InputLine) -> Any:
     """The prompt, or a sentence on what is wrong with the record."""
@@ -313,7 +354,7 @@ class AnswerFile:
         summary['bad'] += 1
         value['error'] = prompt
       value['record'] = item.digest
-      value['settings'] = _digest(self.settings)
+      value['settings'] = self.settings_digest
       value['model'] = predictor.digest
       yield json_text(value)
 

@@ -19,7 +19,12 @@ from jaxtyping import Float, Int, UInt32
 from mmicl_jax.checkpoints.fingerprint import weights_digest
 from mmicl_jax.context.turns import Example, Turn, assemble, listed
 from mmicl_jax.data.feature_store import key_of
-from mmicl_jax.data.features import feature_spec, fit_prompt, instruction_ids
+from mmicl_jax.data.features import (
+  Truncation,
+  feature_spec,
+  fit_prompt,
+  instruction_ids,
+)
 from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
@@ -253,6 +258,16 @@ class Predictor:
     style: str = 'plain',
   ) -> Request:
     """Turns a query into arrays; raises UserError if it cannot be read."""
+    return self.fitted(query, shots, style=style)[1]
+
+  def fitted(
+    self,
+    query: Query,
+    shots: Turn | Sequence[Turn] = (),
+    *,
+    style: str = 'plain',
+  ) -> tuple[Truncation, Request]:
+    """As prompt, and what the prompt lost because it was too long."""
     if isinstance(query, str):
       query = Turn(query)
     if isinstance(query, Turn):
@@ -284,7 +299,7 @@ class Predictor:
     except UserError as error:
       raise UserError(f'{lost.name}: {error}') from error
     tokens = np.array([*ids, self.tokenizer.eos_id], np.int32)
-    return Request(tokens, tuple(images), words, tuple(keys))
+    return lost, Request(tokens, tuple(images), words, tuple(keys))
 
   def warm_up(self, longest: int | None = None, **options: Any) -> int:
     """Compiles what `generate` with these options needs: see Engine.warm_up.

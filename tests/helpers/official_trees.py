@@ -57,15 +57,18 @@ def number_of(path: Path) -> int:
   return _read(row, width, _BITS)
 
 
-def video_file(path: Path, codec: str = 'mpeg4', frames: int = FRAMES) -> None:
-  """Writes a video whose frames carry their numbers; its kind by its suffix."""
+def video_file(
+  path: Path, codec: str = 'mpeg4', frames: int = FRAMES, first: int = 0
+) -> None:
+  """Writes a video whose frames carry their numbers, from `first` on; its kind
+  by its suffix."""
   av = pytest.importorskip('av', reason='videos need PyAV')
   path.parent.mkdir(parents=True, exist_ok=True)
   with av.open(str(path), 'w') as container:
     stream = container.add_stream(codec, rate=RATE)
     stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
     stream.bit_rate = 2_000_000
-    for number in range(frames):
+    for number in range(first, first + frames):
       pixels = np.full((48, 64, 3), 90, np.uint8)
       for i in range(_FRAME_BITS):
         pixels[4:20, 8 * i : 8 * i + 8] = 255 * (number >> i & 1)

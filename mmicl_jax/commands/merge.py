@@ -1,0 +1,52 @@
+"""`mmicl merge`: shards of generate or eval to what one run would have made."""
+
+import argparse
+from pathlib import Path
+
+from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.outputs import check_output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add('out', metavar='OUT', help='the folder or file to write')
+  add('shards', nargs='+', metavar='SHARD', help='all --out or --output')
+  parser.epilog = """examples:
+  mmicl eval ... --shard 1/2 --out runs/part_1
+  mmicl eval ... --shard 2/2 --out runs/part_2
+  mmicl merge runs/whole runs/part_1 runs/part_2
+  mmicl merge answers.jsonl part_1.jsonl part_2.jsonl"""
+
+
+def main(args: argparse.Namespace) -> int:
+  shards = [Path(path) for path in args.shards]
+  for path in shards:
+    if not path.exists():
+      raise UserError(f'{path} does not exist: name a shard')
+  if len({path.is_dir() for path in shards}) > 1:
+    raise UserError('give folders of mmicl eval, or files of mmicl generate')
+  with only_writer(args.out):
+    if shards[0].is_dir():
+      _folders(Path(args.out), shards)
+    else:
+      _files(Path(args.out), shards)
+  print(f'wrote {args.out}')
+  return 0
+
+
+def _folders(out: Path, shards: list[Path]) -> None:
+  from mmicl_jax.evaluation.merge import merge_folders
+  from mmicl_jax.evaluation.report import write_report
+
+  merge_folders(out, shards)
+  write_report(out)
+
+
+def _files(out: Path, shards: list[Path]) -> None:
+  from mmicl_jax.inference import shards as merging
+
+  check_output(out, [*map(str, shards)])
+  told = [merging.read_sidecar(path) for path in shards]
+  ordered = merging.in_order(shards, told)
+  merging.merge_lines(ordered, out, told[0]['block'], told[0]['records'])

@@ -1,0 +1,5 @@
+"""Benchmarks: official files to questions, predictions, scores and a report.
+
+A declaration of tasks/benchmarks/ says all of it. Predictions are made once;
+scores and report come from the folder alone.
+"""

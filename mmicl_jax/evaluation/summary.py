@@ -1,0 +1,177 @@
+"""What a run found, as plain data: report.json, and what is drawn from it."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmicl_jax.evaluation.scoring import TaskScores, VariantScores
+
+
+def summary(scores: Sequence[TaskScores]) -> dict[str, Any]:
+  """All tasks of a run, as the report tells them."""
+  return {'format': 1, 'tasks': [_task(one) for one in scores]}
+
+
+def _task(scores: TaskScores) -> dict[str, Any]:
+  task, benchmark, main = scores.task, scores.task.benchmark, scores.main
+  metrics = main.modes[benchmark.mode].metrics
+  return {
+    'task': benchmark.name,
+    'title': benchmark.title,
+    'scorer': benchmark.scorer,
+    'mode': benchmark.mode,
+    'answered_by': _answered_by(scores),
+    'model': main.model,
+    'items': main.items,
+    'coverage': main.coverage,
+    'splits': task.arguments['splits'],
+    'limit': task.arguments['limit'],
+    'shot_source': task.arguments['shot_source'],
+    'decoding': dict(benchmark.decoding),
+    'prompt_source': benchmark.prompt_source,
+    'forms': dict(task.forms),
+    'notes': list(benchmark.notes),
+    'headline': _headline(main),
+    'metrics': metrics,
+    'published': [
+      {
+        'model': one.model,
+        'metric': one.metric,
+        'value': one.value,
+        'ours': metrics.get(one.metric),
+        'setting': one.setting,
+        'source': one.source,
+      }
+      for one in benchmark.published
+    ],
+    'modes': {
+      mode: {'metrics': scored.metrics, 'notes': scored.notes}
+      for mode, scored in main.modes.items()
+    },
+    'modes_left_out': dict(scores.left_out),
+    'variants': [_variant(one) for one in scores.variants],
+    'spread': _spreads(scores.variants),
+    'shot_curve': _shot_curve(scores.variants),
+  }
+
+
+def _answered_by(scores: TaskScores) -> str:
+  benchmark = scores.task.benchmark
+  used = (
+    benchmark.answering_of(split) for split in scores.task.arguments['splits']
+  )
+  return ' and '.join(dict.fromkeys(one.by for one in used))
+
+
+def _headline(scores: VariantScores) -> dict[str, Any] | None:
+  if scores.headline is None:
+    return None
+  name, value = scores.headline
+  interval = None if scores.interval is None else list(scores.interval)
+  return {'metric': name, 'value': value, 'interval': interval}
+
+
+def _variant(scores: VariantScores) -> dict[str, Any]:
+  return {
+    'shots': scores.variant.shots,
+    'prompt': scores.variant.prompt,
+    'seed': scores.variant.seed,
+    'shown_shots': scores.shown_shots,
+    'items': scores.items,
+    'coverage': scores.coverage,
+    'headline': _headline(scores),
+    'modes': {mode: one.metrics for mode, one in scores.modes.items()},
+  }
+
+
+def _value(scores: VariantScores) -> float | None:
+  return None if scores.headline is None else scores.headline[1]
+
+
+def _spreads(variants: Sequence[VariantScores]) -> list[dict[str, Any]]:
+  """Over prompts and over seeds, with all else as in the first variant."""
+  found = []
+  first = variants[0].variant
+  for name in ('prompt', 'seed'):
+    others = [x for x in ('shots', 'prompt', 'seed') if x != name]
+    alike = [
+      one
+      for one in variants
+      if all(getattr(one.variant, x) == getattr(first, x) for x in others)
+    ]
+    values = [x for x in map(_value, alike) if x is not None]
+    if len(values) > 1:
+      found.append({'over': f'{name}s', **_spread(values)})
+  return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+  return {
+    'number': len(values),
+    'mean': statistics.fmean(values),
+    'deviation': statistics.stdev(values) if len(values) > 1 else 0.0,
+    'least': min(values),
+    'most': max(values),
+  }
+
+
+def _shot_curve(variants: Sequence[VariantScores]) -> list[dict[str, Any]]:
+  """The headline by the number of demonstrations, over prompts and seeds."""
+  by_shots: dict[int, list[VariantScores]] = {}
+  for one in variants:
+    by_shots.setdefault(one.variant.shots, []).append(one)
+  curve = []
+  for shots, own in sorted(by_shots.items()):
+    values = [x for x in map(_value, own) if x is not None]
+    if values:
+      interval = own[0].interval if len(own) == 1 else None
+      curve.append(
+        {
+          'shots': shots,
+          'shown_shots': statistics.fmean(x.shown_shots for x in own),
+          'interval': None if interval is None else list(interval),
+          **_spread(values),
+        }
+      )
+  return curve if len(curve) > 1 else []
+
+
+def main_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """A row for each task: for the terminal and for Markdown."""
+  rows = []
+  for task in found['tasks']:
+    head = task['headline'] or {'metric': '', 'value': None, 'interval': None}
+    interval = head['interval']
+    first = task['variants'][0]
+    rows.append(
+      {
+        'task': task['task'],
+        'items': task['items'],
+        'shots': first['shots'],
+        'metric': head['metric'],
+        'value': head['value'],
+        '95 % interval': ''
+        if interval is None
+        else f'{number(interval[0])} to {number(interval[1])}',
+        'spread': '; '.join(
+          f'{number(x["least"])} to {number(x["most"])} over {x["number"]} '
+          f'{x["over"]}'
+          for x in task['spread']
+        ),
+        'published': '; '.join(
+          f'{x["model"]} {number(x["value"])}'
+          for x in task['published']
+          if x['metric'] == head['metric']
+        ),
+      }
+    )
+  return rows
+
+
+def number(value: float | int | None) -> str:
+  """A metric as people read it: 1381.74, 67.9, 0.455."""
+  if value is None:
+    return ''
+  if abs(value) >= 1000:
+    return f'{value:.1f}'
+  return f'{value:.2f}' if abs(value) >= 2 else f'{value:.3f}'

