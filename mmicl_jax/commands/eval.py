@@ -7,7 +7,7 @@ from pathlib import Path
 from mmicl_jax.commands.model_arguments import (
   add_model_arguments,
   add_shard,
-  load_model,
+  load_predictor,
   parse_shard,
 )
 from mmicl_jax.errors import UserError
@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
 
   if args.workers < 1:
     raise UserError(f'--workers {args.workers}: use at least 1 process')
-  plan = run.Plan(
+  plan = run.EvalPlan(
     Path(args.raw),
     Path(args.out),
     tuple(load_benchmark(name) for name in _names(args.task)),
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
     workers=args.workers,
   )
   with only_writer(args.out):
-    done = run.evaluate(plan, lambda: load_model(args))
+    done = run.evaluate(plan, lambda: load_predictor(args))
     if plan.shard[1] > 1:
       print(
         f'{args.out}: shard {args.shard}; put all together with mmicl merge'
@@ -145,9 +145,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-  from mmicl_jax.evaluation.compare import compare
+  from mmicl_jax.evaluation.compare import compare_runs
 
-  rows = compare(Path(args.compare[0]), Path(args.compare[1]))
+  rows = compare_runs(Path(args.compare[0]), Path(args.compare[1]))
   if args.json:
     show.print_json(rows)
   else:

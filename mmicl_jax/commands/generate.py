@@ -10,7 +10,7 @@ from typing import Any
 from mmicl_jax.commands.model_arguments import (
   add_model_arguments,
   add_shard,
-  load_model,
+  load_predictor,
   parse_shard,
 )
 from mmicl_jax.context.turns import Turn
@@ -20,7 +20,7 @@ from mmicl_jax.data.image_files import resolve
 from mmicl_jax.decoding.options import BEAM_SEARCHES, Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.answer_file import WINDOW, AnswerFile
-from mmicl_jax.inference.shards import describe, sidecar
+from mmicl_jax.inference.shards import shard_facts, sidecar
 from mmicl_jax.runtime import files, remote, show
 from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.mirror import Mirror
@@ -127,7 +127,7 @@ def _answer_one(
 ) -> int:
   root = args.data_dir or ''
   query = Turn(args.prompt, [resolve(image, root) for image in args.image])
-  predictor = load_model(args)
+  predictor = load_predictor(args)
   if args.stream:
     shown = 0
     settings = dataclasses.asdict(options)
@@ -174,10 +174,10 @@ def _answer_file(
       former=_former_settings(args, options),
     )
     if sharded:
-      told = describe(shard, WINDOW * args.batch_size, job.count())
+      told = shard_facts(shard, WINDOW * args.batch_size, job.count())
       files.write_json(sidecar(args.output), told)
     kept = job.check()  # before the model is loaded, so mistakes show at once
-    summary = job.run(load_model(args), kept)
+    summary = job.run(load_predictor(args), kept)
   if args.json:
     show.print_json(summary, None)
   else:

@@ -27,7 +27,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def load_model(args: argparse.Namespace) -> Any:
+def load_predictor(args: argparse.Namespace) -> Any:
   """The Predictor of --checkpoint."""
   # Imported here, since they load JAX: bad arguments are refused before that.
   from mmicl_jax.inference.engine import check_size

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmicl_jax.data.build.items import SourceItem
 from mmicl_jax.evaluation.declaration import Benchmark
-from mmicl_jax.evaluation.items import Source
+from mmicl_jax.evaluation.items import ItemSource
 from mmicl_jax.runtime import files
 
 FOLDER = 'annotations'
@@ -27,7 +27,7 @@ _Texts = Mapping[str, str]
 
 
 def write_annotations(
-  benchmark: Benchmark, sources: Sequence[Source], folder: Path
+  benchmark: Benchmark, sources: Sequence[ItemSource], folder: Path
 ) -> None:
   """Writes or copies what the scorer of a benchmark needs into a folder."""
   convert = _CONVERTERS.get(benchmark.dataset)
@@ -48,7 +48,7 @@ def write_annotations(
       files.copy_file(tree.annotations / found, folder / os.path.basename(name))
 
 
-def _mme(sources: Sequence[Source]) -> _Texts:
+def _mme(sources: Sequence[ItemSource]) -> _Texts:
   """TASK.txt: image, question and answer of each line, as the release's."""
   return {
     f'{source.split}.txt': ''.join(
@@ -59,7 +59,7 @@ def _mme(sources: Sequence[Source]) -> _Texts:
   }
 
 
-def _video_qa(sources: Sequence[Source]) -> _Texts:
+def _video_qa(sources: Sequence[ItemSource]) -> _Texts:
   """just-ask's table, and its vocabulary where the questions of train are."""
   [source] = sources
   rows = [
@@ -101,7 +101,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
   return file.getvalue()
 
 
-def _websrc(sources: Sequence[Source]) -> _Texts:
+def _websrc(sources: Sequence[ItemSource]) -> _Texts:
   """The baseline's JSON, of the released tables."""
   domains: dict[str, dict[str, list[Any]]] = {}
   for source in sources:
@@ -130,7 +130,7 @@ def _websrc(sources: Sequence[Source]) -> _Texts:
   return {name: json.dumps({'version': '1.0', 'data': data})}
 
 
-def _bongard(sources: Sequence[Source]) -> _Texts:
+def _bongard(sources: Sequence[ItemSource]) -> _Texts:
   """A line for each query; class 1 is positive."""
   lines = [
     json.dumps(
@@ -146,7 +146,7 @@ def _bongard(sources: Sequence[Source]) -> _Texts:
   return {'queries.jsonl': '\n'.join(lines) + '\n'}
 
 
-def _captions(sources: Sequence[Source]) -> _Texts:
+def _captions(sources: Sequence[ItemSource]) -> _Texts:
   """COCO's form, of whatever split the captions come from."""
   texts = {}
   for source in sources:
@@ -166,7 +166,7 @@ def _captions(sources: Sequence[Source]) -> _Texts:
   return texts
 
 
-def _problems(sources: Sequence[Source]) -> _Texts:
+def _problems(sources: Sequence[ItemSource]) -> _Texts:
   """IconQA and ScienceQA: the problems of these splits are the test split."""
   tree = sources[0].plan.tree
   pids = [item.id for source in sources for item in source.items]
@@ -184,13 +184,13 @@ def _problems(sources: Sequence[Source]) -> _Texts:
   return texts
 
 
-def _own_problem(source: Source, item: SourceItem) -> Any:
+def _own_problem(source: ItemSource, item: SourceItem) -> Any:
   """IconQA's data.json beside a problem's picture."""
   folder = os.path.dirname(item.pictures[0].path)
   return source.plan.tree.json(os.path.join(folder, 'data.json'))
 
 
-_CONVERTERS: dict[str, Callable[[Sequence[Source]], _Texts]] = {
+_CONVERTERS: dict[str, Callable[[Sequence[ItemSource]], _Texts]] = {
   'mme': _mme,
   'msvd_qa': _video_qa,
   'msrvtt_qa': _video_qa,

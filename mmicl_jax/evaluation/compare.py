@@ -10,7 +10,7 @@ from mmicl_jax.evaluation.scoring import VariantScores, score_task
 from mmicl_jax.evaluation.task_folder import tasks_in
 
 
-def compare(first: Path, second: Path) -> list[dict[str, Any]]:
+def compare_runs(first: Path, second: Path) -> list[dict[str, Any]]:
   """A row for each task and variant of both runs: B minus A.
 
   The test is of the item scores (0..1) of the task's own mode. Raises UserError
@@ -42,7 +42,7 @@ def _row(
   shared = [x for x in first.per_item if x in second.per_item]
   if not shared:
     return []
-  found = intervals.paired(
+  found = intervals.paired_test(
     [float(first.per_item[x]['score']) for x in shared],
     [float(second.per_item[x]['score']) for x in shared],
     [first.groups[x] for x in shared],

@@ -21,7 +21,7 @@ from mmicl_jax.data.build.pictures import keep, sound
 from mmicl_jax.data.image_files import read_image_file
 from mmicl_jax.data.records import read_records, turn_from_record
 from mmicl_jax.errors import UserError
-from mmicl_jax.evaluation.items import Source
+from mmicl_jax.evaluation.items import ItemSource
 
 RETRIEVED = ('image', 'question', 'both')
 SOURCES = ('random', 'fixed:FILE', *(f'retrieved:{by}' for by in RETRIEVED))
@@ -35,7 +35,7 @@ class Drawn:
   """In random order, by the seed and the item's official id."""
 
   def order(
-    self, pool: Source, item: SourceItem, seed: int
+    self, pool: ItemSource, item: SourceItem, seed: int
   ) -> Iterator[SourceItem | Skip]:
     entries = item.shots or pool.entries
     key = f'{seed}\n{pool.plan.dataset.name}\n{item.source}'.encode()
@@ -62,7 +62,7 @@ class Retrieved:
     self._features: dict[str, tuple[list[SourceItem], np.ndarray]] = {}
 
   def order(
-    self, pool: Source, item: SourceItem, seed: int
+    self, pool: ItemSource, item: SourceItem, seed: int
   ) -> Iterator[SourceItem | Skip]:
     del seed
     if self._by == 'question':
@@ -76,7 +76,7 @@ class Retrieved:
       near = list(Nearest(near[:AMONG]).order(item)) + near[AMONG:]
     return iter(near)
 
-  def _by_image(self, pool: Source, item: SourceItem) -> list[SourceItem]:
+  def _by_image(self, pool: ItemSource, item: SourceItem) -> list[SourceItem]:
     if item.shots:
       items, features = self._read(pool, item.shots)
     else:
@@ -91,7 +91,7 @@ class Retrieved:
     return [items[i] for i in np.argsort(-likeness, kind='stable')]
 
   def _read(
-    self, source: Source, entries: Sequence[SourceItem | Skip]
+    self, source: ItemSource, entries: Sequence[SourceItem | Skip]
   ) -> tuple[list[SourceItem], Float[np.ndarray, 'N E']]:
     """The items whose pictures are sound, and their features of length 1."""
     items, vectors = [], []
@@ -146,7 +146,7 @@ def _kept(turn: Turn, folder: Path) -> Turn:
 
 
 def choose(
-  source: ShotSource, pool: Source, item: SourceItem, count: int, seed: int
+  source: ShotSource, pool: ItemSource, item: SourceItem, count: int, seed: int
 ) -> list[SourceItem]:
   """Up to `count` demonstrations of an item; the nearest stands last."""
   assembly = pool.assembly('')
@@ -174,6 +174,6 @@ def choose(
   return found[::-1] if isinstance(source, Retrieved) else found
 
 
-def _identity(source: Source, item: SourceItem) -> set[str]:
+def _identity(source: ItemSource, item: SourceItem) -> set[str]:
   """What its pictures are known by: official places and contents."""
   return {*source.looks.names(item), *(p.path for p in item.pictures)}

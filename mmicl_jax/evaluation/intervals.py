@@ -72,7 +72,7 @@ def half_samples(
 
 
 @dataclasses.dataclass(frozen=True)
-class Paired:
+class PairedTest:
   """The difference of two runs on the same items: second minus first.
 
   difference: of the means of item scores. p: the share of ways to swap the two
@@ -88,9 +88,9 @@ class Paired:
   worse: int
 
 
-def paired(
+def paired_test(
   first: Sequence[float], second: Sequence[float], groups: Sequence[str]
-) -> Paired:
+) -> PairedTest:
   """Compares two runs item by item."""
   difference = np.subtract(second, first)
   sums, _ = _by_group(difference, groups)
@@ -103,7 +103,7 @@ def paired(
     signs = rng.integers(2, size=len(differing)) * 2 - 1
     extreme += abs((signs * differing).sum()) >= observed - 1e-12
   p = (1 + extreme) / (1 + FLIPS) if len(differing) else 1.0
-  return Paired(
+  return PairedTest(
     len(difference),
     float(difference.mean()),
     bootstrap(list(difference), groups),

@@ -1,7 +1,7 @@
 """A benchmark's official items, as the dataset's builder reads them.
 
-A Source is one split: its items, where their pictures are kept, and the turn
-of an item under one form of the question.
+An ItemSource is one split: its items, where their pictures are kept, and the
+turn of an item under one form of the question.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ IMAGES = 'images'
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ItemSource:
   """One split of a benchmark's dataset.
 
   plan: what the builder would be asked for. out: the folder of the run, whose
@@ -108,7 +108,7 @@ def sources(
   raw: Path,
   out: Path,
   splits: Sequence[str] = (),
-) -> list[Source]:
+) -> list[ItemSource]:
   """The splits that are asked of, in the declaration's order.
 
   raw: the official files, or a folder that has them in one of the benchmark's
@@ -130,10 +130,10 @@ def sources(
 
 def _sources_in(
   benchmark: Benchmark, raw: Path, out: Path, splits: Sequence[str]
-) -> list[Source]:
-  dataset = _dataset(benchmark)
+) -> list[ItemSource]:
+  dataset, settings = _dataset(benchmark), dict(benchmark.settings)
   tree = Tree(raw, dataset.shape)
-  found = dataset.found_in(tree)
+  found = dataset.found_in(tree, dataset.default_settings | settings)
   wanted = tuple(splits) or benchmark.splits or found.splits
   for split in wanted:
     if split in found.unlabelled:
@@ -148,15 +148,15 @@ def _sources_in(
     wanted,
     shots=0,
     style=benchmark.style,
-    settings=dict(benchmark.settings),
+    settings=settings,
   )
-  made = [Source(benchmark, plan, split, out) for split in wanted]
+  made = [ItemSource(benchmark, plan, split, out) for split in wanted]
   for source in made:
     _ = source.paths  # all files are asked for before anything is read
   return made
 
 
-def pool_of(source: Source) -> Source:
+def pool_of(source: ItemSource) -> ItemSource:
   """The split that demonstrations of a split's items come from."""
   split = source.benchmark.shot_splits.get(source.split, source.split)
   if split == source.split:

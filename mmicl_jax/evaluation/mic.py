@@ -22,7 +22,8 @@ def _files(split: str, settings: Settings) -> Sequence[Wanted]:
   return [annotation(f'{split}.jsonl')]
 
 
-def _discover(tree: Tree) -> tuple[str, ...]:
+def _discover(tree: Tree, settings: Settings) -> tuple[str, ...]:
+  del settings
   return tuple(sorted(path.stem for path in tree.root.glob('*.jsonl')))
 
 

@@ -21,7 +21,7 @@ from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.declaration import Answering, Benchmark
 from mmicl_jax.evaluation.demonstrations import ShotSource, choose
-from mmicl_jax.evaluation.items import Source, pool_of
+from mmicl_jax.evaluation.items import ItemSource, pool_of
 
 ASKED = 'asked.jsonl'
 
@@ -110,7 +110,7 @@ def read_questions(path: Path) -> Iterator[Question]:
 
 def questions_of(
   benchmark: Benchmark,
-  sources: Sequence[Source],
+  sources: Sequence[ItemSource],
   form: str,
   variant: Variant,
   shots_from: ShotSource | list[Turn],
@@ -153,7 +153,7 @@ def questions_of(
 
 
 def _by_id(
-  benchmark: Benchmark, source: Source, allow_partial: bool
+  benchmark: Benchmark, source: ItemSource, allow_partial: bool
 ) -> Iterator[list[SourceItem]]:
   """Items of the same id together; of captions of one picture, the first."""
   groups: dict[str, list[SourceItem]] = {}
@@ -178,7 +178,7 @@ def _by_id(
 
 
 def _fault(
-  benchmark: Benchmark, source: Source, name: str, reason: str
+  benchmark: Benchmark, source: ItemSource, name: str, reason: str
 ) -> UserError:
   return UserError(
     f'{benchmark.name}: {source.split}, item {name} cannot be asked '
@@ -191,7 +191,7 @@ def _score_id(item: SourceItem) -> str:
   return str(item.id if item.score_id is None else item.score_id)
 
 
-def _turn(source: Source, item: SourceItem, form: str) -> Turn:
+def _turn(source: ItemSource, item: SourceItem, form: str) -> Turn:
   """An item's turn; its images are names of kept files."""
   turn = source.assembly(form).turn(item)
   names = tuple(os.path.basename(str(image)) for image in turn.images)
@@ -200,7 +200,7 @@ def _turn(source: Source, item: SourceItem, form: str) -> Turn:
 
 def _shots(
   item: SourceItem,
-  source: Source,
+  source: ItemSource,
   form: str,
   variant: Variant,
   shots_from: ShotSource | list[Turn],

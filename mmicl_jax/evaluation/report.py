@@ -22,12 +22,12 @@ def write_report(out: Path) -> dict[str, Any]:
   scores = [score_task(task) for task in tasks_in(out)]
   found = summary(scores)
   files.write_json(out / JSON, found)
-  files.write_text(out / MARKDOWN, markdown(found))
+  files.write_text(out / MARKDOWN, report_text(found))
   files.write_text(out / PAGE, _html(found, scores, out))
   return found
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def report_text(found: Mapping[str, Any]) -> str:
   """The report as a text for an issue or a paper's appendix."""
   parts = ['# Evaluation\n', show.markdown(_shown(main_rows(found))), '']
   for task in found['tasks']:

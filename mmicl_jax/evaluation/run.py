@@ -25,7 +25,7 @@ from mmicl_jax.evaluation.annotations import FOLDER as ANNOTATIONS
 from mmicl_jax.evaluation.annotations import write_annotations
 from mmicl_jax.evaluation.declaration import Benchmark
 from mmicl_jax.evaluation.demonstrations import ShotSource, shot_source
-from mmicl_jax.evaluation.items import BUILT, IMAGES, Source, sources
+from mmicl_jax.evaluation.items import BUILT, IMAGES, ItemSource, sources
 from mmicl_jax.evaluation.predictions import (
   PREDICTIONS,
   PredictionFile,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class EvalPlan:
   """What is asked of a model.
 
   prompts: 'all', numbers of forms, or a file of forms. shard: (i, n), of n from
@@ -84,7 +84,9 @@ class Plan:
       raise UserError('--task names no benchmark')
 
 
-def evaluate(plan: Plan, load: Callable[[], 'Predictor']) -> list[TaskFolder]:
+def evaluate(
+  plan: EvalPlan, load: Callable[[], 'Predictor']
+) -> list[TaskFolder]:
   """Asks and answers all that is planned; returns the folders of the tasks.
 
   load: gives the model; it is called once, after all files were found, and
@@ -117,7 +119,7 @@ def evaluate(plan: Plan, load: Callable[[], 'Predictor']) -> list[TaskFolder]:
 
 
 def _annotations(
-  plan: Plan, benchmark: Benchmark, split_sources: Sequence[Source]
+  plan: EvalPlan, benchmark: Benchmark, split_sources: Sequence[ItemSource]
 ) -> Sequence[str]:
   """Writes what the scorer reads; returns the ids that it knows."""
   folder = plan.out / benchmark.name / ANNOTATIONS
@@ -186,9 +188,9 @@ def forms_of(benchmark: Benchmark, prompts: str) -> dict[int, str]:
 
 
 def _task(
-  plan: Plan,
+  plan: EvalPlan,
   benchmark: Benchmark,
-  split_sources: Sequence[Source],
+  split_sources: Sequence[ItemSource],
   forms: dict[int, str],
   shots_from: ShotSource | list[Turn],
   predictor: _Loaded,
@@ -242,7 +244,7 @@ def _task(
 
 
 def _predict(
-  plan: Plan, benchmark: Benchmark, place: Path, predictor: _Loaded
+  plan: EvalPlan, benchmark: Benchmark, place: Path, predictor: _Loaded
 ) -> None:
   settings: dict[str, Any] = {
     'decoding': _decoding(benchmark),

@@ -21,7 +21,7 @@ def sidecar(path: str | os.PathLike) -> Path:
   return Path(f'{os.fspath(path)}.shard.json')
 
 
-def describe(
+def shard_facts(
   shard: tuple[int, int], block: int, records: int
 ) -> dict[str, Any]:
   """What a shard's sidecar says; records: of the whole input."""
@@ -33,7 +33,7 @@ def read_sidecar(path: str | os.PathLike) -> dict[str, Any]:
   place = sidecar(path)
   try:
     found = json.loads(place.read_text('utf-8'))
-    return describe(
+    return shard_facts(
       (int(found['shard'][0]), int(found['shard'][1])),
       int(found['block']),
       int(found['records']),
