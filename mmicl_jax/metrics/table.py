@@ -30,6 +30,7 @@ MODULES = {
   'msrvtt_qa': 'mmicl_jax.metrics.video_qa',
   'ivqa': 'mmicl_jax.metrics.video_qa',
   'nextqa_mc': 'mmicl_jax.metrics.nextqa_mc',
+  'nextqa_oe': 'mmicl_jax.metrics.nextqa_oe',
   'visdial': 'mmicl_jax.metrics.visdial',
   'websrc': 'mmicl_jax.metrics.websrc',
   'bongard_hoi': 'mmicl_jax.metrics.bongard_hoi',
