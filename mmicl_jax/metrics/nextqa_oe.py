@@ -128,8 +128,8 @@ def _score(
   notes = []
   if any(map(unsplit, [*texts, *predictions.values()])):
     notes.append(
-      'Texts of several sentences count as one, since nltk has no data to split '
-      'them: python -m nltk.downloader punkt_tab'
+      'Texts of several sentences count as one, since nltk lacks the data to '
+      'split them: python -m nltk.downloader punkt_tab'
     )
   return Scored(metrics, per_item, notes)
 
