@@ -1,6 +1,8 @@
 """Errors that a user can mend: one sentence, exit status 2, no traceback."""
 
+import numbers
 import os
+from typing import Any
 
 
 class UserError(Exception):
@@ -9,6 +11,18 @@ class UserError(Exception):
   The command line prints the message to stderr and exits with status 2. Library
   callers can catch it like any exception.
   """
+
+
+def check_type(
+  name: str, value: Any, kinds: type | tuple[type, ...], what: str
+) -> None:
+  """Raises UserError unless a value is of a kind: 'NAME is a list: give WHAT.'
+
+  True and False are no numbers here.
+  """
+  truth = isinstance(value, bool) and kinds is numbers.Integral
+  if truth or not isinstance(value, kinds):
+    raise UserError(f'{name} is a {type(value).__name__}: give {what}.')
 
 
 def explained(

@@ -9,13 +9,14 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import sentencepiece
+from jaxtyping import Int
 
 from mmicl_jax.context.turns import IMAGE, PROXIES
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, check_type
 from mmicl_jax.pieces.normaliser import Normaliser
 from mmicl_jax.runtime.files import write_bytes
 from mmicl_jax.runtime.mirror import local_file
@@ -51,6 +52,9 @@ class Tokenizer:
   pad_id, eos_id, unk_id = 0, 1, 2
 
   def __init__(self, path: str | os.PathLike[str]):
+    check_type(
+      'the vocabulary', path, (str, os.PathLike), 'the path of a spiece.model'
+    )
     try:
       proto = local_file(path).read_bytes()
     except OSError as error:
@@ -111,6 +115,7 @@ class Tokenizer:
 
     encode('image 0 is <image0>图.') -> [1023, 3, 632, 19, 32101, 32100, 3, 5]
     """
+    check_type('the text', text, str, 'a str')
     ids = []
     for i, part in enumerate(_ADDED.split(_SURROGATES.sub('\ufffd', text))):
       if i % 2:
@@ -128,7 +133,7 @@ class Tokenizer:
     Ids outside the vocabulary are left out. Special tokens are T5's, 图 and
     `<imageK>`.
     """
-    ids = np.asarray(ids if hasattr(ids, 'shape') else list(ids), np.int64)
+    ids = _whole_numbers(ids)
     tokens = [self._tokens[i] for i in ids if 0 <= i < len(self._tokens)]
     if skip_special_tokens:
       tokens = [token for token in tokens if token not in self._added]
@@ -170,6 +175,22 @@ class _Words(dict[str, list[int]]):
     if len(self) < _WORD_CACHE:
       self[word] = ids
     return ids
+
+
+def _whole_numbers(ids: Any) -> Int[np.ndarray, 'T']:
+  """Ids as an array; raises UserError if they are none."""
+  try:
+    if not hasattr(ids, 'shape'):
+      ids = list(ids) or np.zeros(0, np.int64)
+    ids = np.asarray(ids)
+  except (TypeError, ValueError):  # not a list, or one of unequal lists
+    ids = np.array(None)
+  if ids.ndim != 1 or ids.dtype.kind not in 'iu':
+    raise UserError(
+      'ids are whole numbers, in a list or an array of one axis: give one '
+      "answer's tokens."
+    )
+  return ids
 
 
 def train_sentencepiece(

@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+
+from mmicl_jax.errors import UserError, check_type
 
 PAD, EOS, START = 0, 1, 0  # T5's ids; its decoder starts with padding
 
@@ -33,6 +36,47 @@ class Batch(TypedDict):
   decoder_target_tokens: Int[jax.Array, 'B U']
   decoder_loss_weights: Int[jax.Array, 'B U']
   qformer_input_tokens: NotRequired[Int[jax.Array, 'B S']]
+
+
+_AXES = {
+  'encoder_input_tokens': 2,
+  'encoder_images': 5,
+  'encoder_features': 4,
+  'decoder_input_tokens': 2,
+  'decoder_target_tokens': 2,
+  'decoder_loss_weights': 2,
+  'qformer_input_tokens': 2,
+}
+
+
+def check_batch(batch: Any, *needed: str) -> None:
+  """Raises UserError unless a value from outside has the form of a Batch.
+
+  needed: the arrays that must be there. Others may be, if they are right.
+  """
+  check_type('the batch', batch, Mapping, 'a dict of arrays')
+  for name in needed:
+    if name not in batch:
+      raise UserError(f'the batch has no {name}: give a Batch (types.py).')
+  rows = len(batch[needed[0]]) if np.ndim(batch[needed[0]]) else 0
+  for name, axes in _AXES.items():
+    if name not in batch:
+      continue
+    array = batch[name]
+    kind, what = jnp.integer, 'whole numbers'
+    if axes > 2:
+      kind, what = jnp.number, 'numbers'
+    shape, dtype = getattr(array, 'shape', None), getattr(array, 'dtype', None)
+    if shape is None or dtype is None:
+      raise UserError(f'{name} is a {type(array).__name__}: give an array.')
+    if len(shape) != axes or not jnp.issubdtype(dtype, kind):
+      raise UserError(
+        f'{name} is {dtype}{list(shape)}: give {what} with {axes} axes.'
+      )
+    if shape[0] != rows:
+      raise UserError(
+        f'{name} has {shape[0]} rows and {needed[0]} {rows}: give as many.'
+      )
 
 
 @runtime_checkable

@@ -20,8 +20,8 @@ import numpy as np
 import mmicl_jax
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.checkpoints.checkpointer import Checkpointer
-from mmicl_jax.convert.disk import to_pytorch
-from mmicl_jax.models import configs, partitioning
+from mmicl_jax.convert.disk import to_jax, to_pytorch
+from mmicl_jax.models import configs, mmicl, partitioning
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 from mmicl_jax.training import optim
 from mmicl_jax.training.state import RunLayout
@@ -39,6 +39,8 @@ WORKS = (
   'generate',
   'INIT_FROM',
   'resume',
+  'convert to-jax',
+  'convert to-pytorch',
 )
 TINY = 64
 
@@ -109,8 +111,18 @@ def answer(model):
 
 
 def work(name, folder):
-  """Does a piece of work and gives the arrays that it holds in the end."""
+  """Does a piece of work; gives the arrays that it holds in the end, or wrote.
+
+  A conversion holds nothing in the end: its measure is what it has written.
+  """
   run = folder / 'run'
+  if name.startswith('convert'):
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+      if name == 'convert to-jax':
+        to_jax(folder / 'hf', f'{out}/jax')
+      else:
+        to_pytorch(run, f'{out}/hf')
+    return mmicl.abstract_params(model_dir.read_config(run))
   if name == 'INIT_FROM':
     return start_training(folder, run)
   if name == 'resume':
@@ -129,8 +141,11 @@ def work(name, folder):
 
 
 def num_bytes(held):
-  shards = [x.addressable_shards for x in jax.tree.leaves(held)]
-  return sum(shard.data.nbytes for each in shards for shard in each)
+  """Of arrays, all their shards together, or of the shapes of arrays."""
+  arrays = jax.tree.leaves(held)
+  if not all(isinstance(x, jax.Array) for x in arrays):
+    return sum(x.size * x.dtype.itemsize for x in arrays)
+  return sum(s.data.nbytes for x in arrays for s in x.addressable_shards)
 
 
 def measure(name, folder, width):

@@ -8,6 +8,7 @@ needs Python only.
 """
 
 import dataclasses
+import numbers
 import os
 import random
 import re
@@ -26,7 +27,7 @@ from mmicl_jax.context.text import (
   spans,
   too_many,
 )
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, check_type
 
 __all__ = [
   'IMAGE',
@@ -76,6 +77,8 @@ class Turn:
   answer: str = ''
 
   def __post_init__(self):
+    for field in ('text', 'answer'):
+      check_type(f'the {field} of a Turn', getattr(self, field), str, 'a text')
     object.__setattr__(self, 'images', listed(self.images))
     for field in ('text', 'answer'):
       self._check(field, getattr(self, field))
@@ -130,6 +133,13 @@ class Example:
   )
 
   def __post_init__(self):
+    for field in ('inputs', 'targets', 'style', 'name'):
+      value = getattr(self, field)
+      check_type(f'{field} of an Example', value, str, 'a text')
+    turns = listed(self.turns)
+    for turn in turns:
+      check_type('one of the turns of an Example', turn, Turn, 'a Turn')
+    object.__setattr__(self, 'turns', turns)
     object.__setattr__(self, 'images', listed(self.images))
     copies, problem = match_images(self.inputs, len(self.images))
     if problem:
@@ -143,6 +153,9 @@ class Example:
 
   def keep_shots(self, k: int) -> 'Example':
     """The query with only its last k demonstrations; images are renumbered."""
+    check_type('k', k, numbers.Integral, 'a whole number')
+    if k < 0:
+      raise UserError(f'k is {k}: give a number of demonstrations, 0 or more.')
     if k >= self.num_shots:
       return self
     *shots, query = self.turns
@@ -166,7 +179,7 @@ def assemble(
   Raises UserError for a demonstration without an answer and for more than
   MAX_IMAGES images.
   """
-  if style not in STYLES:
+  if not isinstance(style, str) or style not in STYLES:
     raise UserError(f'Unknown style {style!r}: use one of {", ".join(STYLES)}.')
   shots = listed(shots)
   turns = (*shots, query)

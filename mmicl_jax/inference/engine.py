@@ -295,7 +295,8 @@ class Engine:
 
 def check_size(name: str, value: int) -> None:
   """Raises UserError unless a value can be a number of prompts or tokens."""
-  if not isinstance(value, int) or not 1 <= value <= MOST:
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or not 1 <= value <= MOST:
     raise UserError(f'{name} is {value!r}: give a number from 1 to {MOST}.')
 
 

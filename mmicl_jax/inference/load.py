@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from mmicl_jax.checkpoints import model_dir, steps, store, verify
 from mmicl_jax.checkpoints.fingerprint import saved_digest
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, check_type
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.models import partitioning
@@ -59,6 +59,18 @@ def load(
   Q-Former read the prompt's text, which no published script does. Raises
   UserError that names the file that is missing or wrong.
   """
+  where = (str, os.PathLike)
+  check_type('the checkpoint', path, where, 'the path of a directory')
+  for name, value, kinds, what in (
+    ('mesh', mesh, Mesh, 'a jax.sharding.Mesh'),
+    ('dtype', dtype, str, "a name, such as 'bfloat16'"),
+    ('weights', weights, str, "'int8' or None"),
+    ('tokenizer', tokenizer, (Tokenizer, *where), 'a Tokenizer or its path'),
+    ('cache_dir', cache_dir, where, 'the path of a folder'),
+  ):
+    if value is not None:
+      check_type(name, value, kinds, what)
+  check_type('qformer_text', qformer_text, bool, 'True or False')
   path = _here(path)
   if not path.exists():
     raise UserError(f'{path} does not exist: name a directory with a model.')
@@ -69,7 +81,7 @@ def load(
   if weights:  # quantised in host memory, which is larger
     place = jax.local_devices(backend='cpu')[0]
   config, parts, vocabulary, digest = opener(path, place, dtype)
-  tokenizer = tokenizer or vocabulary
+  tokenizer = vocabulary if tokenizer is None else tokenizer
   if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
     tokenizer = Tokenizer(tokenizer)
   bert = qformer_vocabulary(path, config) if qformer_text else None

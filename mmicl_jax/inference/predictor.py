@@ -28,13 +28,14 @@ from mmicl_jax.data.features import (
 from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.errors import UserError
+from mmicl_jax.errors import UserError, check_type
 from mmicl_jax.inference.engine import Engine, PromptAnswers, check_size
 from mmicl_jax.inference.prompts import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.quantized import is_quantized
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.types import check_batch
 
 Query = Turn | Example | str
 
@@ -190,7 +191,7 @@ class Predictor:
     are filled with -inf. reduce: 'sum' or 'mean' over a candidate's tokens. A
     prompt is encoded once for all its candidates.
     """
-    if reduce not in ('sum', 'mean'):
+    if not isinstance(reduce, str) or reduce not in ('sum', 'mean'):
       raise UserError(f"reduce is {reduce!r}: give 'sum' or 'mean'.")
     over = np.sum if reduce == 'sum' else np.mean
     tokens = self.token_scores(queries, candidates, shots, style=style)
@@ -221,7 +222,11 @@ class Predictor:
     )
 
   def logits(self, batch: Mapping[str, Any]) -> Float[jax.Array, 'B U V']:
-    """The float32 logits of a Batch, as training computes them."""
+    """The float32 logits of a Batch, as training computes them.
+
+    Raises UserError for a batch of another form.
+    """
+    check_batch(batch, 'encoder_input_tokens', 'decoder_input_tokens')
     return self.engine.logits(batch)
 
   def decode(
@@ -232,6 +237,11 @@ class Predictor:
     K is num_return_sequences, by default num_beams; U is max_new_tokens. Only
     the encoder's part of the batch is read. Stop strings need a vocabulary.
     """
+    check_batch(batch, 'encoder_input_tokens')
+    if 'encoder_features' in batch:
+      raise UserError(
+        'decode reads images, not stored features: give encoder_images.'
+      )
     options.setdefault('num_return_sequences', options.get('num_beams', 1))
     chosen = Options(**options)
     results = self.engine.generate(
@@ -363,6 +373,8 @@ def _candidate_lists(
     )
   lists = [list(listed(own)) for own in given]
   for i, own in enumerate(lists):
+    for candidate in own:
+      check_type(f'a candidate of query {i}', candidate, str, 'a text')
     if not own:
       raise UserError(f'query {i} has no candidates: give at least one.')
   return lists
