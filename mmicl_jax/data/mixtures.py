@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mmicl_jax.context.templates import FOLDER as TEMPLATES
-from mmicl_jax.data.opened import record_files
+from mmicl_jax.data.opened import is_there, record_files
+from mmicl_jax.data.tfds_sets import PREFIX
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
@@ -139,11 +140,11 @@ def _places(
 ) -> tuple[str, ...]:
   remote.only_here(folder, 'SETS_DIR')
   found = {
-    name: [os.path.join(folder, place) for place in set_names(name, split)]
+    name: [_placed(folder, place) for place in set_names(name, split)]
     for name in sets
   }
   there = {
-    name: next(filter(_is_there, places), None)
+    name: next(filter(_all_there, places), None)
     for name, places in found.items()
   }
   if absent := [name for name, place in there.items() if place is None]:
@@ -156,5 +157,9 @@ def _places(
   return tuple(place for place in there.values() if place is not None)
 
 
-def _is_there(place: str) -> bool:
-  return all(os.path.isfile(path) for path in record_files(place))
+def _placed(folder: str, name: str) -> str:
+  return name if name.startswith(PREFIX) else os.path.join(folder, name)
+
+
+def _all_there(place: str) -> bool:
+  return all(map(is_there, record_files(place)))

@@ -4,6 +4,7 @@ train.jsonl                         JSON Lines
 train-*.array_record                ArrayRecord shards
 cc3m/*.tar                          shards of webdataset: see tar_shards.py
 cc3m/list.tsv, vg/captions.json     captions and paths: see pair_lists.py
+tfds:coco_captions/2014#train       TensorFlow Datasets: see tfds_sets.py
 built/vqav2                         all splits of a `mmicl data build`
 built/vqav2/val                     one of its splits
 """
@@ -23,6 +24,7 @@ from mmicl_jax.data.pair_lists import JsonListIndex, TsvIndex, is_json_list
 from mmicl_jax.data.pairs import Omitted
 from mmicl_jax.data.records import JsonlIndex, Record, parse_record
 from mmicl_jax.data.tar_shards import TarIndex
+from mmicl_jax.data.tfds_sets import PREFIX, TfdsIndex
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
@@ -66,7 +68,7 @@ def record_files(name: str | os.PathLike) -> list[str]:
   A name that stands for nothing else is a file's, whether it exists or not.
   """
   name = os.fspath(name)
-  if remote.is_remote(name):
+  if remote.is_remote(name) or name.startswith(PREFIX):
     return [name]
   if os.path.isdir(name):
     return [path for paths in built_splits(name).values() for path in paths]
@@ -94,7 +96,7 @@ def open_index(
   data_dir: str | os.PathLike | None = None,
   *,
   need_answer: bool = True,
-) -> 'JsonlIndex | ArrayRecordIndex | Pairs':
+) -> 'JsonlIndex | ArrayRecordIndex | Pairs | TfdsIndex':
   """Random access to the records of one file. Raises UserError."""
   kind = _kind(os.fspath(path))
   return kind(path, data_dir, need_answer=need_answer)
@@ -218,6 +220,8 @@ def source_name(name: str) -> str:
 
   A pattern is called after its folder, anything else after its last part.
   """
+  if name.startswith(PREFIX):
+    return name.partition('#')[0].removeprefix(PREFIX)
   folder = '' if remote.is_remote(name) else _built(name)[0]
   parent, last = os.path.split(os.path.normpath(name))
   if not folder and glob.has_magic(last) and not os.path.exists(name):
@@ -251,7 +255,16 @@ def omissions(parts: Sequence[Any]) -> str:
   return str(whole)
 
 
+def is_there(path: str) -> bool:
+  """Whether one of `record_files` exists, as far as can be told."""
+  if path.startswith(PREFIX):
+    return True  # opening it tells more
+  return remote.is_file(path) or os.path.exists(path)
+
+
 def _kind(path: str) -> Any:
+  if path.startswith(PREFIX):
+    return TfdsIndex
   if path.endswith(ARRAY_RECORD):
     return ArrayRecordIndex
   if path.endswith('.tar'):

@@ -6,7 +6,6 @@ give both the same examples in the same order.
 
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
@@ -14,6 +13,7 @@ from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.opened import (
   Chained,
+  is_there,
   omissions,
   open_index,
   source_name,
@@ -21,7 +21,6 @@ from mmicl_jax.data.opened import (
 )
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
-from mmicl_jax.runtime import remote
 from mmicl_jax.runtime.mirror import local_file
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def open_sources(
   for path, weight, most in zip(paths, shares, limits, strict=True):
     files = trained_files(path, split)
     for file in files:
-      if not (remote.is_file(file) or os.path.exists(file)):
+      if not is_there(file):
         raise UserError(
           f'the record file {file} does not exist: correct DATA or EVAL_DATA'
         )

@@ -78,7 +78,7 @@ def _items(
     return SourceItem(
       number,
       number,
-      {'region': _place(box, images[image_id])},
+      {'region': region_of(box, images[image_id])},
       (coco_picture(tree, image_id, 'train2014', 'val2014', 'train2017'),),
       (expression,),
       meta={'box': box, 'ref_id': str(field(ref, 'ref_id', (int, str)))},
@@ -109,7 +109,7 @@ def _refs(tree: Tree, path: str) -> list[Any]:
   return value
 
 
-def _place(box: Any, image: Any) -> str:
+def region_of(box: Any, image: Any) -> str:
   """The cell of a 3 x 3 grid that holds the centre of the box."""
   finite = [x for x in box if isinstance(x, (int, float)) and abs(x) < _FAR]
   if len(box) != 4 or len(finite) != 4:
