@@ -13,6 +13,7 @@ from mmicl_jax.metrics.files import (
   json_file,
   one_file,
   optional_file,
+  texts_of,
   value_of,
 )
 from mmicl_jax.metrics.scorer import TEXT, Annotations, Scored, Scorer, mean
@@ -71,8 +72,7 @@ def _question(
     else:
       found = value_of(str(choices_path), choices, name, dict)
       at = f'{choices_path}, question {name}'
-      valid = value_of(at, found, 'valid', list)
-      own = valid, value_of(at, found, 'plausible', list)
+      own = _texts(at, found, 'valid'), _texts(at, found, 'plausible')
   others = value_of(where, row, 'entailed', list)
   group = value_of(where, value_of(where, row, 'groups', dict), 'global')
   return _Question(
@@ -86,6 +86,12 @@ def _question(
     entailed=tuple(str(other) for other in others if other != name),
     choices=own,
   )
+
+
+def _texts(where: str, record: Any, name: str) -> list[str]:
+  """A list of texts, which may be empty."""
+  values = value_of(where, record, name, list)
+  return texts_of(where, record, name) if values else values
 
 
 def _steps(where: str, program: Sequence[Any]) -> int:
