@@ -17,7 +17,7 @@ from mmicl_jax.context.text import escape
 from mmicl_jax.data.build.assembly import Assembly
 from mmicl_jax.data.build.catalog import Dataset
 from mmicl_jax.data.build.items import Skip, SourceItem
-from mmicl_jax.data.build.looking import Looks
+from mmicl_jax.data.build.looking import Looks, Processes
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.table import DATASETS
 from mmicl_jax.data.build.tree import Tree
@@ -67,6 +67,7 @@ class ItemSource:
   @functools.cached_property
   def looks(self) -> Looks:
     """Keeps the pictures that are sound."""
+    _ = self.entries  # the annotation files are read, and summed up
     sums = repr(sorted(self.plan.tree.sums.items()))
     key = f'{self.benchmark.dataset} {self.split} {sums} {self.plan.settings}'
     digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -81,7 +82,7 @@ class ItemSource:
 
   def look_at_all(self, workers: int) -> None:
     """Looks at all pictures at once, which is fastest, and remembers it."""
-    self.looks.look_at_all(self.entries, workers)
+    self.looks.look_at_all(self.entries, Processes(workers))
 
   @functools.cached_property
   def _assemblies(self) -> dict[str, Assembly]:
