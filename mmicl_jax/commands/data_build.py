@@ -56,7 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--retrieve',
     choices=RETRIEVALS,
-    help='take the nearest demonstrations by the words of the question',
+    help='take the nearest demonstrations, by the words of the question or by '
+    'what a model sees in the images',
+  )
+  add(
+    '--checkpoint',
+    metavar='DIR',
+    help='--retrieve image: the model, MODEL_DIR or checkpoint_<step>',
+  )
+  add(
+    '--feature_cache',
+    metavar='DIR',
+    help='--retrieve image: a folder of mmicl data cache-features, to read '
+    'features from and to keep new ones in',
   )
   add('--overwrite', action='store_true', help='replace another build in OUT')
   add('--json', action='store_true', help='print JSON')
@@ -163,6 +175,11 @@ def _plan(args: argparse.Namespace) -> Plan:
   else:
     dataset = table.dataset_of(args.dataset)
     tree = Tree(args.raw, dataset.shape)
+  vectors = None
+  if args.checkpoint is not None:
+    from mmicl_jax.inference.feature_cache import PictureFeatures
+
+    vectors = PictureFeatures(args.checkpoint, args.feature_cache)
   return Plan(
     dataset,
     tree,
@@ -178,6 +195,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     settings=settings,
     max_bad=args.max_bad,
     retrieve=args.retrieve,
+    vectors=vectors,
   )
 
 

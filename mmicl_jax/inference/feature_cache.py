@@ -6,7 +6,7 @@ a store, which training then reads instead (data/feature_store.py).
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompts import see
 from mmicl_jax.models import configs, mmicl
-from mmicl_jax.runtime.progress import ProgressBar
+from mmicl_jax.runtime.progress import ProgressBar, counted
 
+_BATCH = 16  # images at a time
 PER_SHARD = 4096  # images; 200 MB of 32 x 768 bfloat16
 
 
@@ -50,9 +51,7 @@ def write_features(
   parts = [
     p for file in files for p in open_sources(file, data_dir, None, 0, False)
   ]
-  directory, _ = locate(checkpoint)
-  config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
-  params = load_weights(checkpoint, modules=TOWERS)
+  config, params = _towers(checkpoint, dtype)
   feature_store.write_index(out, features_index(config, params))
   known = feature_store.FeatureStore(out)
   embed = embedder(config, params)
@@ -60,16 +59,79 @@ def write_features(
 
   with ProgressBar('records', sum(len(part.data) for part in parts)) as bar:
     new = _unseen(parts, seen, known, config.vit.image_size, bar)
-    added = 0
-    while shard := list(itertools.islice(new, PER_SHARD)):
-      keys, pixels = zip(*shard, strict=True)
-      rows = [
-        embed(np.stack(pixels[i : i + batch_size]), batch_size)
-        for i in range(0, len(pixels), batch_size)
-      ]
-      known.add(keys, np.concatenate(rows))
-      added += len(keys)
+    added = _fill(known, new, embed, batch_size)
   return len(seen), added
+
+
+class PictureFeatures:
+  """What a picture is like: a unit vector, the mean of what the Q-Former reads.
+
+  checkpoint: the model's. cache: a folder of `mmicl data cache-features`, which
+  is filled further; None keeps features in the folder that a call names. name:
+  whose features they are.
+  """
+
+  def __init__(self, checkpoint: str, cache: str | None = None):
+    dtype = 'bfloat16'
+    if cache is not None and os.path.exists(
+      os.path.join(cache, feature_store.INDEX)
+    ):
+      dtype = feature_store.read_index(cache)['dtype']
+    self._config, self._params = _towers(checkpoint, dtype)
+    self._index = features_index(self._config, self._params)
+    self._cache = cache
+    self.name = f'{self._index["fingerprint"]} {dtype}'
+
+  def __call__(
+    self, paths: Sequence[str], folder: str | os.PathLike
+  ) -> Float[np.ndarray, 'N E']:
+    """The vectors of image files. Raises UserError for a bad one."""
+    folder = self._cache or folder
+    feature_store.write_index(folder, self._index)
+    known = feature_store.FeatureStore(folder)
+    keys = [feature_store.key_of(path) for path in paths]
+    size = self._config.vit.image_size
+    missing = {
+      key: path
+      for key, path in zip(keys, paths, strict=True)
+      if key not in known
+    }
+    listed = counted('features', missing.items(), len(missing))
+    new = ((key, images.load_image(path, size)) for key, path in listed)
+    _fill(known, new, embedder(self._config, self._params), _BATCH)
+    # One at a time: all of them would be forty times their means.
+    rows = (known.get(key) for key in keys)
+    means = np.stack(
+      [row.astype(np.float64).mean(0) for row in rows if row is not None]
+    )
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def _towers(
+  checkpoint: str, dtype: str
+) -> tuple[configs.MMICLConfig, Mapping[str, Any]]:
+  directory, _ = locate(checkpoint)
+  config = configs.with_execution(model_dir.read_config(directory), dtype=dtype)
+  return config, load_weights(checkpoint, modules=TOWERS)
+
+
+def _fill(
+  known: feature_store.FeatureStore,
+  new: Iterator[tuple[bytes, UInt8[np.ndarray, 'size size 3']]],
+  embed: Callable[..., Float[np.ndarray, 'N Q E']],
+  batch_size: int,
+) -> int:
+  """Adds the features of (key, pixels) to a store; returns how many."""
+  added = 0
+  while shard := list(itertools.islice(new, PER_SHARD)):
+    keys, pixels = zip(*shard, strict=True)
+    rows = [
+      embed(np.stack(pixels[i : i + batch_size]), batch_size)
+      for i in range(0, len(pixels), batch_size)
+    ]
+    known.add(keys, np.concatenate(rows))
+    added += len(keys)
+  return added
 
 
 def _unseen(

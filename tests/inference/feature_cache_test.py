@@ -22,6 +22,7 @@ from mmicl_jax.checkpoints import store as checkpoints
 from mmicl_jax.checkpoints.fingerprint import features_index, fingerprint
 from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.loader import record_loader
+from mmicl_jax.data.records import read_records
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference import feature_cache, prompts
 from mmicl_jax.inference.engine import Engine
@@ -383,3 +384,40 @@ def test_the_fingerprint_is_of_what_matters(data):
   assert first == fingerprint(wetter, params | {'projector': projector})
   queries = params['query_tokens'] * 1.5
   assert first != fingerprint(config, params | {'query_tokens': queries})
+
+
+def test_demonstrations_are_those_that_the_model_sees_alike(data, tmp_path):
+  """As the nearest in the store that cache-features writes of these images."""
+  rows = [
+    {'i': i, 'q': 'What?', 'a': 'it', 'p': record.images[0]}
+    for i, record in enumerate(read_records(data / 'train.jsonl'))
+  ]
+  pictures = [images.content(row['p']) for row in rows]
+  for row, picture in zip(rows, pictures, strict=True):
+    (tmp_path / f'{row["i"]}.png').write_bytes(picture)
+    row['p'] = f'{row["i"]}.png'
+  (tmp_path / 'q.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  cache = tmp_path / 'cache'
+  command = [
+    *('data', 'build', '--dataset', 'csv', '--raw', str(tmp_path / 'q.jsonl')),
+    *('--question_column', 'q', '--answer_column', 'a', '--id_column', 'i'),
+    *('--image_columns', 'p', '--retrieve', 'image', '--workers', '1'),
+    *('--checkpoint', str(data / 'model')),
+  ]
+  assert cli.main([*command, '--out', str(tmp_path / 'one')]) == 0
+  more = ['--feature_cache', str(cache)]
+  assert cli.main([*command, '--out', str(tmp_path / 'two'), *more]) == 0
+  store = feature_store.FeatureStore(cache)
+  vectors = [store.lookup(x).astype(np.float64).mean(0) for x in pictures]
+  vectors = [x / np.linalg.norm(x) for x in vectors]
+  text = (tmp_path / 'one/train.jsonl').read_text()
+  assert text == (tmp_path / 'two/train.jsonl').read_text()
+  assert not (tmp_path / 'one/.parts').exists()
+  shown = 0
+  for i, line in enumerate(text.splitlines()):
+    others = [j for j in range(len(rows)) if pictures[j] != pictures[i]]
+    others.sort(key=lambda j: (-round(vectors[i] @ vectors[j], 5), str(j)))
+    shots = json.loads(line)['meta']['shots']
+    assert shots == [f'csv/train/{j}' for j in others[: len(shots)]]
+    shown += len(shots)
+  assert shown > 3

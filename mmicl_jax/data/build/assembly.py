@@ -31,8 +31,8 @@ class Assembly:
   entries: everything that the split has, in the official order, so that a bad
   item moves no other one's demonstrations. names: the files of an item's
   pictures, or the reason why one of them is not sound. templates: None where
-  the items bring their whole texts. retrieve: 'question' takes demonstrations
-  by the words of their questions; None draws them.
+  the items bring their whole texts. nearest: takes demonstrations
+  by their likeness to the query; None draws them.
   """
 
   dataset: str
@@ -43,7 +43,7 @@ class Assembly:
   seed: int
   shots: int
   style: str = 'plain'
-  retrieve: str | None = None
+  nearest: Callable[[Sequence[SourceItem | Skip]], Nearest] | None = None
 
   def answered(self, item: SourceItem) -> bool:
     """Whether there is an answer that is not blank."""
@@ -179,8 +179,8 @@ class Assembly:
 
   def _candidates(self, item: SourceItem) -> Iterator[SourceItem | Skip]:
     """Its own demonstrations, or the whole split: drawn, or nearest first."""
-    if self.retrieve:
-      near = Nearest(item.shots) if item.shots else self._nearest
+    if self.nearest:
+      near = self.nearest(item.shots) if item.shots else self._nearest
       return near.order(item)
     pool = item.shots or self._pool
     order = _order(self._rng('shots', item), len(pool))
@@ -196,7 +196,8 @@ class Assembly:
 
   @functools.cached_property
   def _nearest(self) -> Nearest:
-    return Nearest(self._pool)
+    assert self.nearest is not None
+    return self.nearest(self._pool)
 
   def _fits(
     self, shot: SourceItem, item: SourceItem, seen: frozenset[str]

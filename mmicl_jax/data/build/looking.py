@@ -48,6 +48,11 @@ class Looks:
       names.append(name)
     return tuple(names)
 
+  @property
+  def sound(self) -> list[str]:
+    """The files of all sound pictures that were looked at."""
+    return sorted({name for name, _ in self._found.values() if name})
+
   def look_at_all(
     self, entries: Sequence[SourceItem | Skip], engine: Engine
   ) -> None:

@@ -13,11 +13,12 @@ from mmicl_jax.context.templates import (
 )
 from mmicl_jax.context.turns import STYLES
 from mmicl_jax.data.build.catalog import Dataset, Wanted
+from mmicl_jax.data.build.nearest import PictureVectors
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
 FORMATS = ('jsonl', 'array_record')
-RETRIEVALS = ('question',)
+RETRIEVALS = ('question', 'image')
 MAX_SHOTS = 19  # the names of images leave room for no more
 
 
@@ -28,8 +29,8 @@ class Plan:
   splits: None is every split that is there and has answers. templates_path: a
   file of forms in the place of the dataset's own; forms: the forms themselves.
   limit: so many records of each split. retrieve: by what demonstrations are
-  chosen, None if they are drawn. max_bad: the share of items that may be
-  bad.
+  chosen, None if they are drawn; vectors: of pictures, to compare them.
+  max_bad: the share of items that may be bad.
   """
 
   dataset: Dataset
@@ -46,6 +47,7 @@ class Plan:
   settings: dict[str, str] = dataclasses.field(default_factory=dict)
   max_bad: float = 0.5
   retrieve: str | None = None
+  vectors: PictureVectors | None = None
 
   def __post_init__(self):
     d = self.dataset
@@ -81,6 +83,11 @@ class Plan:
       raise UserError(
         f'--retrieve {self.retrieve}: choose {" or ".join(RETRIEVALS)}'
       )
+    if (self.retrieve == 'image') != (self.vectors is not None):
+      raise UserError(
+        '--retrieve image compares pictures by a model, and nothing else does: '
+        'give --checkpoint there'
+      )
     if not 0 <= self.most_shots <= MAX_SHOTS:
       raise UserError(f'--shots {self.shots}: give 0 to {MAX_SHOTS}')
     if self.limit is not None and self.limit < 1:
@@ -96,6 +103,11 @@ class Plan:
   def all_settings(self) -> dict[str, str]:
     """Every setting of the dataset, given or by default."""
     return self.dataset.default_settings | self.settings
+
+  @property
+  def _retrieval(self) -> str:
+    model = f' by {self.vectors.name}' if self.vectors else ''
+    return f'{self.retrieve}{model}'
 
   def templates(self, split: str) -> Templates | None:
     """The forms of a split. Raises UserError for a file that holds none."""
@@ -173,5 +185,5 @@ class Plan:
       'output': self.format,
       'settings': self.all_settings,
       'templates': shown if forms else None,
-      **({'retrieve': self.retrieve} if self.retrieve else {}),
+      **({'retrieve': self._retrieval} if self.retrieve else {}),
     }

@@ -7,17 +7,21 @@ that is missing, and files appear in OUT when all of them are done.
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmicl_jax.data.build import manifest
 from mmicl_jax.data.build.assembly import Assembly
 from mmicl_jax.data.build.items import Skip, SourceItem
 from mmicl_jax.data.build.looking import Engine, Looks, Processes
+from mmicl_jax.data.build.nearest import Nearest, NearestPictures, NearestWords
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.shards import write_shards
 from mmicl_jax.data.build.tree import sum_of
@@ -124,7 +128,7 @@ def _split(
   entries: Sequence[SourceItem | Skip] = list(counted(f'{split}: items', read))
   folder = _images(plan, parts)
   looks = Looks(plan.tree, folder, parts / name, f'{split}: pictures')
-  if plan.limit is None:
+  if plan.limit is None or plan.retrieve == 'image':
     looks.look_at_all(entries, engine)
   assembly = Assembly(
     plan.dataset.name,
@@ -135,7 +139,7 @@ def _split(
     plan.seed,
     plan.most_shots,
     plan.style,
-    plan.retrieve,
+    _nearest(plan, looks, folder, parts),
   )
   entry: dict[str, Any] = {
     'found': 0, 'written': 0, 'skipped': {}, 'repaired': {}, 'files': {}
@@ -153,6 +157,29 @@ def _split(
   files.write_json(done, {'entry': entry, 'used': sorted(used), 'raw': raw})
   shutil.rmtree(parts / name, ignore_errors=True)
   return entry, used
+
+
+def _nearest(
+  plan: Plan, looks: Looks, folder: Path, parts: Path
+) -> Callable[[Sequence[SourceItem | Skip]], Nearest] | None:
+  """What makes of a pool that which finds the nearest in it."""
+  if plan.vectors is None:
+    return NearestWords if plan.retrieve == 'question' else None
+  found: dict[str, Any] = {}
+  if names := looks.sound:
+    paths = [os.fspath(folder / name) for name in names]
+    vectors = plan.vectors(paths, parts / 'features')
+    found = dict(zip(names, vectors, strict=True))
+  width = next((len(vector) for vector in found.values()), 1)
+
+  def vector(item: SourceItem) -> Any:
+    own = looks.names(item)
+    if isinstance(own, str) or not own:
+      return np.zeros(width)
+    mean = np.mean([found[name] for name in own], 0)
+    return mean / (np.linalg.norm(mean) or 1.0)
+
+  return functools.partial(NearestPictures, vector=vector)
 
 
 def _records(

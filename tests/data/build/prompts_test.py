@@ -10,6 +10,7 @@ from mmicl_jax.context.templates import load_templates
 from mmicl_jax.context.text import MAX_IMAGES, MENTION
 from mmicl_jax.data.build.assembly import Assembly
 from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
+from mmicl_jax.data.build.nearest import NearestWords
 
 # What annotators may have written; none of it may become a name or a slot.
 WORDS = (
@@ -76,7 +77,8 @@ def test_prompts_of_mixed_datasets(retrieve, seeds, count, least):
       entries = split_of(kind, count, rng)
       assembly = Assembly(
         kind, 'train', entries, names_of, load_templates(kind), seed, 5,
-        style=rng.choice(('plain', 'chat')), retrieve=retrieve,
+        style=rng.choice(('plain', 'chat')),
+        nearest=NearestWords if retrieve else None,
       )  # fmt: skip
       own = {
         assembly.record_id(x): x for x in entries if isinstance(x, SourceItem)
