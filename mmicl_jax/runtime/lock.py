@@ -6,6 +6,7 @@ and on network file systems that support it. Remote paths, file systems without
 locks, and files on Windows are written without one.
 """
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterator
@@ -28,6 +29,23 @@ def only_writer(path: str | os.PathLike) -> Iterator[None]:
   """
   with _locked(path, '.lock', wait=False):
     yield
+
+
+def hold(path: str | os.PathLike) -> None:
+  """Locks a file or folder as `only_writer` does, until this process ends.
+
+  For programs that are not ours to wrap. Once a process holds a path, it may
+  ask again.
+  """
+  place = path if remote.is_remote(path) else os.path.realpath(path)
+  if place not in _held:
+    stack = contextlib.ExitStack()
+    stack.enter_context(only_writer(path))
+    _held[place] = stack
+    atexit.register(stack.close)
+
+
+_held: dict[Any, contextlib.ExitStack] = {}
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ a file.
 import importlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ from t5x import utils
 from mmicl_jax.checkpoints import model_dir, steps, store
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import lora, mmicl, partitioning
+from mmicl_jax.runtime import lock, remote
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.t5x.model import T5XModel
 from mmicl_jax.training.settings import (
@@ -61,8 +63,12 @@ def checkpoint_config(
   Raises UserError if the checkpoint to resume has another architecture,
   trainable set or optimizer, or is past the last step; if a batch cannot be
   split evenly; or if neither of SAVE_EVERY and EVAL_EVERY is a multiple of the
-  other.
+  other. Raises it, too, if another process writes this MODEL_DIR.
   """
+  if jax.process_index() == 0:
+    if not remote.is_remote(run.model_dir):
+      Path(run.model_dir).parent.mkdir(parents=True, exist_ok=True)
+    lock.hold(run.model_dir)  # T5X's own program does not end in our hands
   mesh = run.mesh or partitioning.make_mesh()
   step.check_mesh(mesh)
   if eval_data is not None and run.eval_every is not None:

@@ -75,3 +75,18 @@ def test_where_no_lock_can_be_kept_the_writer_goes_on(tmp_path):
     pass
   with lock.only_writer('gs://bucket/answers.jsonl'):
     pass
+
+
+def test_what_is_held_is_given_back_when_the_process_ends(tmp_path):
+  held = (
+    'import sys\nfrom mmicl_jax.runtime import lock\n'
+    'lock.hold(sys.argv[1]); lock.hold(sys.argv[1])\n'
+    "print('held', flush=True); sys.stdin.read()"
+  )
+  command = [sys.executable, '-c', held, str(tmp_path / 'out')]
+  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
+  with subprocess.Popen(command, text=True, **pipes) as process:
+    assert process.stdout.readline() == 'held\n'
+    with pytest.raises(UserError, match='is being written by another'):
+      lock.hold(tmp_path / 'out')
+  assert process.returncode == 0 and os.listdir(tmp_path) == []

@@ -11,6 +11,7 @@ from mmicl_jax.checkpoints import checkpointer
 from mmicl_jax.checkpoints.tree import state_tree
 from mmicl_jax.models import mmicl
 from mmicl_jax.presets import model
+from mmicl_jax.runtime import lock
 from mmicl_jax.training import stages
 
 SETTINGS = """
@@ -141,6 +142,18 @@ def test_a_bad_record_ends_a_run(data, tmp_path):
   )
   assert_one_sentence(error, f'{data}/gone.png could not be read')
   assert error.rstrip().splitlines()[-1].startswith('mmicl: ')
+
+
+def test_a_second_run_in_the_same_directory(data, tmp_path):
+  with lock.only_writer(tmp_path / 'new'):
+    error = t5x_commands.run(
+      'train',
+      ['gin_configs/stages/tune.gin', data / 'settings.gin'],
+      {'MODEL_DIR': str(tmp_path / 'new')},
+      status=2,
+    )
+  assert_one_sentence(error, 'is being written by another process')
+  assert not (tmp_path / 'new').exists()
 
 
 def test_a_run_that_is_beyond_its_last_step(data, tmp_path):
