@@ -11,6 +11,7 @@ functions return to both trainers.
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ def _above_0(value: Any) -> bool:
   )
 
 
+def mixture_name(mixture: str) -> str:
+  """What a mixture is called, for TASK_NAME: letters, digits and _ only."""
+  return re.sub('[^A-Za-z0-9_]', '_', load_mixture(mixture).name)
+
+
 def set_names(name: str, split: str) -> list[str]:
   """Where a set's split may lie in the folder of all sets; [] for nowhere."""
   path = _TASKS / 'sets' / f'{name}.json'
@@ -149,10 +155,11 @@ def _places(
   }
   if absent := [name for name, place in there.items() if place is None]:
     places = ' or '.join(found[absent[0]])
+    rather = '' if split == 'train' else ', or set EVAL_DATA = None'
     raise UserError(
       f'no {split} records of {", ".join(absent)} in {folder} ({absent[0]} '
       f'would be {places}): build them by mmicl data build, or name them in '
-      'WITHOUT'
+      f'WITHOUT{rather}'
     )
   return tuple(place for place in there.values() if place is not None)
 

@@ -7,9 +7,10 @@ what it downloads.
 
 import array
 import json
+import mmap
 import os
 from collections.abc import Iterator, Sequence
-from typing import IO, SupportsIndex
+from typing import SupportsIndex
 
 from mmicl_jax.data.pairs import Omitted, pair_record
 from mmicl_jax.data.records import Record
@@ -50,9 +51,12 @@ class TarIndex(Sequence):
     self._places = array.array('Q')  # picture, its size, caption, its size
     self._kinds = array.array('B')  # of the caption
     try:
-      with open(self._file, 'rb') as file:
-        self._read(file)
-    except OSError as error:
+      with (
+        open(self._file, 'rb') as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+      ):
+        self._read(data)
+    except (OSError, ValueError) as error:  # ValueError: it is empty
       remedy = 'give a shard that is whole'
       raise explained(error, self.path, remedy, 'could not be read') from error
 
@@ -79,15 +83,14 @@ class TarIndex(Sequence):
       picture, caption, name, where, need_answer=self._need_answer
     )
 
-  def _read(self, file: IO[bytes]) -> None:
-    end = os.fstat(file.fileno()).st_size
+  def _read(self, data: mmap.mmap) -> None:
     key, parts = '', {}
-    for name, start, size in _members(file, self.path):
+    for name, start, size in _members(data, self.path):
       stem, _, suffix = name.partition('.')
       if stem != key:
         self._add(key, parts)
         key, parts = stem, {}
-      if start + size <= end:  # or else the file was cut off
+      if start + size <= len(data):  # or else the file was cut off
         parts[suffix.lower()] = start, size
     self._add(key, parts)
 
@@ -103,24 +106,34 @@ class TarIndex(Sequence):
     self._kinds.append(kind)
 
 
-def _members(file: IO[bytes], path: str) -> Iterator[tuple[str, int, int]]:
-  """(name, place, size) of each file; ten times as fast as tarfile."""
-  while (header := file.read(_BLOCK)) and any(header):
+def _members(data: mmap.mmap, path: str) -> Iterator[tuple[str, int, int]]:
+  """(name, place, size) of each file; many times as fast as tarfile.
+
+  A file that was cut off ends where it ends.
+  """
+  place = 0
+  if len(data) < _BLOCK:
+    raise _no_tar(path, place)
+  while len(header := data[place : place + _BLOCK]) == _BLOCK and any(header):
     try:
-      size = int(header[124:136].rstrip(b'\0 ') or b'0', 8)
-      if len(header) < _BLOCK or header[257:262] not in (b'ustar', b'\0' * 5):
+      if header[257:262] not in (b'ustar', b'\0' * 5):
         raise ValueError
+      size = int(header[124:136].rstrip(b'\0 ') or b'0', 8)
     except ValueError as error:
-      raise UserError(
-        f'{path} is no tar file, or is damaged at byte '
-        f'{file.tell() - len(header)}: download the shard again'
-      ) from error
-    start = file.tell()
+      raise _no_tar(path, place) from error
+    place += _BLOCK
     if header[156] in _FILE:
-      yield _name(header), start, size
+      yield _name(header), place, size
     elif header[156] not in _TOLD_BEFORE:
       size = 0
-    file.seek(start + -(-size // _BLOCK) * _BLOCK)
+    place += -(-size // _BLOCK) * _BLOCK
+
+
+def _no_tar(path: str, place: int) -> UserError:
+  return UserError(
+    f'{path} is no tar file, or is damaged at byte {place}: download the shard '
+    'again'
+  )
 
 
 def _name(header: bytes) -> str:

@@ -116,9 +116,10 @@ def test_what_is_not_there_is_named(folder):
 
 
 def test_a_mixture_of_ones_own(folder, tmp_path):
-  path = tmp_path / 'mine.json'
+  path = tmp_path / 'my own.json'
   value = {'train': {'nlvr2': 0.5, 'vqav2': 2}, 'validation': {'nlvr2': 1}}
   path.write_text(json.dumps(value))
+  assert mixtures.mixture_name(str(path)) == 'my_own'
   built = str(folder / 'built')
   assert mixtures.training_rates(str(path)) == (0.5, 2)
   assert mixtures.held_out_data(str(path), built) == (f'{built}/nlvr2/dev',)

@@ -94,8 +94,15 @@ def test_a_shard_that_was_cut_off_or_is_none(shard, tmp_path):
   cut.write_bytes(data[: data.index(b'\x89PNG') + 20])
   index = open_index(cut)
   assert outputs(index) == ['A red kite'] and index.omitted.count == 3
-  cut.write_bytes(b'<html>' * 200)
-  with pytest.raises(UserError, match='cut.tar is no tar file.* at byte 0'):
+  # In the middle of a header.
+  cut.write_bytes(data[: data.index(b'000000002.jpg') + 30])
+  assert outputs(open_index(cut)) == ['A red kite']
+  for length in (6, 1200):
+    cut.write_bytes((b'<html>' * 200)[:length])
+    with pytest.raises(UserError, match='cut.tar is no tar file.* at byte 0'):
+      open_index(cut)
+  cut.write_bytes(b'')
+  with pytest.raises(UserError, match='cut.tar could not be read'):
     open_index(cut)
   with pytest.raises(UserError, match='none.tar could not be read'):
     open_index(tmp_path / 'none.tar')
