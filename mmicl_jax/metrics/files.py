@@ -72,7 +72,7 @@ def json_file(path: Path, kind: type = dict) -> Any:
   """The JSON value of a file, which is a dict or a list."""
   value = parse_strictly(_bytes(path), str(path))
   if not isinstance(value, kind):
-    raise UserError(f'{path} holds no JSON {_NAMES[kind]}: {_REMEDY}')
+    raise UserError(f'{path} should hold {_NAMES[kind]} of JSON: {_REMEDY}')
   return value
 
 
@@ -140,11 +140,11 @@ def _check_header(
 
 
 _NAMES = {
-  dict: 'object',
-  list: 'array',
-  str: 'text',
-  int: 'whole number',
-  float: 'number',
+  dict: 'an object',
+  list: 'an array',
+  str: 'a text',
+  int: 'a whole number',
+  float: 'a number',
   bool: 'true or false',
 }
 
@@ -164,7 +164,7 @@ def value_of(where: str, record: Any, name: str, *kinds: type) -> Any:
   right = type(value) in allowed if allowed else True
   if not right:
     wanted = ' or '.join(_NAMES[kind] for kind in kinds)
-    raise UserError(f'{where}: {name!r} is not a {wanted}: {_REMEDY}')
+    raise UserError(f'{where}: {name!r} should be {wanted}: {_REMEDY}')
   return value
 
 

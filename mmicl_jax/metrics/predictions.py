@@ -1,5 +1,6 @@
 """Reads a file of predictions: JSON Lines with an id and an answer each."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +38,13 @@ def read_predictions(
     if not isinstance(row, dict):
       raise UserError(f'{where} is no JSON object: write {_forms(kinds)}')
     name = row.get('id')
+    if 'id' not in row:
+      raise UserError(f'{where} has no "id": write {_forms(kinds)}')
     if not isinstance(name, str):
-      what = 'no' if name is None else f'the id {name!r}, not text, as'
-      raise UserError(f'{where} has {what} "id": write {_forms(kinds)}')
+      raise UserError(
+        f'{where}: the "id" should be a text, not {json.dumps(name)[:50]}: '
+        f'write {_forms(kinds)}'
+      )
     held = _kind(row, kinds, f'{where} (id {name!r})')
     kind = kind or held
     if held != kind:

@@ -3,8 +3,9 @@
 To add one: a file with `_read(folder)`, which finds the annotation files with
 metrics/files.py and gives Annotations; `_score(annotations, predictions,
 mode)`, which gives a Scored; and `SCORERS`, a tuple of Scorer. Its name goes
-into metrics/table.py, a small official folder into tests/metrics/small.py, and
-its quirks into docs/evaluation.md. metrics/mme.py is the model to follow.
+into metrics/table.py, a small official folder into
+tests/helpers/small_benchmarks.py, and its quirks into docs/evaluation.md.
+metrics/mme.py is the model to follow.
 """
 
 from collections.abc import Callable, Mapping, Sequence

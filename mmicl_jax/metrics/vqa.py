@@ -1,4 +1,4 @@
-"""VQAv2 and OK-VQA: ten answers to a question, in five ways to compare them."""
+"""VQAv2 and OK-VQA: a prediction beside ten answers to the question."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +28,11 @@ from mmicl_jax.metrics.vqa_text import (
 
 @dataclass(frozen=True)
 class _Answered:
-  """A question. records: what else is known of each answer, None if no two
-  are equal, so that leaving out records is leaving out positions."""
+  """A question with its answers.
+
+  records: what else is known of each answer; None if no two of them are equal,
+  so that leaving out records is leaving out positions.
+  """
 
   question_type: str
   answer_type: str

@@ -180,7 +180,7 @@ def test_a_tie_of_candidates_goes_to_the_first(tmp_path):
   [
     ('raven', 'items', {'id': 0, 'label': 6, 'candidates': 6}, '6 instead of'),
     ('raven', 'items', {'id': 0, 'label': 1}, "no 'candidates'"),
-    ('raven', 'items', {'id': 0, 'label': True, 'candidates': 6}, 'not a'),
+    ('raven', 'items', {'id': 0, 'label': True, 'candidates': 6}, 'should be'),
     ('bongard_hoi', 'queries', {'split': 'a', 'id': 0, 'label': 2}, 'instead'),
     ('miniimagenet', 'episodes', {'id': 0, 'names': [1], 'label': 0}, 'text'),
     ('miniimagenet', 'episodes', {'id': 0, 'names': [], 'label': 0}, 'texts'),
