@@ -35,7 +35,7 @@ def report_text(found: Mapping[str, Any]) -> str:
     rows = [
       {
         'mode': mode,
-        **{k: number(v) for k, v in list(one['metrics'].items())[:6]},
+        **{k: number(v) for k, v in _whole(one['metrics'])},
       }
       for mode, one in task['modes'].items()
     ]
@@ -64,7 +64,7 @@ def variant_rows(task: Mapping[str, Any]) -> list[dict[str, Any]]:
         '95 % interval': ''
         if interval is None
         else f'{number(interval[0])} to {number(interval[1])}',
-        'shots shown': number(one['shown_shots']),
+        'shots shown': f'{one["shown_shots"]:.1f}',
       }
     )
   return rows
@@ -98,6 +98,11 @@ def _html(
       {
         **task,
         'about': _about(task),
+        'beside': _beside(task),
+        'modes': {
+          mode: {**one, 'shown': _whole(one['metrics'])}
+          for mode, one in task['modes'].items()
+        },
         'categories': _categories(task),
         'curve': _curve(task['shot_curve']),
         'variant_rows': variant_rows(task),
@@ -110,6 +115,40 @@ def _html(
     rows=_shown(main_rows(found)),
     number=number,
   )
+
+
+def _whole(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+  """The first metrics that are no breakdown, or else simply the first."""
+  whole = [(k, v) for k, v in metrics.items() if '/' not in k]
+  return (whole or list(metrics.items()))[:3]
+
+
+def _beside(task: Mapping[str, Any]) -> dict[str, Any]:
+  """Published numbers: a row for each metric, a column for each model."""
+  published = task['published']
+  sources = list(dict.fromkeys(one['source'] for one in published))
+  columns = list(
+    dict.fromkeys((x['model'], x['setting'], x['source']) for x in published)
+  )
+  values = {
+    (x['metric'], x['model'], x['setting'], x['source']): x['value']
+    for x in published
+  }
+  return {
+    'sources': sources,
+    'columns': [
+      {'model': m, 'setting': s, 'source': sources.index(source) + 1}
+      for m, s, source in columns
+    ],
+    'rows': [
+      {
+        'metric': metric,
+        'ours': task['metrics'].get(metric),
+        'values': [values.get((metric, *column)) for column in columns],
+      }
+      for metric in dict.fromkeys(one['metric'] for one in published)
+    ],
+  }
 
 
 def _categories(task: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -146,26 +146,34 @@ def main_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows.append(
       {
         'task': task['task'],
-        'items': task['items'],
-        'shots': first['shots'],
-        'metric': head['metric'],
         'value': head['value'],
         '95 % interval': ''
         if interval is None
         else f'{number(interval[0])} to {number(interval[1])}',
+        'metric': head['metric'],
+        'items': task['items'],
+        'shots': first['shots'],
         'spread': '; '.join(
           f'{number(x["least"])} to {number(x["most"])} over {x["number"]} '
           f'{x["over"]}'
           for x in task['spread']
         ),
         'published': '; '.join(
-          f'{x["model"]} {number(x["value"])}'
-          for x in task['published']
-          if x['metric'] == head['metric']
+          f'{model} {number(value)}'
+          for model, value in _first_of_each(task, head['metric']).items()
         ),
       }
     )
   return rows
+
+
+def _first_of_each(task: Mapping[str, Any], metric: str) -> dict[str, float]:
+  """Each model's first published value of a metric."""
+  found: dict[str, float] = {}
+  for one in task['published']:
+    if one['metric'] == metric:
+      found.setdefault(one['model'], one['value'])
+  return found
 
 
 def number(value: float | int | None) -> str:

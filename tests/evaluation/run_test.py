@@ -70,14 +70,15 @@ def test_every_benchmark_end_to_end(name, ask, tmp_path, capsys):
     prompt = line['prompt']
     prompt = prompt if isinstance(prompt, str) else prompt[0]
     assert prompt.count('图') == len(line['images'])
-  for place in (folder, folder / 'shots2_prompt0_seed0'):
-    path = place / 'predictions.jsonl'
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])  # as a kill leaves it
-    report = (tmp_path / 'whole' / 'report.json').read_bytes()
-    ask(name, 'whole', *flags)
-    assert path.read_bytes() == whole
-    assert (tmp_path / 'whole' / 'report.json').read_bytes() == report
+  places = (folder, folder / 'shots2_prompt0_seed0')
+  report = (tmp_path / 'whole' / 'report.json').read_bytes()
+  whole = [predictions(place) for place in places]
+  for place, data in zip(places, whole, strict=True):
+    # As a kill leaves it.
+    (place / 'predictions.jsonl').write_bytes(data[: len(data) * 2 // 3])
+  ask(name, 'whole', *flags)
+  assert [predictions(place) for place in places] == whole
+  assert (tmp_path / 'whole' / 'report.json').read_bytes() == report
   for i in (1, 2):
     ask(name, f'part{i}', *flags, '--shard', f'{i}/2')
   parts = [str(tmp_path / f'part{i}') for i in (2, 1)]
