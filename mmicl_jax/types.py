@@ -3,6 +3,7 @@
 B batch   R rows (batch x beams)   N images per row   T/U encoder/decoder length
 S length attended to   H heads   K width of a head   D T5 width   E tower width
 P patches and class token   Q queries per image   V vocabulary   L layers
+G groups of rows that share their images
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,18 @@ def without_padding(row: Any) -> Int[np.ndarray, 'T']:
 
 
 class Batch(TypedDict):
-  """The arrays of one step; images are u8, or floats if already normalised."""
+  """The arrays of one step; images are u8, or floats if already normalised.
+
+  Images may be packed: with encoder_image_starts, the first axis of images (or
+  features) is G, which divides B. B/G consecutive rows share a group's images,
+  and the array says which of them is each row's first. qformer_input_tokens
+  then has the words of each image.
+
+  Rows may hold several examples: with encoder_segment_ids and
+  decoder_segment_ids, the number of each token's example in its row, from 1 on,
+  and 0 for padding. Positions are those in the example, as seqio gives them;
+  T5's relative ones need none.
+  """
 
   encoder_input_tokens: Int[jax.Array, 'B T']
   encoder_images: NotRequired[Images]  # absent if there is only text
@@ -35,7 +47,14 @@ class Batch(TypedDict):
   decoder_input_tokens: Int[jax.Array, 'B U']
   decoder_target_tokens: Int[jax.Array, 'B U']
   decoder_loss_weights: Int[jax.Array, 'B U']
-  qformer_input_tokens: NotRequired[Int[jax.Array, 'B S']]
+  qformer_input_tokens: NotRequired[
+    Int[jax.Array, 'B S'] | Int[jax.Array, 'G N S']
+  ]
+  encoder_image_starts: NotRequired[Int[jax.Array, 'B']]
+  encoder_segment_ids: NotRequired[Int[jax.Array, 'B T']]
+  encoder_positions: NotRequired[Int[jax.Array, 'B T']]
+  decoder_segment_ids: NotRequired[Int[jax.Array, 'B U']]
+  decoder_positions: NotRequired[Int[jax.Array, 'B U']]
 
 
 _AXES = {

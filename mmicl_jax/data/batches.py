@@ -18,6 +18,7 @@ from mmicl_jax.data.features import (
   empty,
   featurize,
 )
+from mmicl_jax.data.plans import StreamPlace
 from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Source
 from mmicl_jax.errors import UserError
@@ -30,13 +31,17 @@ class BatchInfo:
   """What is known of a batch besides its arrays.
 
   ids: of its examples; '' for a padding or skipped row. skipped: a sentence
-  for each bad record. next_step: the step after this batch.
+  for each bad record. next_step: the step after this batch. place: of grouped
+  examples, the place after this batch. examples: of all processes' rows; None
+  if each row has one.
   """
 
   ids: tuple[str, ...]
   skipped: tuple[str, ...] = ()
   truncated: tuple[Truncation, ...] = ()
   next_step: int = 0
+  place: StreamPlace | None = None
+  examples: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +75,8 @@ class BatchMaker:
       position = step * self.global_batch + offset
       row, name = empty(self.spec, self.features_of), ''
       if self.size is None or position < self.size:
-        source, index = self.stream[position]
         try:
-          example, name = self._example(source, index)
+          example, name = self.example_at(position)
           row = featurize(
             example,
             self.tokenizer,
@@ -89,8 +93,12 @@ class BatchMaker:
     info = BatchInfo(tuple(ids), tuple(skipped), tuple(truncated), step + 1)
     return collate(rows), info
 
-  def _example(self, source: int, index: int) -> tuple[Example, str]:
-    """Returns (example, id); an example without a name is named by its id."""
+  def example_at(self, position: int) -> tuple[Example, str]:
+    """Returns (example, id); an example without a name is named by its id.
+
+    Raises UserError if the record at this position of the stream is bad.
+    """
+    source, index = self.stream[position]
     part = self.sources[source]
     example, own = as_example(part.data[index], index)
     name = f'{part.name}:{own}'

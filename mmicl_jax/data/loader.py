@@ -2,12 +2,14 @@
 
 The order of the examples depends only on the seed. Each step takes the next
 global batch of them, so batches depend neither on the number of processes nor
-on that of workers. The iterator's state is one number: the step.
+on that of workers. The iterator's state is one number: the step. If examples
+are grouped by length (grouping.py), it is a place: see plans.py.
 
 `record_loader` reads files, `make_loader` any sources. The Loader goes through
-the steps; batches.py makes the rows of a step.
+the steps; batches.py or grouped.py makes the rows of a step.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -30,9 +32,13 @@ from mmicl_jax.data.features import (
   check_vocabulary,
   feature_spec,
 )
+from mmicl_jax.data.grouped import GroupedMaker
+from mmicl_jax.data.grouping import Grouping, make_grouping
 from mmicl_jax.data.order import RecordOrder, mixed_order
+from mmicl_jax.data.plans import StreamPlace
 from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.runtime import hosts
@@ -64,6 +70,9 @@ def record_loader(
   skip_bad_records: bool = False,
   mesh: Mesh | None = None,
   feature_cache: str | None = None,
+  buckets: Sequence[Any] | None = None,
+  pack: bool = False,
+  num_microbatches: int = 1,
 ) -> 'Loader':
   """Loads record files, mixed by `weights`, in the shapes of a model.
 
@@ -74,8 +83,10 @@ def record_loader(
   number is for evaluation, which is never shuffled. qformer_vocabulary: BERT's
   vocab.txt; without it the Q-Former reads no text, as in all published scripts.
   feature_cache: a folder of `mmicl data cache-features`, whose features are
-  read instead of images. Raises UserError for a missing file or a vocabulary
-  that is not the model's.
+  read instead of images. buckets, pack: group examples by length, and pack
+  several into a row: see grouping.make_grouping; num_microbatches: then the
+  images of each of these parts of a batch stay in it. Raises UserError for a
+  missing file, a vocabulary that is not the model's, or impossible buckets.
   """
   if feature_cache is not None and qformer_vocabulary is not None:
     raise UserError(
@@ -88,6 +99,7 @@ def record_loader(
     None if qformer_vocabulary is None else BertTokenizer(qformer_vocabulary)
   )
   index, count = hosts.batch_share(mesh)
+  shards = count if mesh is None else partitioning.batch_shards(mesh)
   return make_loader(
     open_sources(
       data,
@@ -116,6 +128,15 @@ def record_loader(
     skip_bad_records=skip_bad_records,
     qformer_tokenizer=bert,
     features_of=None if feature_cache is None else FeatureStore(feature_cache),
+    grouping=make_grouping(
+      buckets,
+      pack,
+      lengths=(inputs_length, targets_length),
+      max_images=max_images,
+      num_queries=model.qformer.num_queries,
+      rows=batch_size,
+      groups=shards * num_microbatches,
+    ),
   )
 
 
@@ -149,6 +170,7 @@ def make_loader(
   skip_bad_records: bool = False,
   qformer_tokenizer: BertTokenizer | None = None,
   features_of: FeatureStore | None = None,
+  grouping: Grouping | None = None,
 ) -> 'Loader':
   """Makes a loader that gives `batch_size` rows in each process and step.
 
@@ -162,7 +184,8 @@ def make_loader(
   it a bad record raises UserError, naming file and line, when its turn comes.
   workers: how many processes decode; above 0, call this under
   `if __name__ == '__main__'`. features_of: gives stored features instead of
-  images. Raises UserError for settings that cannot work.
+  images. grouping: how examples become batches; None takes `batch_size` of them
+  in their order. Raises UserError for settings that cannot work.
   """
   sources = [sources] if isinstance(sources, Source) else list(sources)
   if empty_one := [source.name for source in sources if not len(source.data)]:
@@ -198,6 +221,9 @@ def make_loader(
   }
   if len(sources) > 1:  # Former versions rounded the rates.
     fingerprint['rates'] = 'exact'
+  if grouping is not None:
+    # Through JSON, which turns tuples into lists.
+    fingerprint['groups'] = json.loads(json.dumps(dataclasses.asdict(grouping)))
   make = BatchMaker(
     sources,
     stream,
@@ -209,12 +235,15 @@ def make_loader(
     range(process_index * batch_size, (process_index + 1) * batch_size),
     features_of,
   )
-  num_steps = None if size is None else math.ceil(size / global_batch)
-  return Loader(make, num_steps, fingerprint, workers, skip_bad_records)
+  return Loader(
+    make, grouping, order_seed, fingerprint, workers, skip_bad_records
+  )
 
 
 class Loader:
   """Iterates over (batch, info); made by `make_loader`.
+
+  num_steps: None if the stream has no end, or if grouping decides it.
 
   Each iter() begins at the present state; use one iterator at a time. After
   each batch `get_state()` is the position after that batch. Three counts say
@@ -227,15 +256,19 @@ class Loader:
   def __init__(
     self,
     make: BatchMaker,
-    num_steps: int | None,
+    grouping: Grouping | None,
+    order_seed: int | None,
     fingerprint: dict[str, Any],
     workers: int,
     skip_bad_records: bool,
   ):
-    self.num_steps = num_steps
+    self.num_steps = None
+    if grouping is None and make.size is not None:
+      self.num_steps = math.ceil(make.size / make.global_batch)
     self.step = self.skipped = self.truncated = self.cut_answers = 0
     self.first_truncated = ''
-    self._make = make
+    self._make, self._grouping, self._order_seed = make, grouping, order_seed
+    self._place, self._seen = StreamPlace(), 0
     self._fingerprint = fingerprint
     self._workers = workers
     self._skip_bad_records = skip_bad_records
@@ -244,11 +277,16 @@ class Loader:
     stop = sys.maxsize if self.num_steps is None else self.num_steps
     if self.step >= stop:
       return
+    make: Any = self._make
+    if self._grouping is not None:
+      make = GroupedMaker(
+        make, self._grouping, self._order_seed, self.step, self._place
+      )
     steps = grain.MapDataset.range(self.step, stop)
     # Threads would gain nothing. JAX does not wait for the device, so the next
     # batch is made while it computes; workers make batches ahead anyway.
     in_line = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    batches = steps.map(self._make).to_iter_dataset(in_line)
+    batches = steps.map(make).to_iter_dataset(in_line)
     if self._workers:
       mark_flags_parsed()
       batches = batches.mp_prefetch(
@@ -258,6 +296,8 @@ class Loader:
     iterator = iter(batches)
     try:
       for batch, info in iterator:
+        if not batch:  # only their maker knows where grouped examples end
+          return
         self._count(info)
         # A copy, since arrays from workers are memory that ends with them.
         yield {key: np.array(value) for key, value in batch.items()}, info
@@ -271,6 +311,8 @@ class Loader:
       'truncated': self.truncated,
       'cut_answers': self.cut_answers,
     }
+    if self._grouping is not None:
+      counts |= {'seen': self._seen, 'place': self._place.to_json()}
     return {'step': self.step, **counts, 'stream': self._fingerprint}
 
   def set_state(self, state: dict[str, Any]) -> None:
@@ -288,27 +330,37 @@ class Loader:
       theirs = theirs if isinstance(theirs, dict) else {}
       changed = [
         f'{name} was {json.dumps(theirs.get(name))} and is {json.dumps(value)}'
-        for name, value in ours.items()
-        if theirs.get(name) != value
+        for name in dict.fromkeys([*ours, *theirs])
+        if theirs.get(name) != (value := ours.get(name))
       ]
       raise UserError(
         'the saved place in the data belongs to another stream '
         f'({"; ".join(changed)}): give what the run began with, or begin a new '
         'one in another MODEL_DIR, with this one as INIT_FROM.'
       )
-    self.step = state['step']
+    self.seek(state['step'])
+    if self._grouping is not None:
+      self._seen = state['seen']
+      self._place = StreamPlace.from_json(state['place'])
     self.skipped, self.truncated = state['skipped'], state['truncated']
     # Checkpoints of former versions lack it.
     self.cut_answers = state.get('cut_answers', 0)
 
+  @property
+  def shapes(self) -> str:
+    """What a run prints of its batches' shapes; '' if there is only one."""
+    return '' if self._grouping is None else self._grouping.describe()
+
   def seek(self, step: int) -> None:
     """Goes past the first `step` batches, for a run that T5X began."""
-    self.step = step
+    self.step, self._seen = step, step * len(self._make.offsets)
 
   def _count(self, info: BatchInfo) -> None:
     if info.skipped and not self._skip_bad_records:
       raise UserError(info.skipped[0])
     self.step = info.next_step
+    self._place = info.place or self._place
+    self._seen += len(info.ids)
     self.skipped += len(info.skipped)
     self.truncated += len(info.truncated)
     self.cut_answers += sum(t.target_tokens > 0 for t in info.truncated)
@@ -322,8 +374,8 @@ class Loader:
     They are if all of the first _A_FEW were, or more than half of at least
     _MANY; for less data, one pass over it is enough to judge.
     """
-    rows, seen = len(info.ids), self.step * len(info.ids)
-    one_pass = self._make.num_records * rows / self._make.global_batch
+    make, seen = self._make, self._seen
+    one_pass = make.num_records * len(make.offsets) / make.global_batch
     none = self.skipped == seen >= min(_A_FEW, one_pass)
     most = seen / 2 < self.skipped and seen >= min(_MANY, one_pass)
     if none or most:

@@ -20,7 +20,8 @@ class RecordOrder(Sequence[tuple[int, int]]):
 
   The sources come one after the other; the first has the number `first`. With a
   seed each epoch shuffles all records by numpy's RandomState, which never
-  changes. That takes 4 bytes for each record, since only one epoch is kept.
+  changes. That takes 8 bytes for each record, since two epochs are kept: near
+  the end of one, grouped examples come from both.
   (Grain's own shuffle takes milliseconds for each record of small datasets.)
   """
 
@@ -28,7 +29,7 @@ class RecordOrder(Sequence[tuple[int, int]]):
     self._ends = list(itertools.accumulate(sizes))
     self._first = first
     self._seed = seed
-    self._epoch: tuple[int, np.ndarray] | None = None
+    self._epochs: dict[int, np.ndarray] = {}
 
   def __len__(self) -> int:
     return sys.maxsize
@@ -42,16 +43,18 @@ class RecordOrder(Sequence[tuple[int, int]]):
     return self._first + source, i - start
 
   def _permutation(self, seed: int, epoch: int) -> np.ndarray:
-    if self._epoch is None or self._epoch[0] != epoch:
+    if epoch not in self._epochs:
       order = np.arange(self._ends[-1], dtype=np.uint32)
-      words = _seed_words(seed)
+      words = seed_words(seed)
       key = [words[0], self._first, epoch, *words[1:]]
       np.random.RandomState(key).shuffle(order)
-      self._epoch = epoch, order
-    return self._epoch[1]
+      if len(self._epochs) == 2:
+        del self._epochs[min(self._epochs)]
+      self._epochs[epoch] = order
+    return self._epochs[epoch]
 
 
-def _seed_words(seed: int) -> list[int]:
+def seed_words(seed: int) -> list[int]:
   """A seed of any size as words of 32 bits, different for different seeds.
 
   The lowest word comes first: 2**32 + 5 -> [5, 1]. A negative seed is marked by

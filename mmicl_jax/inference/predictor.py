@@ -19,12 +19,8 @@ from jaxtyping import Float, Int, UInt32
 from mmicl_jax.checkpoints.fingerprint import weights_digest
 from mmicl_jax.context.turns import Example, Turn, assemble, listed
 from mmicl_jax.data.feature_store import key_of
-from mmicl_jax.data.features import (
-  Truncation,
-  feature_spec,
-  fit_prompt,
-  instruction_ids,
-)
+from mmicl_jax.data.features import feature_spec, instruction_ids
+from mmicl_jax.data.fitting import Truncation, fit_prompt
 from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.layers import Dense, param
 from mmicl_jax.models.qformer import QFormer
-from mmicl_jax.models.t5 import T5, LayerCache
+from mmicl_jax.models.t5 import T5, LayerCache, Segments
 from mmicl_jax.models.vit import ViT
 from mmicl_jax.types import PAD, Batch, Images
 
@@ -29,14 +29,28 @@ def normalise(images: Images) -> Float[Array, 'B N H W 3']:
 
 def splice(
   text: Float[Array, 'B T D'],
-  visual: Float[Array, 'B *NQ D'],
+  visual: Float[Array, 'G *NQ D'],
   is_image: Bool[Array, 'B T'],
+  first: Int[Array, 'B'] | None = None,
 ) -> Float[Array, 'B T D']:
-  """Puts each row's k-th visual token at its k-th image placeholder."""
-  visual = visual.reshape(visual.shape[0], -1, visual.shape[-1])
+  """Puts each row's k-th visual token at its k-th image placeholder.
+
+  first: if rows share the tokens of their group, which is each row's first.
+  """
+  groups, width = visual.shape[0], visual.shape[-1]
+  if first is None and groups != len(text):
+    raise ValueError(
+      f'{groups} rows of images for {len(text)} of text: packed images need '
+      'encoder_image_starts'
+    )
+  visual = visual.reshape(groups, -1, width)
   k = jnp.maximum(jnp.cumsum(is_image, axis=1) - 1, 0)
-  placed = jnp.take_along_axis(visual, k[..., None], axis=1)
-  return jnp.where(is_image[..., None], placed, text)
+  if first is not None:
+    # A row without images may begin behind the last one.
+    k = jnp.minimum(k + first[:, None], visual.shape[1] - 1)
+  # A gather in each group, so that no device needs another's tokens.
+  placed = jnp.take_along_axis(visual, k.reshape(groups, -1, 1), axis=1)
+  return jnp.where(is_image[..., None], placed.reshape(text.shape), text)
 
 
 class MMICL(nn.Module):
@@ -70,31 +84,33 @@ class MMICL(nn.Module):
     """
     if 'encoder_features' in batch:
       raise ValueError('features stand in for images: use encode_features')
-    tokens, images = batch['encoder_input_tokens'], batch.get('encoder_images')
+    images = batch.get('encoder_images')
     if images is None or not images.shape[1]:
-      return self.read(tokens)
+      return self._read(batch)
     patches = self.vit(normalise(images))  # B N P E
     words = batch.get('qformer_input_tokens')
     queries = self.qformer(self.query_tokens, patches, words)  # B N Q E
-    visual = self.projector(queries)  # B N Q D
-    return self.read(tokens, visual)
+    return self._read(batch, self.projector(queries))  # B N Q D
 
-  def read(
-    self,
-    tokens: Int[Array, 'B T'],
-    visual: Float[Array, 'B *NQ D'] | None = None,
+  def _read(
+    self, batch: Any, visual: Float[Array, 'G *NQ D'] | None = None
   ) -> Float[Array, 'B T D']:
     """Encodes prompts by T5, with their visual tokens if there are any."""
+    tokens = batch['encoder_input_tokens']
     text = self.t5.embed(tokens)
     if visual is not None:
       is_image = tokens == self.config.image_token
-      text = splice(text, visual.astype(text.dtype), is_image)
-    return self.t5.encode(text, tokens != PAD)
+      first = batch.get('encoder_image_starts')
+      if first is not None:
+        first *= self.config.qformer.num_queries
+      text = splice(text, visual.astype(text.dtype), is_image, first)
+    segments = batch.get('encoder_segment_ids')
+    return self.t5.encode(text, tokens != PAD, segments)
 
   def from_features(self, batch: Any) -> Float[Array, 'B U V']:
     """Logits from a Batch that holds stored results of `read_images`."""
-    tokens, features = batch['encoder_input_tokens'], batch['encoder_features']
-    return self._logits(batch, self.encode_features(tokens, features))
+    visual = self.projector(batch['encoder_features'])
+    return self._logits(batch, self._read(batch, visual))
 
   def encode_features(
     self,
@@ -103,7 +119,7 @@ class MMICL(nn.Module):
   ) -> Float[Array, 'B T D']:
     """Encodes prompts with stored results of `read_images`, or without any."""
     visual = None if features is None else self.projector(features)
-    return self.read(tokens, visual)
+    return self._read({'encoder_input_tokens': tokens}, visual)
 
   def read_images(
     self,
@@ -118,11 +134,13 @@ class MMICL(nn.Module):
     return self.qformer(self.query_tokens, self.vit(normalise(images)), words)
 
   def _logits(
-    self, batch: Batch, encoded: Float[Array, 'B T D']
+    self, batch: Any, encoded: Float[Array, 'B T D']
   ) -> Float[Array, 'B U V']:
     is_token = batch['encoder_input_tokens'] != PAD
     tokens = batch['decoder_input_tokens']
-    return self.t5.decode(tokens, encoded, is_token)[0]
+    numbers = [batch.get(f'{x}_segment_ids') for x in ('encoder', 'decoder')]
+    segments = None if numbers[0] is None else Segments(*numbers)
+    return self.t5.decode(tokens, encoded, is_token, segments=segments)[0]
 
   def decode(
     self,

@@ -109,9 +109,9 @@ class QFormer(nn.Module):
     self,
     queries: Float[Array, 'Q D'],
     images: Float[Array, 'B N P E'],
-    words: Int[Array, 'B S'] | None = None,
+    words: Int[Array, 'B S'] | Int[Array, 'B N S'] | None = None,
   ) -> Float[Array, 'B N Q D']:
-    """queries: the learned ones. words: a row's; all its images share them."""
+    """queries: the learned ones. words: of a row's images, or of each image."""
     c, run = self.config, self.execution
     rows, count = images.shape[:2]
     image = images.reshape(rows * count, *images.shape[2:])
@@ -128,7 +128,10 @@ class QFormer(nn.Module):
       )
       if words is None:
         words = jnp.zeros((rows, 0), jnp.int32)
-      tokens = jnp.repeat(words, count, axis=0)
+      if words.ndim == 3:
+        tokens = words.reshape(rows * count, -1)
+      else:
+        tokens = jnp.repeat(words, count, axis=0)
       text = word_table(tokens) + position_table(jnp.arange(tokens.shape[1]))
       x = jnp.concatenate([x, constrain(text)], axis=1)  # as in T5.embed
       is_query = jnp.ones((rows * count, c.num_queries), bool)

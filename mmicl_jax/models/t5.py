@@ -45,6 +45,13 @@ class LayerCache(NamedTuple):
   prompt: KeyValues | None
 
 
+class Segments(NamedTuple):
+  """The number of each token's example in its row, from 1 on; 0 is padding."""
+
+  prompt: Int[Array, 'B T']
+  answer: Int[Array, 'B U']
+
+
 def relative_buckets(
   relative: Int[Array, 'T S'],
   *,
@@ -69,6 +76,13 @@ def relative_buckets(
   far = far / jnp.log(max_distance / exact) * (num_buckets - exact)
   far = jnp.minimum(exact + far.astype(jnp.int32), num_buckets - 1)
   return offset + jnp.where(distance < exact, distance, far)
+
+
+def same_segment(
+  query: Int[Array, 'B T'], key: Int[Array, 'B S']
+) -> Bool[Array, 'B 1 T S']:
+  """Which keys belong to the same example as each query."""
+  return (query[:, :, None] == key[:, None])[:, None]
 
 
 class RelativeBias(nn.Module):
@@ -144,7 +158,7 @@ class EncoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'B T D'],
-    mask: Bool[Array, 'B 1 1 T'],
+    mask: Bool[Array, 'B 1 #T T'],
     bias: Float[Array, '1 H T T'],
   ) -> tuple[Float[Array, 'B T D'], None]:
     c, run = self.config, self.execution
@@ -168,8 +182,8 @@ class DecoderLayer(nn.Module):
     x: Float[Array, 'R U D'],
     cache: LayerCache | None,
     encoded: Float[Array, 'B T D'] | None,
-    encoder_mask: Bool[Array, 'B 1 1 T'],
-    mask: Bool[Array, '1 1 U S'],
+    encoder_mask: Bool[Array, 'B 1 #U T'],
+    mask: Bool[Array, '#R 1 U S'],
     bias: Float[Array, '1 H U S'],
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'R U D'], LayerCache | None]:
@@ -209,9 +223,16 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
+    self,
+    x: Float[Array, 'B T D'],
+    is_token: Bool[Array, 'B T'],
+    segments: Int[Array, 'B T'] | None = None,
   ) -> Float[Array, 'B T D']:
+    """is_token, segments: see T5.encode."""
     c, run = self.config, self.execution
+    mask = is_token[:, None, None]
+    if segments is not None:
+      mask &= same_segment(segments, segments)
     positions = jnp.arange(x.shape[1])
     bias = RelativeBias(c, run, True, name='relative_bias')
     layers = stack(
@@ -221,7 +242,7 @@ class Encoder(nn.Module):
       (nn.broadcast, nn.broadcast),
     )
     x = constrain(dropout(self, x, c.dropout_rate))
-    x, _ = layers(x, is_token[:, None, None], bias(positions, positions))
+    x, _ = layers(x, mask, bias(positions, positions))
     x = RMSNorm(c.layer_norm_eps, run, name='final_norm')(x)
     return dropout(self, x, c.dropout_rate)
 
@@ -240,6 +261,7 @@ class Decoder(nn.Module):
     is_token: Bool[Array, 'B T'],
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
     index: Int[Array, ''] | int = 0,
+    segments: Segments | None = None,
   ) -> tuple[Float[Array, 'R U D'], LayerCache | tuple[LayerCache, ...] | None]:
     """Runs U tokens that start at position `index` (0 without a cache)."""
     c, run = self.config, self.execution
@@ -250,6 +272,11 @@ class Decoder(nn.Module):
       length = jax.tree.leaves(cache)[0].shape[-2]
     key = jnp.arange(length)
     bias = RelativeBias(c, run, False, name='relative_bias')(query, key)
+    mask = (key[None] <= query[:, None])[None, None]
+    encoder_mask = is_token[:, None, None]
+    if segments is not None:
+      mask &= same_segment(segments.answer, segments.answer)
+      encoder_mask &= same_segment(segments.answer, segments.prompt)
     layers = stack(
       DecoderLayer,
       {'config': c, 'execution': run},
@@ -260,8 +287,8 @@ class Decoder(nn.Module):
       dropout(self, x, c.dropout_rate),
       cache,
       encoded,
-      is_token[:, None, None],
-      (key[None] <= query[:, None])[None, None],
+      encoder_mask,
+      mask,
       bias,
       index,
     )
@@ -292,10 +319,17 @@ class T5(nn.Module):
     return constrain(self.token_embedder(tokens))
 
   def encode(
-    self, x: Float[Array, 'B T D'], is_token: Bool[Array, 'B T']
+    self,
+    x: Float[Array, 'B T D'],
+    is_token: Bool[Array, 'B T'],
+    segments: Int[Array, 'B T'] | None = None,
   ) -> Float[Array, 'B T D']:
-    """The encoding of embeddings; is_token: which are not padding."""
-    return self.encoder(x, is_token)
+    """The encoding of embeddings.
+
+    is_token: which are not padding. segments: the number of each token's
+    example, if rows hold several; they do not attend to each other.
+    """
+    return self.encoder(x, is_token, segments)
 
   def decode(
     self,
@@ -304,10 +338,14 @@ class T5(nn.Module):
     is_token: Bool[Array, 'B T'],
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
     index: Int[Array, ''] | int = 0,
+    segments: Segments | None = None,
   ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
-    """Float32 logits of each next token, and the new cache if one is given."""
+    """Float32 logits of each next token, and the new cache if one is given.
+
+    segments: only without a cache, if rows hold several examples.
+    """
     x = self.embed(tokens)
-    x, cache = self.decoder(x, encoded, is_token, cache, index)
+    x, cache = self.decoder(x, encoded, is_token, cache, index, segments)
     return self.lm_head(x).astype(jnp.float32), cache
 
   def empty_cache(

@@ -46,6 +46,7 @@ class RunLog:
     self._steps, self._every = steps, every
     self._pending: list[Mapping[str, jax.Array]] = []
     self._since = time.monotonic()
+    self._more = 0  # examples than rows, since then
     self.meter: Meter | None = None
     self.last: dict[str, float] = {}
     self._told: set[str] = set()
@@ -67,6 +68,17 @@ class RunLog:
     """Shows prompts in TensorBoard: each a text, and its images as one PNG."""
     if self._summaries is not None:
       self._summaries.show(step, samples)
+
+  def count(self, batch: Mapping[str, np.ndarray], info: Any) -> None:
+    """Counts a batch whose shape or number of examples may be its own.
+
+    info: may say how many examples all processes' rows hold: see BatchInfo.
+    """
+    examples = getattr(info, 'examples', None)
+    if examples is not None:
+      self._more += examples - self._steps.batch_size
+    if self.meter is not None:
+      self.meter.count(batch)
 
   def add(
     self,
@@ -95,11 +107,12 @@ class RunLog:
       name: float(np.mean([metrics[name] for metrics in steps]))
       for name in steps[0]
     }
-    rate = len(steps) * self._steps.batch_size / (now - self._since)
+    seconds, rows = now - self._since, len(steps) * self._steps.batch_size
+    rate = (rows + self._more) / seconds
     values |= {'examples_per_second': rate, **dropped}
     if self.meter is not None:
-      values |= self.meter(rate)
-    self._pending, self._since = [], now
+      values |= self.meter(rows / seconds)
+    self._pending, self._since, self._more = [], now, 0
     self.write(step, values)
     self._bar.note(beside_the_bar(values))
 

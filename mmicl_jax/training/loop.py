@@ -142,6 +142,8 @@ def train(
     log.say(f'trainable: {ledger.profile}\n{show.table(ledger.rows())}')
     if note is not None:
       log.say(note)
+    if shapes := getattr(data.train, 'shapes', ''):
+      log.say(shapes)
     try:
       if trainee.saved is not None:
         log.say(f'resuming at step {start} from {run.model_dir}')
@@ -156,6 +158,7 @@ def train(
         trace.before(step)
         metrics = trainee.advance(step_fn, to_device(batch, mesh), info)
         trace.after(step, metrics)
+        log.count(batch, info)
         log.add(step, metrics, dropped_counts(data.train))
         if step % run.log_every == 0:
           trainee.check()
@@ -196,7 +199,7 @@ def _next(
       f'the training data ended before step {step}: let it repeat, or lower '
       'TRAIN_STEPS'
     ) from None
-  rows = len(next(iter(batch.values())))
+  rows = len(batch['encoder_input_tokens'])
   if rows * parts != batch_size:
     raise UserError(
       f'the data gives {rows} rows a batch in each of {parts} processes, but '

@@ -31,12 +31,24 @@ def sample_prompts(
         batch['decoder_target_tokens'][i],
       )
     )
-    # A batch with stored features has no images.
-    pixels = batch.get('encoder_images', {i: ()})[i]
-    images = [x for x in np.asarray(pixels) if x.any()]
+    images = [x for x in _images(batch, i) if x.any()]
     text = f'{collapse(prompt)}\n\n**{answer}**'
     found.append((text, _png(images) if images else None))
   return found
+
+
+def _images(batch: Mapping[str, Any], row: int) -> np.ndarray | list[Any]:
+  """A row's images and padding; none if the batch has stored features."""
+  if 'encoder_images' not in batch:
+    return []
+  images = np.asarray(batch['encoder_images'])
+  if 'encoder_image_starts' not in batch:
+    return images[row]
+  starts = batch['encoder_image_starts']
+  rows = len(starts) // len(images)
+  group, place = divmod(row, rows)
+  stop = starts[row + 1] if place + 1 < rows else None
+  return images[group, starts[row] : stop]
 
 
 def _png(images: list[np.ndarray]) -> bytes:
