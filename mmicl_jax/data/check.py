@@ -49,7 +49,7 @@ def problems(
     yield from unreadable()
     line = int(record.where.rpartition(':')[2])
     images = (_image_problem(image, of_file) for image in record.images)
-    found = [*_lint(record), *filter(None, images)]
+    found = [*linted(record), *filter(None, images)]
     yield line, found + (across.problems(record) if across else [])
   yield from unreadable()
 
@@ -71,7 +71,7 @@ def _sum(path: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _lint(record: Record) -> list[str]:
+def linted(record: Record) -> list[str]:
   """As lint, but the official files of a test split may have no answers."""
   found = lint(record)
   answers = record.meta.get('answers') if isinstance(record.meta, dict) else 0

@@ -4,16 +4,19 @@ Records may come from strangers, so text is escaped, and images are decoded and
 encoded again, in the shape that the model sees.
 """
 
+import collections
 import io
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
-from mmicl_jax.context.lint import lint
 from mmicl_jax.context.text import IMAGE_SPAN
 from mmicl_jax.context.turns import collapse
+from mmicl_jax.data import across
+from mmicl_jax.data.check import linted
 from mmicl_jax.data.images import load_image
 from mmicl_jax.data.opened import Chained
 from mmicl_jax.data.records import Record
@@ -21,35 +24,82 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import page
 
 _SIZE = 224
+_UNKNOWN, _NONE, _UNREADABLE = '(no name)', 'none', 'No record.'
 
 
 def render_gallery(index: Chained, chosen: Sequence[int]) -> str:
   """Returns the page's HTML. chosen: the indices of the records to show."""
+  seen = across.Across()
+  cards = [_card(index, i, seen) for i in chosen]
+  filters = [
+    _filter(name, cards)
+    for name in ('dataset', 'images', 'problem')
+    if len({tuple(card['kinds'][name]) for card in cards}) > 1
+  ]
   return page.render(
     'data/gallery.html.j2',
     path=index.path,
     number=len(index),
     size=_SIZE,
-    cards=[_card(index, i) for i in chosen],
+    cards=cards,
+    filters=filters,
   )
 
 
-def _card(index: Chained, i: int) -> dict[str, Any]:
+def _filter(name: str, cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """What a reader may choose of, and of how many cards each choice is.
+
+  The cards get the classes by which the page's style hides them.
+  """
+  counts = collections.Counter(kind for c in cards for kind in c['kinds'][name])
+  options = sorted(counts, key=lambda kind: (kind != _NONE, kind))
+  for card in cards:
+    card['classes'] += [
+      f'{name}-{options.index(kind)}' for kind in card['kinds'][name]
+    ]
+  return {
+    'name': name,
+    'options': [
+      {'id': f'{name}-{i}', 'text': str(kind), 'count': counts[kind]}
+      for i, kind in enumerate(options)
+    ],
+  }
+
+
+def _card(index: Chained, i: int, seen: across.Across) -> dict[str, Any]:
+  card: dict[str, Any] = {'paragraphs': [], 'classes': []}
   try:
     record = index[i]
   except UserError as error:
     where, _, text = str(error).partition(': ')
-    return {
-      'title': _line(index, where), 'problems': [text], 'paragraphs': []
+    kinds = {'dataset': [_UNKNOWN], 'images': [], 'problem': [_UNREADABLE]}
+    return card | {
+      'title': _line(index, where), 'problems': [text], 'kinds': kinds
     }  # fmt: skip
   title = [_line(index, record.where)]
   title += [str(x) for x in (record.dataset, record.id) if x is not None]
-  return {
+  problems = [*linted(record), *seen.problems(record)]
+  paragraphs = _paragraphs(record)
+  found = [_kind(problem) for problem in problems]
+  if any('error' in piece for line in paragraphs for piece in line):
+    found.append('A picture cannot be shown.')
+  return card | {
     'title': ' · '.join(title),
-    'problems': lint(record),
-    'paragraphs': _paragraphs(record),
+    'problems': problems,
+    'paragraphs': paragraphs,
     'answer': record.targets,
+    'kinds': {
+      'dataset': [record.dataset or _UNKNOWN],
+      'images': [len(record.images)],
+      'problem': list(dict.fromkeys(found)) or [_NONE],
+    },
   }
+
+
+def _kind(problem: str) -> str:
+  """A problem without what only this record has: numbers, quoted texts."""
+  text = re.sub(r"'[^']*'|\"[^\"]*\"|<image[0-9]+>|[0-9]+", '…', problem)
+  return text if len(text) <= 60 else f'{text[:59].rstrip()}…'
 
 
 def _line(index: Chained, where: str) -> str:

@@ -154,7 +154,8 @@ def test_show_is_escaped_and_holds_its_images(folder, capsys):
   # A figure would end a paragraph.
   assert 'figure' in page.tags and page.figures_in_paragraphs == 0
   assert 'script' not in page.tags and 'b' not in page.tags
-  assert page.text.count(script) == 4  # text, missing image, answer, dataset
+  # Text, missing image, answer, dataset, and the choice of datasets.
+  assert page.text.count(script) == 5
   assert page.text.count('图') == 0
   assert 'line 3' in page.text and 'not JSON' in page.text
   assert len(page.pictures) == 3

@@ -37,7 +37,7 @@ def test_every_page_has_the_base_and_fetches_nothing(parity):
 
 def test_a_missing_value_is_an_error():
   with pytest.raises(jinja2.UndefinedError, match='cards'):
-    page.render('data/gallery.html.j2', path='', number=1, size=1)
+    page.render('data/gallery.html.j2', path='', number=1, size=1, filters=[])
 
 
 def test_an_image_stands_in_the_page():

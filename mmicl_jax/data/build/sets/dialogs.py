@@ -41,10 +41,11 @@ def _llava(
   files = [whole] if whole else [tree.find(name) for name in _PARTS]
   # Of the three parts, one picture may have several conversations: an id is
   # counted from the second one on, as in the whole file.
-  rows, told = [], {}
+  rows: list[tuple[str, Any]] = []
+  told: dict[str, int] = {}
   for path in filter(None, files):
     for where, row in tree.listed(path):
-      name = row.get('id') if isinstance(row, dict) else None
+      name = str(row.get('id')) if isinstance(row, dict) else ''
       told[name] = told.get(name, 0) + 1
       rows.append((where, (told[name], row)))
 
