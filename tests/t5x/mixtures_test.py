@@ -17,7 +17,7 @@ from same_bits import assert_same_bits  # noqa: E402
 from mmicl_jax import __main__ as cli  # noqa: E402
 from mmicl_jax.configure import gin_files  # noqa: E402
 from mmicl_jax.data.loader import record_loader  # noqa: E402
-from mmicl_jax.t5x import converters  # noqa: E402
+from mmicl_jax.t5x import converters, preprocessors  # noqa: E402
 
 LENGTHS = {'inputs': 160, 'targets': 16, 'images': 6}
 
@@ -33,15 +33,16 @@ def register(name, path, monkeypatch):
   importlib.import_module(name)
 
 
-def batches(name, count, split='train'):
+def batches(name, count, **options):
   dataset = seqio.get_dataset(
     name,
     LENGTHS,
     converters.FeatureConverter(pack=False),
-    split,
+    'train',
     num_epochs=None,
     batch_size=4,
     seed=0,
+    **options,
   )
   return list(dataset.take(count).as_numpy_iterator())
 
@@ -66,6 +67,32 @@ def test_both_trainers_read_the_same_mixture(folder, monkeypatch, name, stage):
     assert set(batch) == set(other)
     for key in batch:
       np.testing.assert_array_equal(batch[key], other[key], key)
+
+
+def test_seqio_caches_the_sets_of_a_mixture(folder, tmp_path, monkeypatch):
+  beam = pytest.importorskip('apache_beam')
+  from absl import flags
+  from seqio.scripts import cache_tasks_main
+
+  flags.FLAGS.mark_as_parsed()  # as SeqIO's own command has them
+  path = training_sets.stage_file(folder, 'tune')
+  register('tasks.mic', path, monkeypatch)
+
+  def rows(**options):
+    """The distinct rows of three rounds of turns: all records of all sets."""
+    return {
+      tuple(x[i].tobytes() for _, x in sorted(batch.items()))
+      for batch in batches('mic', 3 * 28 // 4, **options)
+      for i in range(4)
+    }
+
+  want = rows()
+  assert len(want) == 14
+  with beam.Pipeline() as pipeline:
+    cache_tasks_main.run_pipeline(pipeline, ['mic_.*'], str(tmp_path))
+  seqio.add_global_cache_dirs([str(tmp_path)])
+  monkeypatch.setattr(preprocessors, 'load_image', None)  # nothing is read
+  assert rows(use_cached=True) == want
 
 
 def test_stage_2_from_the_mixture_by_both_trainers(folder):

@@ -15,7 +15,7 @@ import tiny_records  # noqa: E402
 from mmicl_jax import presets, tokenizer  # noqa: E402
 from mmicl_jax.configure import gin_files  # noqa: E402
 from mmicl_jax.errors import UserError  # noqa: E402
-from mmicl_jax.t5x import converters, seqio_data  # noqa: E402
+from mmicl_jax.t5x import converters, preprocessors, seqio_data  # noqa: E402
 
 GIN = """
 include 'gin_configs/models/tiny.gin'
@@ -94,7 +94,7 @@ def test_what_seqio_caches_gives_the_same_features(data, tmp_path, monkeypatch):
   with beam.Pipeline() as pipeline:
     cache_tasks_main.run_pipeline(pipeline, ['mic_records'], str(tmp_path))
   seqio.add_global_cache_dirs([str(tmp_path)])
-  monkeypatch.setattr(seqio_data, 'as_example', None)  # nothing is read
+  monkeypatch.setattr(preprocessors, 'as_example', None)  # nothing is read
   found = batches('mic_records', 'train', use_cached=True)
 
   def rows(all_batches):
