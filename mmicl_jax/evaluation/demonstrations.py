@@ -5,7 +5,9 @@ itself, and images are never more than a prompt can name: then there are fewer.
 """
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,11 @@ from jaxtyping import Float
 from mmicl_jax.context.text import MAX_IMAGES
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.data.build.items import Bad, Skip, SourceItem
-from mmicl_jax.data.build.nearest import Nearest
+from mmicl_jax.data.build.nearest import (
+  Nearest,
+  NearestPictures,
+  NearestWords,
+)
 from mmicl_jax.data.build.pictures import keep, sound
 from mmicl_jax.data.image_files import read_image_file
 from mmicl_jax.data.records import read_records, turn_from_record
@@ -26,6 +32,7 @@ from mmicl_jax.evaluation.items import ItemSource
 RETRIEVED = ('image', 'question', 'both')
 SOURCES = ('random', 'fixed:FILE', *(f'retrieved:{by}' for by in RETRIEVED))
 AMONG = 100  # by both: the words decide among the nearest by image
+_AT_ONCE = 64  # pictures whose features are read together
 
 # The features f32[N, E] of pictures by their paths.
 Look = Callable[[Sequence[str]], Float[np.ndarray, 'N E']]
@@ -49,61 +56,70 @@ class Drawn:
 
 
 class Retrieved:
-  """The nearest items of the pool, equal ones by their order in it.
+  """The nearest items of the pool, equal ones by their ids.
 
-  by: 'question', the cosine of their words; 'image', that of their pictures'
-  features, each item's mean; 'both', the words among the AMONG nearest by
-  image. look: reads the features of pictures.
+  by: 'question', the likeness of their words; 'image', that of their pictures'
+  features; 'both', the words among the AMONG nearest by image. look: reads the
+  features of pictures.
   """
 
   def __init__(self, by: str, look: Look):
     self._by, self._look = by, look
-    self._words: dict[str, Nearest] = {}
-    self._features: dict[str, tuple[list[SourceItem], np.ndarray]] = {}
+    self._known: dict[str, Nearest] = {}
+    self._vectors: dict[str, np.ndarray] = {}
 
   def order(
     self, pool: ItemSource, item: SourceItem, seed: int
   ) -> Iterator[SourceItem | Skip]:
     del seed
-    if self._by == 'question':
-      if item.shots:
-        return Nearest(item.shots).order(item)
-      if pool.split not in self._words:
-        self._words[pool.split] = Nearest(pool.entries)
-      return self._words[pool.split].order(item)
-    near = self._by_image(pool, item)
-    if self._by == 'both':
-      near = list(Nearest(near[:AMONG]).order(item)) + near[AMONG:]
-    return iter(near)
+    near = self._nearest(pool, item).order(item)
+    if self._by != 'both':
+      return near
+    first = list(itertools.islice(near, AMONG))
+    return itertools.chain(NearestWords(first).order(item), near)
 
-  def _by_image(self, pool: ItemSource, item: SourceItem) -> list[SourceItem]:
+  def _nearest(self, pool: ItemSource, item: SourceItem) -> Nearest:
+    """An item's own demonstrations in order, or the whole pool."""
     if item.shots:
-      items, features = self._read(pool, item.shots)
-    else:
-      if pool.split not in self._features:
-        self._features[pool.split] = self._read(pool, pool.entries)
-      items, features = self._features[pool.split]
-    _, own = self._read(pool, [item])
-    if not len(own) or not len(items):
-      return items
-    # Rounded, so that equal pictures are equal whatever was read beside them.
-    likeness = np.round(features @ own[0], 5)
-    return [items[i] for i in np.argsort(-likeness, kind='stable')]
+      return self._make(pool, item.shots)
+    key = f'{pool.benchmark.name} {pool.split}'
+    if key not in self._known:
+      self._known[key] = self._make(pool, pool.entries)
+    return self._known[key]
 
-  def _read(
-    self, source: ItemSource, entries: Sequence[SourceItem | Skip]
-  ) -> tuple[list[SourceItem], Float[np.ndarray, 'N E']]:
-    """The items whose pictures are sound, and their features of length 1."""
-    items, vectors = [], []
-    for entry in entries:
-      if isinstance(entry, Skip) or not entry.pictures:
-        continue
-      names = source.looks.names(entry)
+  def _make(
+    self, pool: ItemSource, entries: Sequence[SourceItem | Skip]
+  ) -> Nearest:
+    if self._by == 'question':
+      return NearestWords(entries)
+    items = [entry for entry in entries if isinstance(entry, SourceItem)]
+    self._read(pool, items)
+    return NearestPictures(items, functools.partial(self._vector, pool))
+
+  def _vector(
+    self, pool: ItemSource, item: SourceItem
+  ) -> Float[np.ndarray, 'E']:
+    """Of length 1; zeros for an item that shows nothing sound."""
+    self._read(pool, [item])
+    names = pool.looks.names(item)
+    if isinstance(names, str) or not names:
+      return np.zeros_like(next(iter(self._vectors.values()), np.zeros(1)))
+    mean = np.mean([self._vectors[name] for name in names], axis=0)
+    return mean / (np.linalg.norm(mean) or 1.0)
+
+  def _read(self, pool: ItemSource, items: Sequence[SourceItem]) -> None:
+    """Remembers the vectors of all sound pictures of items."""
+    new: dict[str, None] = {}
+    for item in items:
+      names = pool.looks.names(item)
       if not isinstance(names, str):
-        mean = self._look([source.picture(name) for name in names]).mean(0)
-        items.append(entry)
-        vectors.append(mean / (np.linalg.norm(mean) or 1.0))
-    return items, np.array(vectors)
+        new |= {name: None for name in names if name not in self._vectors}
+    wanted = list(new)
+    for i in range(0, len(wanted), _AT_ONCE):
+      part = wanted[i : i + _AT_ONCE]
+      rows = self._look([pool.picture(name) for name in part])
+      norms = np.linalg.norm(rows, axis=1, keepdims=True)
+      self._vectors |= zip(part, rows / norms, strict=True)
 
 
 ShotSource = Drawn | Retrieved
@@ -146,17 +162,27 @@ def _kept(turn: Turn, folder: Path) -> Turn:
 
 
 def choose(
-  source: ShotSource, pool: ItemSource, item: SourceItem, count: int, seed: int
+  source: ShotSource,
+  pool: ItemSource,
+  item: SourceItem,
+  count: int,
+  seed: int,
+  own_split: bool,
 ) -> list[SourceItem]:
-  """Up to `count` demonstrations of an item; the nearest stands last."""
+  """Up to `count` demonstrations of an item; the nearest stands last.
+
+  own_split: the pool is the item's split; ids of another one may be the same.
+  """
   assembly = pool.assembly('')
   room = MAX_IMAGES - len(item.pictures)
   seen = _identity(pool, item)
   found: list[SourceItem] = []
   for shot in source.order(pool, item, seed) if count else ():
-    if not isinstance(shot, SourceItem) or shot.source == item.source:
+    if not isinstance(shot, SourceItem):
       continue
-    if shot.group is not None and shot.group == item.group:
+    if own_split and shot.source == item.source:
+      continue
+    if own_split and shot.group is not None and shot.group == item.group:
       continue
     if any(picture.path in seen for picture in shot.pictures):
       continue

@@ -216,7 +216,8 @@ def _shots(
     turns = tuple(shots_from[:count])
     return turns, tuple(str(i) for i in range(count))
   pool = source if item.shots or not count else pool_of(source)
-  found = choose(shots_from, pool, item, count, variant.seed)
+  own = pool.split == source.split
+  found = choose(shots_from, pool, item, count, variant.seed, own)
   assembly = pool.assembly(form)
   return (
     tuple(_turn(pool, shot, form) for shot in found),
