@@ -105,7 +105,7 @@ def _ndcg(scores: Sequence[float], relevance: Sequence[float]) -> float | None:
   if not k:
     return None
   gained = [relevance[place] for place in best_places(scores, k)]
-  return _gain(gained) / _gain(sorted(relevance, reverse=True)[:k])
+  return _gain(gained) / _gain(sorted(relevance, reverse=True))
 
 
 def _gain(values: Sequence[float]) -> float:

@@ -35,7 +35,19 @@ def right(scorer, read, name, outputs, mode='official'):
 
 
 def test_scienceqa_reads_numbers_as_python_does(small):
-  outputs = ['1', ' 1 ', '+1', '01', '1.0', '-2', 'b', '', '9' * 5000, '١']
+  outputs = [
+    '1',
+    ' 1 ',
+    '+1',
+    '01',
+    '1.0',
+    '-2',
+    'b',
+    '',
+    '9' * 5000,
+    '١',
+    '0x1',
+  ]
   found = right(*small('scienceqa'), '1', outputs)
   assert found == ['1', ' 1 ', '+1', '01', '١']
 
@@ -47,17 +59,17 @@ def test_scienceqa_letters_of_lmms_eval(small):
 
 
 def test_scienceqa_groups(small):
-  """Items 1 has a hint, 2 an image, 0 neither; grades are 5 to 7."""
+  """Item 1 has a hint, 2 an image, 0 neither; grades are 5 to 7."""
   scorer, read = small('scienceqa')
-  found = scorer.score(read, {'0': '0', '1': 'x', '2': '2'}, 'official')
+  found = scorer.score(read, {'0': '0', '1': '1', '2': '0'}, 'official')
   assert found.metrics == {
     'accuracy': pytest.approx(200 / 3),
     'natural': pytest.approx(200 / 3),
-    'has_text': 0,
-    'has_image': 100,
+    'has_text': 100,
+    'has_image': 0,
     'no_context': 100,
-    'grade_1_6': 50,
-    'grade_7_12': 100,
+    'grade_1_6': 100,
+    'grade_7_12': 0,
     'topic/physics': pytest.approx(200 / 3),
   }
   assert 'social, language' in found.notes[0]
@@ -139,6 +151,14 @@ def test_vsr_ratios_without_a_denominator_are_nought(small):
   }
 
 
+def test_vsr_precision_and_recall(small):
+  """Two said yes, one of them rightly; of two true ones it was one."""
+  answers = {'0': 'Yes', '1': 'Yes', '2': 'no', '3': 'True'}
+  scorer, read = small('vsr')
+  found = scorer.score(read, answers, 'vlmevalkit').metrics
+  assert set(found.values()) == {0.5} and len(found) == 4
+
+
 # Videos
 
 
@@ -150,17 +170,17 @@ def table(path, heading, *rows):
 
 def test_ivqa_gives_half_for_each_of_two(tmp_path):
   heading = 'answer1 answer2 answer3 answer4 answer5'
-  table(tmp_path / 'a.csv', heading, ['dog', 'cat', 'dog', 'ox', ''])
+  table(tmp_path / 'a.csv', heading, ['dog', 'cat', 'dog', 'dog', ''])
   ivqa = scorer_of('ivqa')
   read = ivqa.read(tmp_path)
   values = {'dog': 1, 'cat': 0.5, 'Dog': 0, '': 0}
   for output, value in values.items():
     found = ivqa.score(read, {'0': output}, 'official')
     assert found.metrics == {'accuracy': value}
-  write_json(tmp_path / 'vocab.json', {'ox': 1, 'cow': 0})
+  write_json(tmp_path / 'vocab.json', {'ant': 1, 'cat': 0})
   read = ivqa.read(tmp_path)
   assert ivqa.score(read, {'0': 'dog'}, 'official').metrics == {'accuracy': 0}
-  found = ivqa.score(read, {'0': [1.0, 0.5]}, 'official')  # by number: cow, ox
+  found = ivqa.score(read, {'0': [0.5, 1.0]}, 'official')  # of cat, ant
   assert found.metrics == {'accuracy': 0, 'accuracy_at_10': 0.5}
 
 

@@ -36,6 +36,7 @@ def test_consistency_is_of_what_right_questions_entail(tmp_path):
     '3': question('c', isBalanced=False),
   }
   found = scored(tmp_path, questions, {'1': 'a', '2': 'b', '3': 'x'})
+  assert 'binary' not in found.metrics and found.metrics['open'] == 100
   assert found.metrics['consistency'] == 25  # of 1: half, of 2: nothing
   assert found.metrics['accuracy'] == 100
   wrong = scored(tmp_path, questions, {'1': '', '2': '', '3': 'c'})

@@ -32,9 +32,11 @@ OPTIONS = {'A': 'happy', 'B': 'unhappy', 'C': 'a red car', 'D': 'banana'}
     ('Cannot determine the answer', 'Z', 'C'),
     ('"C"', None, 'C'),
     ('E', None, 'E'),
-    ('a red car ' * 9, None, 'C'),  # longer than twice all options
+    ('a red car ' * 6, None, 'C'),  # longer than twice all options
     ('I choose D-ish', None, 'D'),
     ('BAD', None, 'D'),
+    ('BADABs', None, 'B'),
+    ('A fine ripe banana', 'A', 'D'),
     ('', None, None),
   ],
 )
@@ -79,6 +81,15 @@ def test_groups_go_by_their_main_rows(tmp_path):
   one_wrong = answers | {'2000002': 'A', '1000001': 'B'}
   for mode, name in (('official', 'dev/overall'), ('lmms-eval', 'overall')):
     assert MMBENCH.score(read, one_wrong, mode).metrics == {name: 0.5}
+
+
+def test_each_split_has_its_own_numbers(tmp_path):
+  [dev], [test] = rows(1), rows(2)
+  read = written(tmp_path, [dev, (*test[:-1], 'test')])
+  found = MMBENCH.score(read, {'1': 'A', '2': 'B'}, 'vlmevalkit')
+  assert found.metrics == {'dev/overall': 1, 'test/overall': 0}
+  found = MMBENCH.score(read, {'1': 'A', '2': 'B'}, 'lmms-eval')
+  assert found.metrics == {'overall': 0.5}
 
 
 def test_a_group_that_lacks_a_prediction_is_left_out(tmp_path):

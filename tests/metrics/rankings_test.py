@@ -35,6 +35,7 @@ def test_of_equal_scores_the_earlier_ranks_first():
     ([2, 2, 1, 3], 1, 0),  # caption 0 has no better image
     ([2, 0, 2, 3], 0, 1),  # image 0 has no better caption
     ([2, 0, 1, 1], 1, 0),
+    ([3, 1, 0, 1], 0, 1),
     ([0, 0, 0, 0], 0, 0),
   ],
 )
@@ -127,6 +128,19 @@ def test_gains_by_hand(dialogs):
   assert second == {'id': '30/2', 'score': 0.5, 'rank': 2}
 
 
+def test_rounds_without_a_relevant_option_are_left_out(dialogs):
+  dense = [
+    {'image_id': 30, 'round_id': 1, 'gt_relevance': [0, 0, 0.0]},
+    {'image_id': 31, 'round_id': 2, 'gt_relevance': [0, 0.25, 0]},
+  ]
+  write_json(dialogs / 'visdial_1.0_val_dense_annotations.json', dense)
+  read = scorer_of('visdial').read(dialogs)
+  found = official('visdial', read, {'30/1': [1, 2, 3], '31/2': [0, 1, 0]})
+  assert found.metrics['ndcg'] == 1 and '30/1' in found.notes[1]
+  found = official('visdial', read, {'30/1': [1, 2, 3]})
+  assert 'ndcg' not in found.metrics and 'ndcg' not in found.per_item[0]
+
+
 @pytest.mark.parametrize(
   'row, named',
   [
@@ -185,6 +199,8 @@ def test_a_tie_of_candidates_goes_to_the_first(tmp_path):
     ('miniimagenet', 'episodes', {'id': 0, 'names': [1], 'label': 0}, 'text'),
     ('miniimagenet', 'episodes', {'id': 0, 'names': [], 'label': 0}, 'texts'),
     ('winoground', 'examples', {'id': 0}, "no 'collapsed_tag'"),
+    ('vsr', 'test', {'label': 2, 'relation': 'on'}, 'instead of 0 to 1'),
+    ('hateful_memes', 'dev', {'id': 0, 'label': -1}, 'instead of 0 to 1'),
   ],
 )
 def test_a_faulty_list_is_refused(tmp_path, name, file, row, named):
