@@ -60,25 +60,22 @@ def _row(path: Path, number: int, line: str) -> tuple[str, str]:
   return cells[0], cells[2].strip().lower()
 
 
-def official_answer(output: str) -> str:
+def _official(output: str) -> str:
   """'yes', 'no' or 'other': by the first four characters, yes before no.
 
   Nothing is stripped, so 'North' is no and 'There is no dog' is other.
   """
-  text = output.lower()
-  for word in ('yes', 'no'):
-    if word == text:
-      return word
-  return next((word for word in ('yes', 'no') if word in text[:4]), 'other')
+  beginning = output.lower()[:4]
+  return next((word for word in ('yes', 'no') if word in beginning), 'other')
 
 
 def _lmms_eval(output: str) -> str:
   text = output.lower().strip().replace('.', '')
-  return {'y': 'yes', 'n': 'no'}.get(text) or official_answer(text)
+  return {'y': 'yes', 'n': 'no'}.get(text) or _official(text)
 
 
 _PARSERS = {
-  'official': official_answer,
+  'official': _official,
   'lmms-eval': _lmms_eval,
   'vlmevalkit': either_word,
 }
@@ -91,16 +88,17 @@ def _score(
   parse = _PARSERS[mode]
   right: dict[str, dict[str, list[float]]] = {}
   per_item: list[dict[str, Any]] = []
+  understood = set()
   for name, output in predictions.items():
     question = annotations.data[name]
     parsed = parse(output)
+    if parsed.lower() in ('yes', 'no'):
+      understood.add(question.task)
     hit = float(parsed.lower() == question.label)
-    right.setdefault(question.task, {}).setdefault(question.image, []).append(
-      hit
-    )
+    images = right.setdefault(question.task, {})
+    images.setdefault(question.image, []).append(hit)
     per_item.append({'id': name, 'score': hit, 'parsed': parsed})
   metrics: dict[str, float] = {}
-  notes = []
   tasks: dict[str, float] = {}
   for task, images in right.items():
     acc = mean([hit for hits in images.values() for hit in hits])
@@ -110,6 +108,13 @@ def _score(
       metrics[f'task/{task}/acc_plus'] = mean(pairs)
       tasks[task] = 100 * acc + 100 * mean(pairs)
       metrics[f'task/{task}/score'] = tasks[task]
+  notes = []
+  unclear = [task for task in right if task not in understood]
+  if unclear and mode == 'official':
+    notes.append(
+      'no answer is yes or no, on which the official program fails with a '
+      f'current scikit-learn; the score is 0: {", ".join(unclear)}'
+    )
   sums = {}
   for name, members in (('perception', PERCEPTION), ('cognition', COGNITION)):
     scores = [tasks[task] for task in members if task in tasks]

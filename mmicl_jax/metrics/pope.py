@@ -34,7 +34,9 @@ def _read(folder: Path) -> Annotations:
     for name, (where, row) in zip(names, rows, strict=True):
       label = value_of(where, row, 'label', str).strip().lower()
       if label not in ('yes', 'no'):
-        raise UserError(f'{where}: the label is neither yes nor no')
+        raise UserError(
+          f'{where}: the label is neither yes nor no: give the official file'
+        )
       labels[f'{subset}/{name}'] = (subset, label)
   return Annotations(list(labels), labels)
 

@@ -1,4 +1,4 @@
-"""VizWiz: answers of people who could not see well, and what cannot be said."""
+"""VizWiz: what blind people asked about photos, and what cannot be answered."""
 
 import functools
 from collections.abc import Mapping
@@ -102,7 +102,9 @@ def _answerable(row: tuple[str, Any]) -> bool:
   where, record = row
   value = value_of(where, record, 'answerable', int)
   if value not in (0, 1):
-    raise UserError(f"{where}: 'answerable' is neither 0 nor 1")
+    raise UserError(
+      f"{where}: 'answerable' is neither 0 nor 1: give the official file"
+    )
   return value == 1
 
 

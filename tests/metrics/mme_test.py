@@ -67,6 +67,17 @@ def test_a_lone_line_counts_as_a_line_but_is_no_pair(tmp_path):
   assert len(scored.per_item) == 4
 
 
+def test_a_task_without_an_answer_that_is_understood_is_0_and_said(tmp_path):
+  answers = SMALL['mme'](tmp_path, 'official').answers
+  annotations = mme.SCORERS[0].read(tmp_path)
+  outputs = {k: '' if k.startswith('OCR') else v for k, v in answers.items()}
+  scored = mme.SCORERS[0].score(annotations, outputs, 'official')
+  assert scored.metrics['task/OCR/score'] == 0
+  assert scored.metrics['perception'] == 1800
+  [note] = scored.notes
+  assert note.endswith(': OCR')
+
+
 @pytest.mark.skipif(not LAVIN.is_dir(), reason='the answers are not here')
 def test_lavins_published_answers(tmp_path, monkeypatch):
   """As docs/evaluation.md makes them; the tool gives 963.61 and 249.64."""
