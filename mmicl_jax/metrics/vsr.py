@@ -28,6 +28,7 @@ from mmicl_jax.metrics.scorer import (
 from mmicl_jax.metrics.yes_no import either_word
 
 _LABELS = {'0': 0, '1': 1, 'false': 0, 'true': 1}
+_WORDS = ('No', 'Yes')  # of VLMEvalKit, by label
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,10 @@ def _yes_or_no(
   A ratio without a denominator is 0 there.
   """
   parsed = {name: either_word(output) for name, output in predictions.items()}
-  per_item = [
-    {'id': name, 'score': float(word == _WORDS[label]), 'parsed': word}
-    for name, word in parsed.items()
-    for label in [captions[name].label]
-  ]
+  per_item = []
+  for name, word in parsed.items():
+    hit = float(word == _WORDS[captions[name].label])
+    per_item.append({'id': name, 'score': hit, 'parsed': word})
   said = sum(word == 'Yes' for word in parsed.values())
   true = sum(caption.label for caption in captions.values())
   both = sum(
@@ -132,9 +132,6 @@ def _yes_or_no(
     'f1': 2 * precision * recall / total if total else 0.0,
   }
   return Scored(metrics, per_item)
-
-
-_WORDS = ('No', 'Yes')
 
 
 SCORERS = (
