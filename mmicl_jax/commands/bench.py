@@ -1,4 +1,4 @@
-"""`mmicl bench`: times training and generation, beside transformers."""
+"""`mmicl bench`: times training, generation and scoring."""
 
 import argparse
 import sys
@@ -9,12 +9,13 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 
-WHAT = ('generate', 'train', 'features', 'quality', 'demo')
+WHAT = ('generate', 'train', 'features', 'quality', 'demo', 'score')
 EPILOG = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
   mmicl bench train --sizes small --images 1
   mmicl bench features --sizes small --images 4
   mmicl bench demo
+  mmicl bench score --rounds 3
   mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
 
 
@@ -45,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
     'features': _train,
     'quality': _quality,
     'demo': _demo,
+    'score': _score,
   }[args.what]
   rows, text = run(args)
   if args.json:
@@ -108,6 +110,13 @@ def _demo(args: argparse.Namespace) -> tuple[list[Any], str]:
   from mmicl_jax.bench import demo  # needs the packages of the extra `demo`
 
   rows = demo.measure_demo(args.rounds)
+  return rows, show.table(rows)
+
+
+def _score(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import score
+
+  rows = score.measure_scoring(args.rounds)
   return rows, show.table(rows)
 
 
