@@ -41,79 +41,72 @@ class ScanRule(NamedTuple):
 
 def pattern_tree(pattern: str) -> Node:
   """The tree of a pattern. Raises ValueError at a bracket without a partner."""
-  tokens = _TOKEN.findall(pattern)
-  at = 0
-
-  def peek() -> str:
-    return tokens[at] if at < len(tokens) else ''
-
-  def alternatives() -> Node:
-    nonlocal at
-    nodes = [sequence()]
-    while peek() == '|':
-      at += 1
-      nodes.append(sequence())
-    return ('alt', nodes)
-
-  def sequence() -> Node:
-    nonlocal at
-    nodes = []
-    while peek() not in ('', '|', ')'):
-      node = atom()
-      while peek() in _MANY or (peek()[:1] == '{' and len(peek()) > 1):
-        numbers = re.findall(r'\d+', peek())
-        low, high = map(int, numbers) if numbers else _MANY[peek()]
-        node = ('rep', node, low, high)
-        at += 1
-      nodes.append(node)
-    return ('seq', nodes)
-
-  def atom() -> Node:
-    nonlocal at
-    token = tokens[at]
-    at += 1
-    if token == '(':
-      node = alternatives()
-      if peek() != ')':
-        raise ValueError(f'A parenthesis stays open in {pattern!r}.')
-      at += 1
-      return node
-    if token[0] == '[' and len(token) > 1:
-      return ('set', token)
-    cases = token.lower() + token.upper() + _CASES.get(token.lower(), '')
-    return ('set', f'[{token if len(token) > 1 else cases}]')
-
-  tree = alternatives()
-  if peek():
-    raise ValueError(f'{peek()!r} has no partner in {pattern!r}.')
+  tokens = ['', *reversed(_TOKEN.findall(pattern))]  # the next one is the last
+  tree = _alternatives(tokens)
+  if tokens[-1]:
+    raise ValueError(f'{tokens[-1]!r} has no partner in {pattern!r}.')
   return tree
 
 
-def char_set(text: str, named: Mapping[str, Contains]) -> Contains:
+def _alternatives(tokens: list[str]) -> Node:
+  nodes = [_sequence(tokens)]
+  while tokens[-1] == '|':
+    tokens.pop()
+    nodes.append(_sequence(tokens))
+  return ('alt', nodes)
+
+
+def _sequence(tokens: list[str]) -> Node:
+  nodes = []
+  while tokens[-1] not in ('', '|', ')'):
+    node = _atom(tokens)
+    while tokens[-1] in _MANY or (tokens[-1][:1] == '{' and tokens[-1][1:]):
+      token = tokens.pop()
+      numbers = re.findall(r'\d+', token)
+      low, high = map(int, numbers) if numbers else _MANY[token]
+      node = ('rep', node, low, high)
+    nodes.append(node)
+  return ('seq', nodes)
+
+
+def _atom(tokens: list[str]) -> Node:
+  token = tokens.pop()
+  if token == '(':
+    node = _alternatives(tokens)
+    if tokens.pop() != ')':
+      raise ValueError('A parenthesis stays open.')
+    return node
+  if token[0] == '[' and len(token) > 1:
+    return ('set', token)
+  cases = token.lower() + token.upper() + _CASES.get(token.lower(), '')
+  return ('set', f'[{token if len(token) > 1 else cases}]')
+
+
+class CharSet:
   """What a set in brackets holds; `named` says what L, M and N are."""
-  negated = text.startswith('[^')
-  items = re.findall(r'\\.|.', text[1 + negated : -1], re.DOTALL)
-  sets, single, ranges = [], set(), []
-  at = 0
-  while at < len(items):
-    item = items[at].removeprefix('\\') or '\\'
-    if len(items[at]) > 1 and item in named:
-      sets.append(named[item])
-    elif items[at + 1 : at + 2] == ['-'] and at + 2 < len(items):
-      ranges.append((item, items[at + 2][-1]))
-      at += 2
-    else:
-      single.add(item)
-    at += 1
 
-  def contains(char: str) -> bool:
-    return negated != (
-      char in single
-      or any(low <= char <= high for low, high in ranges)
-      or any(one(char) for one in sets)
+  def __init__(self, text: str, named: Mapping[str, Contains]):
+    self._negated = text.startswith('[^')
+    self._named, self._single, self._ranges = [], set(), []
+    items = re.findall(r'\\.|.', text[1 + self._negated : -1], re.DOTALL)
+    at = 0
+    while at < len(items):
+      item = items[at][-1]
+      if len(items[at]) > 1 and item in named:
+        self._named.append(named[item])
+      elif items[at + 1 : at + 2] == ['-'] and at + 2 < len(items):
+        self._ranges.append((item, items[at + 2][-1]))
+        at += 2
+      else:
+        self._single.add(item)
+      at += 1
+
+  def __contains__(self, char: str) -> bool:
+    return self._negated != (
+      char in self._single
+      or any(low <= char <= high for low, high in self._ranges)
+      or any(one(char) for one in self._named)
     )
-
-  return contains
 
 
 class _State:
@@ -131,7 +124,7 @@ class Scanner:
     self.rules = rules
     self._named = named
     self._sets: dict[str, int] = {}
-    self._contains: list[Contains] = []
+    self._char_sets: list[CharSet] = []
     # Of the automaton that is not deterministic: free steps, steps by a set.
     self._free: list[list[int]] = []
     self._steps: list[list[tuple[int, int]]] = []
@@ -212,7 +205,7 @@ class Scanner:
   def _kind(self, char: str) -> int:
     if char not in self._kind_of:
       members = tuple(
-        i for i, contains in enumerate(self._contains) if contains(char)
+        i for i, chars in enumerate(self._char_sets) if char in chars
       )
       kind = self._kinds.setdefault(members, len(self._kinds))
       if kind == len(self._members):
@@ -246,6 +239,7 @@ class Scanner:
     return self._states[key]
 
   def _new(self) -> int:
+    """One more part of the automaton."""
     self._free.append([])
     self._steps.append([])
     return len(self._free) - 1
@@ -260,8 +254,8 @@ class Scanner:
     end = self._new()
     if kind == 'set':
       if rest[0] not in self._sets:
-        self._sets[rest[0]] = len(self._contains)
-        self._contains.append(char_set(rest[0], self._named))
+        self._sets[rest[0]] = len(self._char_sets)
+        self._char_sets.append(CharSet(rest[0], self._named))
       self._steps[start].append((self._sets[rest[0]], end))
     elif kind == 'alt':
       for one in rest[0]:

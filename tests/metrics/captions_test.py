@@ -32,6 +32,48 @@ def small(tmp_path):
   return make
 
 
+# Predictions, references, and what pycocoevalcap 1.2 gives: a word too often,
+# references of other lengths (two as close), a short and an empty prediction.
+KNOWN = (
+  (
+    'a dog runs on the the grass',
+    'a dog runs on the grass',
+    'the dog is running',
+    'a big dog on the green grass today',
+  ),
+  (
+    'two people sit',
+    'two people are sitting on a bench in the park',
+    'people sit',
+  ),
+  ('a red bus on the street', 'a red bus on the street', 'the bus is red', 'a'),
+  ('', 'a cat on a mat'),
+)
+
+CIDER = [3.310240968153332, 2.3094325587859514, 3.9430241088664815, 0.0]
+BLEU = [
+  0.7772147981969736,
+  0.7712130496997729,
+  0.7014642162617624,
+  0.6723796769813911,
+]
+BLEU_4 = [0.6803749331879301, 5.623413249326094e-06, 0.9999999995958335, 0.0]
+ROUGE_L = [0.9360613810741688, 0.8299319727891156, 1.0, 0.0]
+
+
+def test_a_set_as_pycocoevalcap_scores_it():
+  counted = count_captions(
+    [prediction.split() for prediction, *_ in KNOWN],
+    [[one.split() for one in references] for _, *references in KNOWN],
+  )
+  assert cider(counted) == pytest.approx(CIDER)
+  whole, each = bleu(counted)
+  assert whole == pytest.approx(BLEU)
+  assert [scores[3] for scores in each] == pytest.approx(BLEU_4)
+  found = [rouge_l(prediction, references) for prediction, *references in KNOWN]
+  assert found == pytest.approx(ROUGE_L)
+
+
 def random_sets(num_sets):
   """(prediction, references) of each image, in one set after the other."""
   drawn = random.Random(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmicl_jax.metrics.longest import Scanner, ScanRule, char_set
+from mmicl_jax.metrics.longest import CharSet, Scanner, ScanRule
 
 NAMED = {'L': str.isalpha}
 
@@ -43,9 +43,9 @@ def test_literals_ignore_case_and_sets_do_not():
 
 
 def test_sets():
-  contains = char_set('[^,-9\\]\\L]', NAMED)
-  assert [char for char in ' +,.59]aé_' if contains(char)] == [' ', '+', '_']
-  assert char_set('[-a]', {})('-') and not char_set('[+-]', {})(',')
+  chars = CharSet('[^,-9\\]\\L]', NAMED)
+  assert [char for char in ' +,.59]aé_' if char in chars] == [' ', '+', '_']
+  assert '-' in CharSet('[-a]', {}) and ',' not in CharSet('[+-]', {})
 
 
 @pytest.mark.parametrize('pattern', ['(a', 'a)', 'a|(b'])
