@@ -18,9 +18,7 @@ def cider(captions: Captions) -> np.ndarray:
   """
   images = captions.num_images
   image, length = captions.image, captions.length
-  # The official program counts word pairs where it says length.
-  pairs = np.maximum(length - 1, 0)
-  penalty = np.exp(-((pairs[image] - pairs) ** 2) / (2 * _SIGMA**2))
+  penalty = np.exp(-((length[image] - length) ** 2) / (2 * _SIGMA**2))
   total = np.zeros(len(image))
   for ngrams in captions.ngrams:
     weight = np.log(images) - np.log(np.maximum(ngrams.images_with, 1))
