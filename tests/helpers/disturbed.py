@@ -16,11 +16,13 @@ import numpy as np
 import tiny_dir
 import tiny_records
 from flax import traverse_util
+from official_trees import picture, write_tree
 
 from mmicl_jax.__main__ import main
 from mmicl_jax.checkpoints import steps as checkpoint_steps
 from mmicl_jax.checkpoints import store
 from mmicl_jax.convert.disk import to_pytorch
+from mmicl_jax.data.build import looking
 from mmicl_jax.data.feature_store import FeatureStore, key_of
 from mmicl_jax.data.loader import record_loader
 from mmicl_jax.inference import feature_cache
@@ -196,7 +198,68 @@ class ToJax(Convert):
     _same_weights(folder)
 
 
+class Build(Job):
+  """Two splits of VQAv2, looked at in parts of four pictures."""
+
+  pictures = 60
+
+  def prepare(self, folder):
+    for split in ('train2014', 'val2014'):
+      rows = [
+        {'question_id': i, 'image_id': i, 'question': f'What is {i}?'}
+        for i in range(self.pictures)
+      ]
+      own = [
+        {'question_id': i, 'answers': [{'answer': f'a {i}'}, {'answer': 'it'}]}
+        for i in range(self.pictures)
+      ]
+      files = {
+        f'v2_OpenEnded_mscoco_{split}_questions.json': {'questions': rows},
+        f'v2_mscoco_{split}_annotations.json': {'annotations': own},
+      }
+      for i in range(self.pictures):
+        data = picture(i, size=(900, 600)) if i % 9 else b'no picture'
+        files[f'{split}/COCO_{split}_{i:012d}.jpg'] = data
+      write_tree(folder / 'raw', files)
+
+  def arguments(self, folder, name):
+    return [
+      *('data', 'build', '--dataset', 'vqav2', '--raw', str(folder / 'raw')),
+      *('--out', str(folder / name), '--workers', '2'),
+    ]
+
+  def live(self, folder, name):
+    looking._PER_PART = 4
+    return super().live(folder, name)
+
+  def saved(self, folder, name):
+    if (folder / name / 'manifest.json').exists():
+      return 10_000
+    found = folder / name / '.parts'
+    done = len(list(found.glob('*.done.json')))
+    return 1000 * done + len(list(found.glob('*/*.json')))
+
+  def complete(self, folder):
+    found = folder / 'killed'
+    return (found / 'manifest.json').exists() and not (
+      found / '.parts'
+    ).exists()
+
+  def compare(self, folder):
+    whole, killed = (
+      {
+        str(path.relative_to(folder / name)): path.read_bytes()
+        for path in (folder / name).rglob('*')
+        if path.is_file()
+      }
+      for name in ('whole', 'killed')
+    )
+    assert whole.keys() == killed.keys() and len(whole) > self.pictures / 2
+    assert whole == killed
+
+
 JOBS: dict[str, type[Job]] = {
+  'build': Build,
   'train': Train,
   'generate': Generate,
   'cache-features': CacheFeatures,

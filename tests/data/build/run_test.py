@@ -5,10 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 
 import numpy as np
@@ -192,40 +188,6 @@ def _decoded(text):
   import base64
 
   return base64.b64decode(text)
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
-  raw, built, tmp_path
-):
-  out = tmp_path / 'out'
-  command = [sys.executable, '-m', 'mmicl_jax', 'data', 'build', '--raw', raw]
-  command += ['--dataset', 'vqav2', '--out', out, '--workers', '1']
-  environment = os.environ | {
-    'PYTHONPATH': os.pathsep.join(filter(None, sys.path))
-  }
-  start = {'env': environment, 'stderr': subprocess.DEVNULL}
-  start['stdout'] = subprocess.DEVNULL
-  command = list(map(str, command))
-  begin = time.monotonic()
-  subprocess.run([*command, '--limit', '1'], check=True, **start)
-  seconds = time.monotonic() - begin
-  shutil.rmtree(out)
-  rng, kills = random.Random(5), 0
-  for _ in range(8):
-    process = subprocess.Popen(command, **start)
-    try:
-      process.wait(rng.uniform(0.6, 1.3) * seconds)
-      break
-    except subprocess.TimeoutExpired:
-      process.send_signal(signal.SIGKILL)
-      process.wait()
-      kills += 1
-  assert kills
-  subprocess.run(command, check=True, **start)
-  found = content(out)
-  found.pop('.out.lock', None)
-  assert found == content(built)
 
 
 def test_a_finished_build_is_only_verified(raw, built, tmp_path):
