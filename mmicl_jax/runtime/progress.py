@@ -29,6 +29,7 @@ class ProgressBar:
 
   total: None if it is not known; then it shows a counter without a bar. start:
   what was done before. seconds: without a terminal it prints a line this often.
+  short: without a terminal it prints a line at the end of a short task, too.
   text: turns an amount into text.
   """
 
@@ -39,16 +40,18 @@ class ProgressBar:
     start: int = 0,
     *,
     seconds: float = 15.0,
+    short: bool = True,
     text: Callable[[int], str] = '{:,}'.format,
   ):
     self._name, self._total, self._done = name, total, start
     self._text, self._seconds = text, seconds
+    self._told = short
     self._note = ''
     self._first: tuple[float, int] | None = None
     self._shown = time.monotonic()
     self._bar = _bar(total is None) if sys.stderr.isatty() else None
     if self._bar is not None:
-      self._seconds = REDRAWN
+      self._seconds, self._told = REDRAWN, True
       self._task = self._bar.add_task(name, total=total)
 
   def __enter__(self) -> 'ProgressBar':
@@ -69,8 +72,10 @@ class ProgressBar:
     if self._first is None:
       # The time before, such as that of compiling, does not predict the rest.
       self._first = now, done
-    if now - self._shown >= self._seconds or done == self._total:
-      self._shown = now
+    if now - self._shown >= self._seconds or (
+      done == self._total and self._told
+    ):
+      self._shown, self._told = now, True
       self._show()
 
   def advance(self, amount: int = 1) -> None:
@@ -113,8 +118,11 @@ class ProgressBar:
 def counted(
   name: str, items: Iterable[T], total: int | None = None
 ) -> Iterator[T]:
-  """Yields the items, with a ProgressBar that counts them."""
-  with ProgressBar(name, total) as bar:
+  """Yields the items, with a ProgressBar that counts them.
+
+  Without a terminal a task of some seconds prints nothing.
+  """
+  with ProgressBar(name, total, short=False) as bar:
     for item in items:
       yield item
       bar.advance()

@@ -240,10 +240,8 @@ class Build(Job):
     return 1000 * done + len(list(found.glob('*/*.json')))
 
   def complete(self, folder):
-    found = folder / 'killed'
-    return (found / 'manifest.json').exists() and not (
-      found / '.parts'
-    ).exists()
+    names = {path.name for path in (folder / 'killed').iterdir()}
+    return 'manifest.json' in names and '.parts' not in names
 
   def compare(self, folder):
     whole, killed = (

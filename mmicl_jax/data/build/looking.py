@@ -68,7 +68,7 @@ class Looks:
     total = sum(map(len, parts))
     left = sum(len(part) for part, _ in todo)
     jobs = [(self._tree, self._folder, part, place) for part, place in todo]
-    with ProgressBar(self._title, total, total - left) as bar:
+    with ProgressBar(self._title, total, total - left, short=False) as bar:
       for (part, _), found in zip(todo, engine(jobs), strict=True):
         self._take(found)
         bar.advance(len(part))

@@ -32,6 +32,7 @@ from mmicl_jax.runtime.progress import counted
 
 PARTS = '.parts'
 IMAGES = 'images'
+_ARGUMENTS = 'arguments.json'
 
 
 def build(
@@ -61,9 +62,13 @@ def build(
   _open_parts(parts, whole, plan, overwrite)
 
   used: set[str] = set()
-  for split in chosen:
-    whole['splits'][split], names = _split(plan, split, parts, engine)
-    used |= names
+  try:
+    for split in chosen:
+      whole['splits'][split], names = _split(plan, split, parts, engine)
+      used |= names
+  except UserError:
+    _forget(out, parts)
+    raise
   whole['raw'] = dict(sorted(plan.tree.sums.items()))
   whole['unlabelled'] = list(unlabelled)
   whole['images'] = manifest.images(used)
@@ -83,7 +88,7 @@ def _open_parts(
   parts: Path, whole: dict[str, Any], plan: Plan, overwrite: bool
 ) -> None:
   """Makes the folder for unfinished work, or finds that of the same build."""
-  arguments = parts / 'arguments.json'
+  arguments = parts / _ARGUMENTS
   asked = manifest.arguments(whole)
   if parts.exists():
     with contextlib.suppress(OSError, ValueError):
@@ -107,6 +112,16 @@ def _open_parts(
     )
   parts.mkdir(parents=True, exist_ok=True)
   files.write_json(arguments, asked)
+
+
+def _forget(out: Path, parts: Path) -> None:
+  """Leaves no trace of a build that failed before it had made anything."""
+  made = {path.name for path in parts.iterdir()} - {_ARGUMENTS, IMAGES}
+  if made:
+    return
+  shutil.rmtree(parts)
+  with contextlib.suppress(OSError):  # it is not empty: it was there before
+    out.rmdir()
 
 
 def _split(

@@ -184,3 +184,25 @@ def test_a_text_of_mme_that_is_not_utf8_is_one_bad_item(tmp_path):
   made = build_tree('mme', raw)
   assert made.ids('count') == ['a.jpg/0', 'a.jpg/1']
   assert made.skipped('count') == {'bad_line': ['b.jpg']}
+
+
+def test_a_file_that_is_not_official_leaves_no_folder(tmp_path, capsys):
+  raw = vqav2(tmp_path / 'raw')
+  questions = raw / 'v2_OpenEnded_mscoco_train2014_questions.json'
+  whole = questions.read_bytes()
+  questions.write_bytes(whole + b'\xff')
+  out = tmp_path / 'out'
+  assert run_build('vqav2', raw, out) == 2
+  said = capsys.readouterr().err
+  assert said.count('\n') == 1 and f'byte {len(whole)} is not UTF-8' in said
+  assert not out.exists()
+  questions.write_bytes(whole)
+  assert run_build('vqav2', raw, out, '--seed', '1') == 0
+
+
+def test_too_many_bad_items_are_one_sentence(tmp_path, capsys):
+  raw = vqav2(tmp_path / 'raw')
+  (raw / 'train2014/COCO_train2014_000000000003.jpg').write_bytes(b'')
+  assert run_build('vqav2', raw, tmp_path / 'out', '--max_bad', '0') == 2
+  said = capsys.readouterr().err
+  assert said.count('\n') == 1 and '1 of 6 items are bad' in said
