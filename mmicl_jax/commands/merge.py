@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('out', metavar='OUT', help='the folder or file to write')
   add('shards', nargs='+', metavar='SHARD', help='all --out or --output')
   parser.epilog = """examples:
+  mmicl eval ... --shard 0/2 --out runs/part_0
   mmicl eval ... --shard 1/2 --out runs/part_1
-  mmicl eval ... --shard 2/2 --out runs/part_2
-  mmicl merge runs/whole runs/part_1 runs/part_2
-  mmicl merge answers.jsonl part_1.jsonl part_2.jsonl"""
+  mmicl merge runs/whole runs/part_0 runs/part_1
+  mmicl merge answers.jsonl part_0.jsonl part_1.jsonl"""
 
 
 def main(args: argparse.Namespace) -> int:

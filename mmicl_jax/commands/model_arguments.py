@@ -53,18 +53,21 @@ def load_predictor(args: argparse.Namespace) -> Any:
 
 def add_shard(parser: argparse.ArgumentParser) -> None:
   """Adds --shard, by which several machines share the work."""
-  text = 'answer this part of the whole; then mmicl merge'
+  text = 'answer part I, from 0, of N; then mmicl merge'
   parser.add_argument('--shard', metavar='I/N', help=text)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-  """'2/4' -> (1, 4), nothing -> (0, 1); raises UserError for anything else."""
+  """'1/4' -> (1, 4), nothing -> (0, 1); raises UserError for anything else.
+
+  Counted from 0, as Slurm's arrays and Kubernetes' indexed jobs count.
+  """
   if text is None:
     return 0, 1
   try:
     i, count = (int(x) for x in text.split('/'))
   except ValueError as error:
     raise UserError(f'--shard {text}: give I/N, as in 1/4') from error
-  if not 1 <= i <= count:
-    raise UserError(f'--shard {text}: I is from 1 to N')
-  return i - 1, count
+  if not 0 <= i < count:
+    raise UserError(f'--shard {text}: I is from 0 to N - 1')
+  return i, count

@@ -73,7 +73,7 @@ class EvalPlan:
     i, count = self.shard
     if not 0 <= i < count:
       raise UserError(
-        f'--shard {i + 1}/{count}: give 1/{count} to {count}/{count}'
+        f'--shard {i}/{count}: give 0/{count} to {count - 1}/{count}'
       )
     seen: dict[str, str] = {}
     for benchmark in self.benchmarks:

@@ -63,7 +63,7 @@ def score_task(task: TaskFolder) -> TaskScores:
   if task.arguments['shard'] is not None:
     i, count = task.arguments['shard']
     raise UserError(
-      f'{task.folder}: shard {i + 1} of {count}: put the shards together with '
+      f'{task.folder}: shard {i}/{count}: put the shards together with '
       'mmicl merge'
     )
   scorer = scorer_of(task.benchmark.scorer)

@@ -63,9 +63,9 @@ def in_order(
         'one input, one number of shards and one --batch_size'
       )
     if i in places:
-      raise UserError(f'{path} and {places[i]} are both shard {i + 1}/{count}')
+      raise UserError(f'{path} and {places[i]} are both shard {i}/{count}')
     places[i] = path
-  missing = [i + 1 for i in range(count) if i not in places]
+  missing = [i for i in range(count) if i not in places]
   if missing:
     raise UserError(
       f'shard {missing[0]}/{count} is missing: give all {count} shards'

@@ -36,7 +36,7 @@ def test_the_list_has_all_benchmarks(capsys):
     (['--shots', '2,x'], '--shots 2,x: give numbers'),
     (['--shots', '20'], '--shots 20: give 0 to 19'),
     (['--limit', '0'], '--limit 0'),
-    (['--shard', '3/2'], '--shard 3/2: I is from 1 to N'),
+    (['--shard', '2/2'], '--shard 2/2: I is from 0 to N - 1'),
     (['--prompts', '0,9'], '--prompts 0,9: give all'),
     (['--shot_source', 'nearby'], '--shot_source nearby: choose of random'),
     (['--splits', 'tset'], "vsr has no split 'tset'"),
@@ -121,8 +121,8 @@ def test_shards_of_answers_are_the_whole_file(parts, capsys):
 @pytest.mark.parametrize(
   'names, words',
   [
-    ((0, 1), 'shard 3/3 is missing'),
-    ((0, 1, 1, 2), 'are both shard 2/3'),
+    ((0, 1), 'shard 2/3 is missing'),
+    ((0, 1, 1, 2), 'are both shard 1/3'),
     ((0, 3), 'part3.jsonl does not exist'),
   ],
 )
