@@ -10,6 +10,7 @@ run with it; `record_sentence` finds the text in TensorFlow's error.
 
 import io
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,13 +20,16 @@ import tensorflow as tf
 from PIL import Image
 
 from mmicl_jax.context.turns import Example, Turn
-from mmicl_jax.data.features import FeatureSpec, featurize
+from mmicl_jax.data.features import featurize
+from mmicl_jax.data.fitting import FeatureSpec, Truncation
 from mmicl_jax.data.images import load_image, to_png
 from mmicl_jax.data.records import as_example
 from mmicl_jax.errors import UserError
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.t5x.vocabulary import Vocabulary
 from mmicl_jax.types import without_padding
+
+log = logging.getLogger(__name__)
 
 
 def read_examples(
@@ -72,9 +76,9 @@ def to_features(
 ) -> tf.data.Dataset:
   """Turns the result of `read_examples` into token ids and pixels.
 
-  Ids end with the end token; nothing is padded. sequence_length: SeqIO's
-  lengths, which win over those of `spec`. bert: the Q-Former's tokenizer, if it
-  reads text.
+  Ids end with the end token; nothing is padded. The first example that is
+  shortened is logged. sequence_length: SeqIO's lengths, which win over those of
+  `spec`. bert: the Q-Former's tokenizer, if it reads text.
   """
   tokenizer = vocabulary.tokenizer
   limits = dict(sequence_length or {})
@@ -87,10 +91,19 @@ def to_features(
     limits.get('qformer_inputs') or spec.qformer_length,
   )
 
+  told = []
+
+  def tell_first(truncation: Truncation) -> None:
+    if not told:
+      told.append(truncation)
+      log.warning('the first example that was shortened: %s', truncation)
+
   def one(name, inputs, targets, turns, files) -> list[np.ndarray]:
     images = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
     example = _example(name, inputs, targets, turns, images)
-    row = featurize(example, tokenizer, spec, qformer_tokenizer=bert)
+    row = featurize(
+      example, tokenizer, spec, qformer_tokenizer=bert, on_truncation=tell_first
+    )
     found = [
       without_padding(row['encoder_input_tokens']),
       row['decoder_target_tokens'][: row['decoder_loss_weights'].sum()],

@@ -47,6 +47,13 @@ def test_every_training_set_is_declared_and_in_the_mixture():
     assert official <= set(DATASETS[name].splits)
 
 
+def test_every_other_set_that_can_be_built_is_a_declared_benchmark():
+  files = (TEMPLATES.parent / 'benchmarks').glob('*.json')
+  asked = {json.loads(path.read_text('utf-8'))['dataset'] for path in files}
+  others = {name for name, d in DATASETS.items() if d.role != 'train'}
+  assert others and others <= asked
+
+
 def test_all_declared_sets_are_of_a_mixture():
   files = (TEMPLATES.parent / 'sets').glob('*.json')
   both = [mixtures.load_mixture(name) for name in ('mic', 'captions')]

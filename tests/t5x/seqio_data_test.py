@@ -99,7 +99,7 @@ def test_both_loaders_mix_several_files_alike(data):
   assert isinstance(seqio.get_mixture_or_task(one), seqio.Task)
 
 
-def test_a_prompt_too_long_loses_the_same_demonstrations(data):
+def test_a_prompt_too_long_loses_the_same_demonstrations(data, caplog):
   image = np.arange(14 * 14 * 3, dtype=np.uint8).reshape(14, 14, 3)
   turn = Turn('what is image {0}?', (image,), 'red')
   example = assemble(turn, [turn] * 2, name='a')
@@ -117,6 +117,7 @@ def test_a_prompt_too_long_loses_the_same_demonstrations(data):
   )
   ((ours, info),) = loader
   assert info.truncated[0].demonstrations
+  assert 'shortened: a: left out 2 demonstrations' in caplog.text
   assert_equal(ours, theirs)
 
 
