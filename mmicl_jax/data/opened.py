@@ -22,7 +22,7 @@ from typing import Any, SupportsIndex
 from mmicl_jax.data import records
 from mmicl_jax.data.pair_lists import JsonListIndex, TsvIndex, is_json_list
 from mmicl_jax.data.pairs import Omitted
-from mmicl_jax.data.records import JsonlIndex, Record, parse_record
+from mmicl_jax.data.records import JsonlIndex, Record, RecordIndex
 from mmicl_jax.data.tar_shards import TarIndex
 from mmicl_jax.data.tfds_sets import PREFIX, TfdsIndex
 from mmicl_jax.errors import UserError
@@ -127,7 +127,7 @@ def read_file(
       on_error(error)
 
 
-class ArrayRecordIndex(Sequence):
+class ArrayRecordIndex(RecordIndex):
   """The records of an ArrayRecord file, each a JSON object as in JSON Lines.
 
   Raises UserError if the file is of another kind.
@@ -140,11 +140,7 @@ class ArrayRecordIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = remote.address(path)
-    if not remote.is_remote(path):
-      self.path = os.path.join(os.getcwd(), path)
-    self.root = os.fspath(data_dir or os.path.dirname(self.path))
-    self._need_answer = need_answer
+    super().__init__(path, data_dir, need_answer=need_answer)
     try:
       from array_record.python.array_record_data_source import (
         ArrayRecordDataSource,
@@ -170,9 +166,7 @@ class ArrayRecordIndex(Sequence):
 
   def __getitem__(self, i: SupportsIndex) -> Record:
     index = range(len(self))[i]
-    where = f'{self.path}:{index}'
-    line = self._file[index]
-    return parse_record(line, where, self.root, need_answer=self._need_answer)
+    return self._parsed(self._file[index], index)
 
 
 @dataclasses.dataclass(frozen=True)

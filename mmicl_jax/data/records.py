@@ -144,7 +144,32 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
   return count
 
 
-class JsonlIndex(Sequence):
+class RecordIndex(Sequence):
+  """Random access to the records of one file; what its kinds have in common.
+
+  data_dir: the folder of image paths; by default the file's folder. Raises
+  UserError if the file cannot be read.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    need_answer: bool = True,
+  ):
+    self.path = remote.address(path)
+    if not remote.is_remote(path):
+      self.path = os.path.join(os.getcwd(), path)  # for other processes
+    self.root = _root(self.path, data_dir)
+    self._need_answer = need_answer
+
+  def _parsed(self, line: bytes, number: int) -> Record:
+    where = f'{self.path}:{number}'
+    return parse_record(line, where, self.root, need_answer=self._need_answer)
+
+
+class JsonlIndex(RecordIndex):
   """Random access to the records of a large JSON Lines file.
 
   It takes 16 bytes of memory for each record. Each access opens the file again,
@@ -160,12 +185,8 @@ class JsonlIndex(Sequence):
     *,
     need_answer: bool = True,
   ):
-    self.path = remote.address(path)
-    if not remote.is_remote(path):
-      self.path = os.path.join(os.getcwd(), path)  # for other processes
-    self.root = _root(self.path, data_dir)
+    super().__init__(path, data_dir, need_answer=need_answer)
     self._file = local_file(self.path)
-    self._need_answer = need_answer
     self._starts, self._lines = array.array('Q'), array.array('Q')
     with jsonl.open_lines(self.path) as file:
       for number, start, _ in jsonl.numbered_lines(file):
@@ -178,8 +199,7 @@ class JsonlIndex(Sequence):
   def __getitem__(self, i: SupportsIndex) -> Record:
     index = range(len(self))[i]
     line = jsonl.read_line(self._file, self._starts[index])
-    where = f'{self.path}:{self._lines[index]}'
-    return parse_record(line, where, self.root, need_answer=self._need_answer)
+    return self._parsed(line, self._lines[index])
 
   def __repr__(self) -> str:
     return f'JsonlIndex({self.path!r}, {len(self)} records)'

@@ -29,6 +29,13 @@ def optional(*names: str) -> Wanted:
   return Wanted(names, optional=True)
 
 
+def the_file(paths: Sequence[str | None]) -> str:
+  """Where the one file of a split is, of which it has no optional ones."""
+  [path] = paths
+  assert path is not None
+  return path
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
   """A dataset that can be built.

@@ -14,6 +14,7 @@ from mmicl_jax.context.templates import (
 from mmicl_jax.context.turns import STYLES
 from mmicl_jax.data.build.catalog import Dataset, Wanted
 from mmicl_jax.data.build.nearest import PictureVectors
+from mmicl_jax.data.build.shards import shard_writer
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.errors import UserError
 
@@ -79,6 +80,8 @@ class Plan:
       raise UserError(f'--style {self.style}: choose {" or ".join(STYLES)}')
     if self.format not in FORMATS:
       raise UserError(f'--format {self.format}: choose {" or ".join(FORMATS)}')
+    if self.format == 'array_record':
+      shard_writer()  # before hours of work
     if self.retrieve not in (None, *RETRIEVALS):
       raise UserError(
         f'--retrieve {self.retrieve}: choose {" or ".join(RETRIEVALS)}'

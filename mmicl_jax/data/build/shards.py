@@ -11,13 +11,8 @@ from mmicl_jax.errors import UserError
 PER_SHARD = 10_000
 
 
-def write_shards(
-  folder: Path, split: str, records: Iterable[dict[str, Any]]
-) -> list[Path]:
-  """Writes contiguous shards, one for each PER_SHARD records begun.
-
-  Raises UserError where array_record is not installed.
-  """
+def shard_writer() -> Any:
+  """array_record's writer. Raises UserError if it is not installed."""
   try:
     from array_record.python.array_record_module import ArrayRecordWriter
   except ImportError as error:
@@ -25,10 +20,17 @@ def write_shards(
       '--format array_record needs a package that is not installed: pip '
       'install array_record'
     ) from error
+  return ArrayRecordWriter
+
+
+def write_shards(
+  folder: Path, split: str, records: Iterable[dict[str, Any]]
+) -> list[Path]:
+  """Writes contiguous shards, one for each PER_SHARD records begun."""
   made, stream = [], iter(records)
   while (first := next(stream, None)) is not None or not made:
     path = folder / f'{split}-{len(made):05d}'
-    writer = ArrayRecordWriter(str(path), 'group_size:1')
+    writer = shard_writer()(str(path), 'group_size:1')
     rest = itertools.islice(stream, PER_SHARD - 1)
     for record in itertools.chain(() if first is None else (first,), rest):
       writer.write(json.dumps(record, ensure_ascii=False).encode())

@@ -1,6 +1,7 @@
 """Promises of the builder that no one dataset shows."""
 
 import json
+import sys
 
 import pytest
 from official_trees import build_tree, picture, refusal, run_build, write_tree
@@ -206,3 +207,18 @@ def test_too_many_bad_items_are_one_sentence(tmp_path, capsys):
   assert run_build('vqav2', raw, tmp_path / 'out', '--max_bad', '0') == 2
   said = capsys.readouterr().err
   assert said.count('\n') == 1 and '1 of 6 items are bad' in said
+
+
+def test_a_package_that_is_absent_is_named(tmp_path, capsys, monkeypatch):
+  row = {'video_id': 0, 'id': 0, 'question': 'Who?', 'answer': 'he'}
+  files = {'train_qa.json': [row], 'TrainValVideo/video0.mp4': b'a video'}
+  raw = write_tree(tmp_path / 'raw', files | {'test.parquet': b'PAR1'})
+  modules = ('av', 'pyarrow', 'array_record.python.array_record_module')
+  for name in modules:
+    monkeypatch.setitem(sys.modules, name, None)
+  for name, flags, said in (
+    ('msrvtt_qa', (), "pip install 'mmicl_jax[video]'"),
+    ('winoground', (), 'pip install pyarrow'),
+    ('winoground', ('--format', 'array_record'), 'pip install array_record'),
+  ):
+    assert said in refusal(name, raw, capsys, *flags)

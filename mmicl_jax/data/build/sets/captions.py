@@ -4,7 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field
 from mmicl_jax.data.build.sets.coco import karpathy
@@ -20,8 +26,7 @@ def _flickr(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('flickr30k-images', 'flickr30k_images', 'images')
 
   def find(tree: Tree, image: Any) -> tuple[PictureRef, str]:

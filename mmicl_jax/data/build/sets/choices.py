@@ -11,6 +11,7 @@ from mmicl_jax.data.build.catalog import (
   Wanted,
   annotation,
   optional,
+  the_file,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, texts, words
@@ -160,8 +161,7 @@ def _mmbench(
 ) -> Iterator[SourceItem | Skip]:
   """A row; its picture is base64, or the index of the row that has it."""
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   rows = list(
     tree.table(path, 'index', 'image', 'question', 'A', 'B', delimiter='\t')
   )

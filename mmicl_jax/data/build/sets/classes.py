@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field, words
 from mmicl_jax.data.build.tree import Tree
@@ -41,8 +47,7 @@ def _mini(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('images')
   moved: dict[str, tuple[str, ...]] = {}
 
@@ -79,8 +84,7 @@ def _memes(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del split, settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('', 'data', 'annotations')
 
   def make(row: Any) -> SourceItem:
@@ -110,8 +114,7 @@ def _bongard(
 ) -> Iterator[SourceItem | Skip]:
   """Six positives, six negatives, then the last of one side as the query."""
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('', 'images', 'bongard_images')
 
   def make(entry: Any) -> list[SourceItem]:

@@ -4,7 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field, words
 from mmicl_jax.data.build.tree import Tree
@@ -50,8 +56,7 @@ def _caption_files(split: str, settings: Settings) -> Sequence[Wanted]:
 def _captions(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   if settings['karpathy'] == 'true':
     return karpathy(tree, path, split, _karpathy_picture)
   return _coco_captions(
@@ -152,8 +157,7 @@ def _nocaps(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders({'val': 'validation'}.get(split, split), split)
 
   def find(image: Any) -> PictureRef:

@@ -20,7 +20,13 @@ from mmicl_jax.context.text import (
   slotted,
 )
 from mmicl_jax.context.turns import Turn
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.parquet import parquet_rows
 from mmicl_jax.data.build.rows import each, field, words
@@ -57,8 +63,7 @@ def _items(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
   """The lines in their order; an id is the index of a line."""
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   old, _, new = settings['path_map'].partition('=')
   places = _Places(tree, old, new)
   if split != _SAMPLED:

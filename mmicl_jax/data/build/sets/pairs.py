@@ -6,7 +6,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.parquet import parquet_rows
 from mmicl_jax.data.build.rows import answered, each, field, words
@@ -31,8 +37,7 @@ def _nlvr2(
 ) -> Iterator[SourceItem | Skip]:
   """The left picture, then the right; the last number is the sentence's."""
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders(f'images/{split}', f'{split}', f'{split}_img')
 
   def make(row: Any) -> SourceItem:
@@ -65,8 +70,7 @@ def _vsr(
 ) -> Iterator[SourceItem | Skip]:
   """Ids are names of pictures, with #n from a picture's second caption on."""
   del split, settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('images', 'trainval2017', 'train2017', 'val2017')
   asked: dict[str, int] = {}
   rows = []
@@ -113,8 +117,7 @@ def _winoground(
 ) -> Iterator[SourceItem | Skip]:
   """Four records an item: each caption with each picture."""
   del split, settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   rows: Iterable[tuple[str, Any]]
   if path.endswith('.parquet'):  # pictures are in it
     folder = (tree.root / path).parent.relative_to(tree.root)
@@ -172,8 +175,7 @@ def _pope(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
 
   def make(row: Any) -> SourceItem:
     name = str(row['question_id'])

@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field, texts, words
 from mmicl_jax.data.build.tree import Tree
@@ -61,8 +67,7 @@ def _textvqa(
 ) -> Iterator[SourceItem | Skip]:
   """Pictures of val lie among those of train."""
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   top = ['test_images'] if split == 'test' else ['train_images']
   folders = tree.folders(*top, 'train_val_images')
 

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmicl_jax.context.text import escape
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field
 from mmicl_jax.data.build.tree import Tree
@@ -29,8 +35,7 @@ def _files(split: str, settings: Settings) -> Sequence[Wanted]:
 def _items(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders('vcr1images', 'images')
   with_rationale = settings['rationale'] == 'true'
 

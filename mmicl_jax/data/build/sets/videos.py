@@ -9,6 +9,7 @@ from mmicl_jax.data.build.catalog import (
   Wanted,
   annotation,
   optional,
+  the_file,
 )
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field, texts, words
@@ -35,8 +36,7 @@ def _msrvtt_files(split: str, settings: Settings) -> Sequence[Wanted]:
 def _msrvtt(
   tree: Tree, split: str, settings: Settings, paths: Sequence[str | None]
 ) -> Iterator[SourceItem | Skip]:
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   whole = tree.mapped(path)
   for key in ('videos', 'sentences'):
     if not isinstance(whole.get(key), list):
@@ -157,8 +157,7 @@ def _ivqa(
 ) -> Iterator[SourceItem | Skip]:
   """A clip has one question; scorers know it by its row."""
   del split
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   names = [f'answer{i}' for i in range(1, 6)]
   table = tree.table(path, 'video_id', 'start', 'end', 'question', *names)
   folders = tree.folders('videos', 'clips', 'video', '')

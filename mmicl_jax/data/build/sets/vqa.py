@@ -3,7 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import answered, each, field, texts, words
 from mmicl_jax.data.build.sets.coco import YEARS, coco_picture
@@ -96,8 +102,7 @@ def _gqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   labelled = split not in ('test', 'challenge')
   folders = tree.folders('images', 'allImages/images')
 
@@ -139,8 +144,7 @@ def _vizwiz(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   folders = tree.folders(split, 'images')
 
   def make(row: Any) -> SourceItem:
@@ -170,8 +174,7 @@ def _aokvqa(
   tree: Tree, split: str, settings: Settings, paths: _Paths
 ) -> Iterator[SourceItem | Skip]:
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
 
   def make(row: Any) -> SourceItem:
     number, choices = row['question_id'], texts(row, 'choices')

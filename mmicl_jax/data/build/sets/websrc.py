@@ -5,7 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.data.build.catalog import Dataset, Settings, Wanted, annotation
+from mmicl_jax.data.build.catalog import (
+  Dataset,
+  Settings,
+  Wanted,
+  annotation,
+  the_file,
+)
 from mmicl_jax.data.build.items import Bad, PictureRef, Skip, SourceItem
 from mmicl_jax.data.build.rows import each, words
 from mmicl_jax.data.build.tree import Tree
@@ -28,8 +34,7 @@ def _items(
   dev and test; the others are what is left.
   """
   del settings
-  [path] = paths
-  assert path is not None
+  path = the_file(paths)
   named = tree.mapped(path)
   lists = {
     name: frozenset(map(str, value))
