@@ -8,6 +8,7 @@ loses no trained steps.
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,21 +22,31 @@ from mmicl_jax.runtime.files import write_json
 log = logging.getLogger(__name__)
 
 # The metrics that can choose the best checkpoint, and whether more is better.
+# Those of benchmarks, 'eval/TASK/METRIC', can too; more is better of all but
+# GQA's distance of distributions and Visual Dialog's mean rank.
 BEST = {'eval/loss': False, 'eval/accuracy': True}
+_TASK = re.compile('eval/[^/]+/.')
+_LESS = ('/distribution', '/mean')
+
+
+def of_task(metric: str) -> bool:
+  """Whether a metric is of a benchmark, as 'eval/mme/perception'."""
+  return _TASK.match(metric) is not None
 
 
 class KeptCheckpoints:
   """The rule for which checkpoints stay; Orbax asks it after each save.
 
-  keep: how many of the newest stay; None keeps all. best_by: a metric of BEST;
-  the rated checkpoint that is best by it stays, too, the newest if several are
-  equal. Raises UserError for another metric.
+  keep: how many of the newest stay; None keeps all. best_by: a metric of BEST,
+  or of a benchmark; the rated checkpoint that is best by it stays, too, the
+  newest if several are equal. Raises UserError for another metric.
   """
 
   def __init__(self, keep: int | None, best_by: str | None):
-    if best_by is not None and best_by not in BEST:
+    if best_by is not None and best_by not in BEST and not of_task(best_by):
       raise UserError(
-        f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, or None'
+        f'BEST_BY is {best_by!r}: choose {" or ".join(BEST)}, a metric of '
+        "EVAL_TASKS such as 'eval/mme/perception', or None"
       )
     self._keep, self._best_by = keep, best_by
     self._ratings: dict[int, float] = {}
@@ -71,7 +82,8 @@ class KeptCheckpoints:
     rated = [step for step in sorted(steps) if step in self._ratings]
     if self._best_by is None or not rated:
       return None
-    sign = 1 if BEST[self._best_by] else -1
+    more = BEST.get(self._best_by, not self._best_by.endswith(_LESS))
+    sign = 1 if more else -1
     return max(rated, key=lambda step: (sign * self._ratings[step], step))
 
   def stay(self, steps: Sequence[int]) -> set[int]:

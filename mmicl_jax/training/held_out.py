@@ -37,11 +37,7 @@ class Evaluation:
     apply = apply_fn(config, mesh)
     self._sums = jax.jit(functools.partial(token_sums, apply))
     self._mesh, self._preemption = mesh, preemption
-    self._data, self._every = data.held_out, run.eval_every
-
-  def due(self, step: int) -> bool:
-    """Whether to evaluate after this step."""
-    return step % self._every == 0
+    self._data = data.held_out
 
   def __call__(self, params: Params) -> dict[str, float]:
     """Means over all target tokens, and how many records were left out or cut.

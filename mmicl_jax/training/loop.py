@@ -125,16 +125,29 @@ def train(
   evaluation = None
   if run.evaluates(data):
     evaluation = Evaluation(model.config, mesh, data, run, preemption)
+  if run.benchmarks is not None and jax.process_count() > 1:
+    raise UserError(
+      'EVAL_TASKS work in one process: leave them out, and run mmicl eval on '
+      'the checkpoints'
+    )
   log = open_log(name, checkpointer.directory, steps, run, start, on_metrics)
 
   def evaluate() -> None:
-    if evaluation is None or not evaluation.due(trainee.step):
+    due = run.eval_every is not None and trainee.step % run.eval_every == 0
+    if not due or (evaluation is None and run.benchmarks is None):
       return
     trainee.check()
-    if run.best_by is not None:
+    if run.best_by is not None or run.benchmarks is not None:
       trainee.save()  # before the evaluation, which may fail or be interrupted
-    found = evaluation(trainee.params)
+    found = {} if evaluation is None else evaluation(trainee.params)
+    if run.benchmarks is not None:
+      checkpointer.wait()
+      found |= run.benchmarks(run.model_dir, trainee.step)
     if run.best_by is not None:
+      if run.best_by not in found:
+        raise UserError(
+          f'BEST_BY is {run.best_by!r}: choose one of {", ".join(found)}'
+        )
       checkpointer.rate(trainee.step, found)
     log.evaluated(trainee.step, found)
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
+from mmicl_jax.checkpoints.kept import of_task
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import DTYPES, MMICLConfig, check_choice
+from mmicl_jax.runtime.remote import is_remote
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training.step import LOSS_MEANS
 from mmicl_jax.types import BatchSource
@@ -108,6 +110,8 @@ class RunSettings:
   save_every, eval_every, log_every: in steps; eval_every None never evaluates.
   keep, best_by: see checkpoints/kept.py. With best_by each evaluation saves.
   tensorboard: None writes summaries if the package is installed.
+  benchmarks: called at each evaluation with model_dir and a step whose
+  checkpoint is saved; gives metrics such as 'eval/mme/perception'.
   Raises UserError for numbers that no run can have.
   """
 
@@ -120,6 +124,9 @@ class RunSettings:
   keep: int | None = 3
   best_by: str | None = None
   tensorboard: bool | None = False
+  benchmarks: Callable[[str | os.PathLike, int], Mapping[str, float]] | None = (
+    None
+  )
 
   def __post_init__(self):
     _check_counts(
@@ -130,6 +137,11 @@ class RunSettings:
         'KEEP': self.keep,
       }
     )
+    if self.benchmarks is not None and is_remote(self.model_dir):
+      raise UserError(
+        f'MODEL_DIR {self.model_dir} is on a bucket, where EVAL_TASKS cannot '
+        'write predictions: choose a folder, or run mmicl eval afterwards'
+      )
     if abs(self.seed) >= 2**63:
       raise UserError(
         f'SEED is {self.seed}: give a number of at most 18 digits'
@@ -137,8 +149,15 @@ class RunSettings:
 
   def evaluates(self, data: DataSettings) -> bool:
     """Whether the run evaluates; raises UserError if best_by needs it to."""
+    if self.benchmarks is not None and self.eval_every is None:
+      raise UserError('EVAL_TASKS needs EVAL_EVERY: give a number of steps')
     found = data.held_out is not None and self.eval_every is not None
-    if self.best_by is not None and not found:
+    of_tasks = self.best_by is not None and of_task(self.best_by)
+    if of_tasks and self.benchmarks is None:
+      raise UserError(
+        f'BEST_BY={self.best_by!r} is of a benchmark: give EVAL_TASKS'
+      )
+    if self.best_by is not None and not of_tasks and not found:
       raise UserError(
         f'BEST_BY={self.best_by!r} needs an evaluation: give EVAL_DATA and '
         'EVAL_EVERY'

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from benchmark_trees import TREES
 from PIL import Image
 from small_run import CONFIG
 
@@ -89,6 +90,9 @@ def test_trains_from_gin_files(data, tmp_path, capsys):
     (['--gin.partitioning.make_mesh.fsdp=3'], 'needs 3 devices'),
     (["--gin.FEATURE_CACHE='none'"], 'none holds no features'),
     (["--gin.BEST_BY='loss'"], "BEST_BY is 'loss'"),
+    (["--gin.BEST_BY='eval/mme/perception'"], 'give EVAL_TASKS'),
+    (["--gin.EVAL_TASKS='mme'"], 'EVAL_TASKS needs EVAL_RAW'),
+    (["--gin.EVAL_TASKS='mne'", "--gin.EVAL_RAW='x'"], 'mne: unknown'),
     (['--process_count=2'], 'belong together'),
     (['--gin.NUM_MICROBATCHES=4'], 'BATCH_SIZE 2 does not divide'),
     (["--gin.TRAINABLE='stage2'"], "unknown profile 'stage2'"),
@@ -173,3 +177,36 @@ def test_a_full_disk_loses_nothing(data, tmp_path, capsys, caplog):
   assert not [record for record in caplog.records if record.exc_info]
   assert cli.main(arguments(data, tmp_path, *more)) == 0
   assert 'resuming at step 2' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_benchmarks_during_training(data, tmp_path, capsys):
+  """The numbers are those of `mmicl eval`, and choose the best checkpoint."""
+  raw, run = TREES['hateful_memes'](tmp_path / 'raw'), tmp_path / 'run'
+  more = {
+    'EVAL_TASKS': "'hateful_memes'",
+    'EVAL_RAW': repr(str(raw)),
+    'EVAL_DATA': None,
+    'BEST_BY': "'eval/hateful_memes/roc_auc'",
+    'TRAIN_STEPS': 6,
+    'KEEP': 1,
+  }
+  flags = [f'--gin.{name}={value}' for name, value in more.items()]
+  assert cli.main(arguments(data, run, *flags)) == 0
+  said = capsys.readouterr()
+  assert 'hateful_memes/roc_auc' in said.out + said.err
+  found = {
+    step: json.loads((run / f'benchmarks/step_{step}/report.json').read_text())[
+      'tasks'
+    ][0]['metrics']
+    for step in (2, 4, 6)
+  }
+  best = max(found, key=lambda step: (found[step]['roc_auc'], step))
+  kept = {int(p.name.rpartition('_')[2]) for p in run.glob('checkpoint_*')}
+  assert kept == {best, 6}
+  command = ['eval', '--checkpoint', str(run / 'checkpoint_6'), '--raw']
+  command += [str(raw), '--task', 'hateful_memes', '--workers', '1']
+  assert cli.main([*command, '--out', str(tmp_path / 'out')]) == 0
+  name = 'hateful_memes/predictions.jsonl'
+  own = (run / 'benchmarks/step_6' / name).read_bytes()
+  assert (tmp_path / 'out' / name).read_bytes() == own
