@@ -65,7 +65,11 @@ _AXES = {
   'decoder_target_tokens': 2,
   'decoder_loss_weights': 2,
   'qformer_input_tokens': 2,
+  'encoder_image_starts': 1,
+  'encoder_segment_ids': 2,
+  'decoder_segment_ids': 2,
 }
+_OF_GROUPS = ('encoder_images', 'encoder_features', 'qformer_input_tokens')
 
 
 def check_batch(batch: Any, *needed: str) -> None:
@@ -78,12 +82,15 @@ def check_batch(batch: Any, *needed: str) -> None:
     if name not in batch:
       raise UserError(f'the batch has no {name}: give a Batch (types.py).')
   rows = len(batch[needed[0]]) if np.ndim(batch[needed[0]]) else 0
+  packed = 'encoder_image_starts' in batch
   for name, axes in _AXES.items():
     if name not in batch:
       continue
     array = batch[name]
+    if packed and name == 'qformer_input_tokens':
+      axes = 3
     kind, what = jnp.integer, 'whole numbers'
-    if axes > 2:
+    if axes > 3:
       kind, what = jnp.number, 'numbers'
     shape, dtype = getattr(array, 'shape', None), getattr(array, 'dtype', None)
     if shape is None or dtype is None:
@@ -92,9 +99,13 @@ def check_batch(batch: Any, *needed: str) -> None:
       raise UserError(
         f'{name} is {dtype}{list(shape)}: give {what} with {axes} axes.'
       )
-    if shape[0] != rows:
+    if packed and name in _OF_GROUPS:
+      fits = shape[0] > 0 and rows % shape[0] == 0
+    else:
+      fits = shape[0] == rows
+    if not fits:
       raise UserError(
-        f'{name} has {shape[0]} rows and {needed[0]} {rows}: give as many.'
+        f'{name} has {shape[0]} rows and {needed[0]} {rows}: make them agree.'
       )
 
 

@@ -35,6 +35,12 @@ from mmicl_jax.types import check_batch
 
 Query = Turn | Example | str
 
+_NOT_DECODED = (
+  'encoder_features',
+  'encoder_image_starts',
+  'encoder_segment_ids',
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
@@ -234,10 +240,12 @@ class Predictor:
     the encoder's part of the batch is read. Stop strings need a vocabulary.
     """
     check_batch(batch, 'encoder_input_tokens')
-    if 'encoder_features' in batch:
-      raise UserError(
-        'decode reads images, not stored features: give encoder_images.'
-      )
+    for name in _NOT_DECODED:
+      if name in batch:
+        raise UserError(
+          f'decode cannot read {name}: give one prompt a row, with its own '
+          'encoder_images.'
+        )
     options.setdefault('num_return_sequences', options.get('num_beams', 1))
     chosen = Options(**options)
     results = self.engine.generate(

@@ -66,6 +66,28 @@ def test_shots_are_part_of_the_prompt(model):
 
 
 @pytest.mark.slow
+def test_packed_images_have_the_same_logits(model):
+  queries = model.config.qformer.num_queries
+  tokens = np.full((2, queries + 2), model.config.image_token, np.int32)
+  tokens[:, -2:] = 5, 1
+  pixels = np.stack([np.full((28, 28, 3), 90 * i, np.uint8) for i in (1, 2)])
+  batch = {
+    'encoder_input_tokens': tokens,
+    'encoder_images': pixels[:, None],
+    'decoder_input_tokens': np.array([[0, 4], [0, 4]], np.int32),
+  }
+  packed = {
+    **batch,
+    'encoder_images': pixels[None],
+    'encoder_image_starts': np.array([0, 1], np.int32),
+  }
+  want = model.logits(batch)
+  np.testing.assert_allclose(model.logits(packed), want, atol=1e-5)
+  assert np.abs(want[0] - want[1]).max() > 1e-4
+  with pytest.raises(mmicl.UserError, match='decode cannot read encoder_image'):
+    model.decode(packed)
+
+
 def test_scores_are_those_of_the_logits(model):
   candidates = ['yes', 'no', 'a red dog']
   scores = model.score([TURN, 'what is it?'], candidates)
