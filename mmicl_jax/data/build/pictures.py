@@ -20,22 +20,15 @@ from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.images import MAX_PIXELS, without_metadata
 from mmicl_jax.runtime import files
 
-_SUFFIXES = {
-  'JPEG': 'jpg',
-  'MPO': 'jpg',  # a JPEG with more pictures behind it
-  'PNG': 'png',
-  'GIF': 'gif',
-  'WEBP': 'webp',
-  'BMP': 'bmp',
+# How a file begins, and the suffix of its name.
+_BEGINNINGS = {
+  b'\x89PNG': 'png',
+  b'\xff\xd8': 'jpg',
+  b'GIF8': 'gif',
+  b'RIFF': 'webp',
+  b'BM': 'bmp',
 }
 _FORMATS = ('JPEG', 'PNG', 'GIF', 'WEBP', 'BMP')
-_BEGINNINGS = (
-  b'\x89PNG',
-  b'\xff\xd8',
-  b'GIF8',
-  b'RIFF',
-  b'BM',
-)
 
 
 def look(
@@ -65,11 +58,8 @@ def look(
 
 
 def keep(data: bytes, folder: Path) -> str:
-  """Writes a picture under its name, unless it is there; returns the name."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-      suffix = _SUFFIXES[image.format or '']
+  """Writes a sound picture under its name, unless it is there; its name."""
+  suffix = next(x for start, x in _BEGINNINGS.items() if data.startswith(start))
   name = f'{hashlib.sha256(data).hexdigest()[:32]}.{suffix}'
   place = folder / name
   if not place.exists() or place.stat().st_size != len(data):
@@ -86,7 +76,7 @@ def sound(data: bytes) -> Image.Image:
       try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
       except UnidentifiedImageError as error:
-        known = data.startswith(_BEGINNINGS)
+        known = data.startswith(tuple(_BEGINNINGS))
         raise Bad('broken_image' if known else 'not_an_image') from error
       width, height = image.size
       if width * height > MAX_PIXELS:

@@ -1,10 +1,12 @@
 """Promises of the builder that no one dataset shows."""
 
+import io
 import json
 import sys
 
 import pytest
 from official_trees import build_tree, picture, refusal, run_build, write_tree
+from PIL import Image
 from tiny_builds import built
 from tiny_pictures import lines, put, still
 
@@ -222,3 +224,18 @@ def test_a_package_that_is_absent_is_named(tmp_path, capsys, monkeypatch):
     ('winoground', ('--format', 'array_record'), 'pip install array_record'),
   ):
     assert said in refusal(name, raw, capsys, *flags)
+
+
+def test_a_png_with_a_large_profile_is_kept_as_it_is(tmp_path):
+  """Pillow refuses to open it, although its pixels are sound."""
+  file = io.BytesIO()
+  image = Image.new('RGB', (20, 10), 'red')
+  image.save(file, 'PNG', icc_profile=bytes(3_000_000))
+  raw = write_tree(tmp_path / 'raw', {'a.png': file.getvalue()})
+  lines(raw / 't.jsonl', [{'q': 'What?', 'a': 'it', 'p': 'a.png'}])
+  flags = ('--question_column', 'q', '--answer_column', 'a')
+  out = tmp_path / 'out'
+  flags += ('--image_columns', 'p')
+  assert run_build('csv', raw / 't.jsonl', out, *flags) == 0
+  [kept] = (out / 'images').iterdir()
+  assert kept.suffix == '.png' and kept.read_bytes() == file.getvalue()
