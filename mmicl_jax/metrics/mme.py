@@ -1,5 +1,6 @@
 """MME: questions in pairs with yes or no as the answer, in fourteen tasks."""
 
+import collections
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +85,21 @@ _PARSERS = {
 def _score(
   annotations: Annotations, predictions: Mapping[str, str], mode: str
 ) -> Scored:
-  """A task's score is 100 acc + 100 acc_plus: of lines, and of whole pairs."""
+  """A task's score is 100 acc + 100 acc_plus: of lines, and of their pairs.
+
+  An image that lacks one of its two answers is left out: the official program
+  reads lines two by two and has no number for one.
+  """
   parse = _PARSERS[mode]
   right: dict[str, dict[str, list[float]]] = {}
   per_item: list[dict[str, Any]] = []
   understood = set()
-  for name, output in predictions.items():
-    question = annotations.data[name]
+  questions = {name: annotations.data[name] for name in predictions}
+  answered = collections.Counter((q.task, q.image) for q in questions.values())
+  for name, question in questions.items():
+    if answered[question.task, question.image] < 2:
+      continue
+    output = predictions[name]
     parsed = parse(output)
     if parsed.lower() in ('yes', 'no'):
       understood.add(question.task)
@@ -102,12 +111,11 @@ def _score(
   tasks: dict[str, float] = {}
   for task, images in right.items():
     acc = mean([hit for hits in images.values() for hit in hits])
-    pairs = [min(hits) for hits in images.values() if len(hits) == 2]
+    pairs = mean([min(hits) for hits in images.values()])
+    tasks[task] = 100 * acc + 100 * pairs
     metrics[f'task/{task}/acc'] = acc
-    if pairs:
-      metrics[f'task/{task}/acc_plus'] = mean(pairs)
-      tasks[task] = 100 * acc + 100 * mean(pairs)
-      metrics[f'task/{task}/score'] = tasks[task]
+    metrics[f'task/{task}/acc_plus'] = pairs
+    metrics[f'task/{task}/score'] = tasks[task]
   notes = []
   unclear = [task for task in right if task not in understood]
   if unclear and mode == 'official':
