@@ -13,6 +13,7 @@ from mmicl_jax.commands.model_arguments import (
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 from mmicl_jax.runtime.lock import only_writer
+from mmicl_jax.runtime.remote import is_remote
 
 EPILOG = """examples:
   mmicl eval --list
@@ -82,6 +83,12 @@ def main(args: argparse.Namespace) -> int:
   from mmicl_jax.evaluation.report import PAGE, write_report
   from mmicl_jax.evaluation.summary import main_rows
 
+  for name in ('raw', 'out'):
+    if is_remote(getattr(args, name)):
+      raise UserError(
+        f'--{name} {getattr(args, name)} is on a bucket: name a folder of this '
+        'machine'
+      )
   if args.workers < 1:
     raise UserError(f'--workers {args.workers}: use at least 1 process')
   plan = run.EvalPlan(

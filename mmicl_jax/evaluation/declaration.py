@@ -64,8 +64,10 @@ class Benchmark:
   four questions of two pictures and two captions. shown: the answer that
   demonstrations show, if not one that the builder draws: 'shortest', or a list
   in the item's meta. answering: of every split; split_answering: of some.
-  annotations: names of files that the scorer reads besides those that the
-  questions come from, where they are there. decoding: fields of Options.
+  rotations: rows whose numbers differ by multiples of it are one item, as
+  MMBench's. annotations: names of files that the scorer reads besides those
+  that the questions come from, where they are there. decoding: fields of
+  Options.
   """
 
   name: str
@@ -86,6 +88,7 @@ class Benchmark:
   )
   annotations: tuple[str, ...] = ()
   decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  rotations: int = 0
   mode: str = 'official'
   prompt_source: str = ''
   published: tuple[Published, ...] = ()

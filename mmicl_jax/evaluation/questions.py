@@ -140,7 +140,7 @@ def questions_of(
       yield Question(
         _score_id(items[0]),
         source.split,
-        items[0].source,
+        _group(items[0], benchmark.rotations),
         tuple(asks),
         lists[0] if answering.ranks else None,
         _targets(items),
@@ -189,6 +189,11 @@ def _fault(
 
 def _score_id(item: SourceItem) -> str:
   return str(item.id if item.score_id is None else item.score_id)
+
+
+def _group(item: SourceItem, rotations: int) -> str:
+  """The official item that a question is of."""
+  return str(int(item.source) % rotations) if rotations else item.source
 
 
 def _turn(source: ItemSource, item: SourceItem, form: str) -> Turn:

@@ -11,6 +11,7 @@ own. Whatever is there already and fits is kept.
 """
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -233,19 +234,31 @@ def _task(
       plan.allow_partial,
     )
     names = set()
-    with files.writing(place / ASKED) as file:
+    new = place / f'{ASKED}.new'
+    with files.writing(new) as file:
       for question in counted(f'{benchmark.name}: questions', asked):
         file.write(f'{question.to_json()}\n')
         names.add(question.id)
-    _check_ids(benchmark, ids, names, task.arguments['partial'])
-    _predict(plan, benchmark, place, predictor)
+    try:
+      _check_ids(benchmark, ids, names, task.arguments['partial'])
+      # What was predicted stays beside the questions that it answers.
+      kept = _job(plan, benchmark, new, place).check()
+    except UserError:
+      new.unlink()
+      raise
+    os.replace(new, place / ASKED)
+    with warnings.catch_warnings():
+      # What a prompt lost is in its line.
+      warnings.filterwarnings('ignore', message='.*left out')
+      _job(plan, benchmark, place / ASKED, place).run(predictor.get(), kept)
   task.save()
   return task
 
 
-def _predict(
-  plan: EvalPlan, benchmark: Benchmark, place: Path, predictor: _Loaded
-) -> None:
+def _job(
+  plan: EvalPlan, benchmark: Benchmark, asked: Path, place: Path
+) -> PredictionFile:
+  """The predictions of a file of questions."""
   settings: dict[str, Any] = {
     'decoding': _decoding(benchmark),
     'style': benchmark.style,
@@ -253,8 +266,8 @@ def _predict(
     'max_input_length': plan.max_input_length,
     'versions': versions(),
   }
-  job = PredictionFile(
-    source=place / ASKED,
+  return PredictionFile(
+    source=asked,
     target=place / PREDICTIONS,
     options=benchmark.options,
     settings=settings,
@@ -262,12 +275,8 @@ def _predict(
     shard=plan.shard,
     benchmark=benchmark,
     images=plan.out / BUILT / IMAGES,
+    remedy='choose another --out.',
   )
-  kept = job.check()
-  with warnings.catch_warnings():
-    # What a prompt lost is in its line.
-    warnings.filterwarnings('ignore', message='.*left out')
-    job.run(predictor.get(), kept)
 
 
 def _decoding(benchmark: Benchmark) -> dict[str, Any]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
   from mmicl_jax.inference.predictor import Predictor
 
 WINDOW = 8  # batches whose prompts are sorted by length together
-_ANOTHER = 'choose another --output, or --overwrite it.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,8 @@ class AnswerFile:
   then the answers are in a file beside it, where the same command goes on.
   block: so many records are always answered together, the same ones wherever a
   run went on, so that not even the last bit of a score depends on that. shard:
-  (i, n) answers every n-th block, from block i on.
+  (i, n) answers every n-th block, from block i on. remedy: what to do where
+  other answers lie in the place.
   """
 
   source: Path
@@ -93,6 +93,7 @@ class AnswerFile:
   overwrite: bool = False
   block: int | None = None
   shard: tuple[int, int] = (0, 1)
+  remedy: str = 'choose another --output, or --overwrite it.'
   folder: Mirror = dataclasses.field(default_factory=lambda: Mirror(os.curdir))
 
   @property
@@ -167,7 +168,7 @@ class AnswerFile:
     if other and not self._beside:
       raise UserError(
         f'{self.place}:{other[0]}: answered by another model (other weights, '
-        f'vocabulary or arithmetic); {_ANOTHER}'
+        f'vocabulary or arithmetic); {self.remedy}'
       )
     try:
       try:
@@ -214,21 +215,21 @@ class AnswerFile:
       head = {'line': value['line'], 'id': value.get('id')}
       settings, record = value['settings'], value.get('record')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise _not_ours(where) from error
+      raise self._not_ours(where) from error
     if item is None or head != item.head:
       raise _OtherRun(
         f'{where}: not the answer to the record at that place in '
-        f'{self.name or self.source}; {_ANOTHER}'
+        f'{self.name or self.source}; {self.remedy}'
       )
     if record is None and self.former and settings == _digest(self.former):
       return None
     if record is not None and record != item.digest:
       raise _OtherRun(
         f'{where}: not the answer to the record at that place in '
-        f'{self.name or self.source}, which was another one then; {_ANOTHER}'
+        f'{self.name or self.source}, which was another one then; {self.remedy}'
       )
     if settings != self.settings_digest:
-      raise _OtherRun(f'{where}: written with other settings; {_ANOTHER}')
+      raise _OtherRun(f'{where}: written with other settings; {self.remedy}')
     return value.get('model')
 
   def _check_torn(
@@ -240,7 +241,10 @@ class AnswerFile:
       head = json_text(item.head)[:-1].encode()
       if line.startswith(head) or head.startswith(line):
         return
-    raise _not_ours(f'{self.place}:{number}')
+    raise self._not_ours(f'{self.place}:{number}')
+
+  def _not_ours(self, where: str) -> UserError:
+    return UserError(f'{where}: not an answer of this program; {self.remedy}')
 
   def _run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
     total = sum(1 for _ in self._own())
@@ -381,7 +385,3 @@ def _digest(value: Any) -> str:
   if not isinstance(value, bytes):
     value = json.dumps(value, sort_keys=True, default=str).encode()
   return hashlib.blake2b(value, digest_size=4).hexdigest()
-
-
-def _not_ours(where: str) -> UserError:
-  return UserError(f'{where}: not an answer of this program; {_ANOTHER}')

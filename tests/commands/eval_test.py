@@ -43,6 +43,7 @@ def test_the_list_has_all_benchmarks(capsys):
     (['--task', 'pope'], 'coco_pope_random.json is not there'),
     (['--raw', 'nowhere'], 'nowhere does not exist'),
     (['--workers', '0'], '--workers 0'),
+    (['--raw', 'gs://a/b'], '--raw gs://a/b is on a bucket'),
   ],
 )
 def test_mistakes_are_named_before_a_model_is_loaded(

@@ -6,8 +6,13 @@ import pytest
 import tiny_dir
 from benchmark_trees import TREES, VIDEOS
 
+import mmicl_jax as mmicl
 from mmicl_jax.__main__ import main
+from mmicl_jax.data.records import read_records
 from mmicl_jax.evaluation.declaration import load_benchmark
+from mmicl_jax.evaluation.demonstrations import Drawn
+from mmicl_jax.evaluation.items import sources
+from mmicl_jax.evaluation.questions import Variant, questions_of
 from mmicl_jax.metrics.table import MODULES
 
 QUICK = ('vl_icl',)
@@ -91,3 +96,46 @@ def test_every_benchmark_end_to_end(name, ask, tmp_path, capsys):
   for file in ('report.json', 'report.md', 'report.html'):
     merged = (tmp_path / 'merged' / file).read_bytes()
     assert merged == (tmp_path / 'whole' / file).read_bytes()
+
+
+def test_records_are_asked_as_by_the_predictor(ask, model, tmp_path):
+  """What `mmicl demo` does with its held-out records: the same answers, so the
+  same numbers."""
+  ask('mic', 'out')
+  lines = predictions(tmp_path / 'out/mic').splitlines()
+  records = list(read_records(tmp_path / 'raw/mic/test.jsonl'))
+  answers = mmicl.load(model, batch_size=2).generate(
+    [record.example for record in records], max_new_tokens=50
+  )
+  assert [json.loads(line)['output'] for line in lines] == [
+    answer.text for answer in answers
+  ]
+
+
+def test_other_questions_leave_a_run_as_it_was(ask, tmp_path):
+  ask('mic', 'out', '--limit', '2')
+  place = tmp_path / 'out/mic'
+  first = predictions(place)
+  ask('mic', 'out')  # goes on
+  whole, asked = predictions(place), (place / 'asked.jsonl').read_bytes()
+  assert whole.startswith(first) and whole.count(b'\n') == 4
+  said = ask('mic', 'out', '--limit', '3', status=2).err
+  assert 'choose another --out.' in said
+  (tmp_path / 'raw/mic/test.jsonl').write_text(
+    (tmp_path / 'raw/mic/test.jsonl').read_text().replace('a dog', 'a cat')
+  )
+  assert 'another one then' in ask('mic', 'out', status=2).err
+  assert predictions(place) == whole
+  assert (place / 'asked.jsonl').read_bytes() == asked
+  assert not list(place.glob('*.new'))
+
+
+def test_rotations_of_mmbench_are_one_item(tmp_path):
+  raw = TREES['mmbench'](tmp_path / 'raw')
+  benchmark = load_benchmark('mmbench')
+  found = sources(benchmark, raw, tmp_path / 'out')
+  asked = questions_of(benchmark, found, '{question}', Variant(), Drawn())
+  groups = {}
+  for question in asked:
+    groups.setdefault(question.group, []).append(question.id)
+  assert groups == {str(i): [str(i), str(1_000_000 + i)] for i in (1, 2, 3)}
