@@ -42,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--limit', type=int, metavar='N', help='the first N records of a split')
   add(
     '--set',
-    action='append',
+    action='extend',
+    nargs='+',
     default=[],
     metavar='KEY=VALUE',
-    help='a setting of the dataset, such as frames=12; repeatable',
+    help='settings of the dataset, such as frames=12',
   )
   add(
     '--max_bad',
@@ -93,10 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   mine.add_argument('--split', default='train', help='its name (%(default)s)')
   mine.add_argument(
     '--template',
-    action='append',
+    action='extend',
+    nargs='+',
     default=[],
     metavar='TEXT',
-    help='a form with {image}, {question}, {options}; repeatable',
+    help='forms with {image}, {question}, {options}',
   )
 
 

@@ -61,8 +61,9 @@ class Looks:
     todo = []
     for number, part in enumerate(parts):
       place = self._parts / f'{number:06d}.json'
-      if place.exists():
-        self._take(json.loads(place.read_text('utf-8')))
+      found = json.loads(place.read_text('utf-8')) if place.exists() else None
+      if found is not None and self._kept(found):
+        self._take(found)
       else:
         todo.append((part, place))
     total = sum(map(len, parts))
@@ -72,6 +73,10 @@ class Looks:
       for (part, _), found in zip(todo, engine(jobs), strict=True):
         self._take(found)
         bar.advance(len(part))
+
+  def _kept(self, found: Iterable[Sequence[str]]) -> bool:
+    """Whether all pictures that were found sound are still there."""
+    return all((self._folder / name).exists() for _, name, _ in found if name)
 
   def _take(self, found: Iterable[Sequence[str]]) -> None:
     for key, name, reason in found:

@@ -13,6 +13,7 @@ import PIL
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.tree import Tree, sum_of
 from mmicl_jax.errors import UserError
+from mmicl_jax.runtime.progress import counted
 from mmicl_jax.runtime.versions import version
 
 NAME = 'manifest.json'
@@ -93,7 +94,10 @@ def unchanged(sums: dict[str, str], tree: Tree) -> bool:
 
 
 def verify(found: dict[str, Any], out: Path) -> bool:
-  """Whether all files and pictures of a finished build are there."""
+  """Whether all files and pictures of a finished build are there, and whole.
+
+  A picture that is not what it is named by is removed, to be made again.
+  """
   for split in found['splits'].values():
     for name, digest in split['files'].items():
       if not (out / name).is_file() or sum_of(out / name) != digest:
@@ -101,8 +105,14 @@ def verify(found: dict[str, Any], out: Path) -> bool:
   if not found['images']['count'] or found['output'] != 'jsonl':
     return True
   folder = out / 'images'
-  names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-  return images(names) == found['images']
+  paths = sorted(folder.iterdir()) if folder.is_dir() else []
+  whole = set()
+  for path in counted('pictures to verify', paths, len(paths)):
+    if path.is_file() and sum_of(path).startswith(path.stem):
+      whole.add(path.name)
+    else:
+      path.unlink()
+  return images(whole) == found['images']
 
 
 def another(

@@ -239,3 +239,17 @@ def test_a_png_with_a_large_profile_is_kept_as_it_is(tmp_path):
   assert run_build('csv', raw / 't.jsonl', out, *flags) == 0
   [kept] = (out / 'images').iterdir()
   assert kept.suffix == '.png' and kept.read_bytes() == file.getvalue()
+
+
+def test_a_picture_that_was_lost_meanwhile_is_made_again(tmp_path, monkeypatch):
+  from mmicl_jax.data.build import run
+
+  raw, out = vqav2(tmp_path / 'raw'), tmp_path / 'out'
+  with monkeypatch.context() as patch:
+    patch.setattr(run, 'write_records', lambda *args: 1 / 0)  # a kill
+    with pytest.raises(ZeroDivisionError):
+      built('vqav2', raw, out)
+  first, *_ = sorted((out / 'images').iterdir())
+  first.unlink()
+  made = built('vqav2', raw, out)
+  assert first.exists() and made.manifest['images']['count'] == 6

@@ -196,8 +196,11 @@ def test_a_finished_build_is_only_verified(raw, built, tmp_path):
   build(raw, tmp_path / 'out')
   after = {p: p.stat().st_mtime_ns for p in (tmp_path / 'out').rglob('*')}
   assert before == after
-  lost = sorted((tmp_path / 'out' / 'images').iterdir())[0]
+  lost, *_, flipped = sorted((tmp_path / 'out' / 'images').iterdir())
   lost.unlink()
+  build(raw, tmp_path / 'out')
+  assert content(tmp_path / 'out') == content(built)
+  flipped.write_bytes(flipped.read_bytes()[:-3] + b'\0\xff\xd9')
   build(raw, tmp_path / 'out')
   assert content(tmp_path / 'out') == content(built)
 
