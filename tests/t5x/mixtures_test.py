@@ -95,7 +95,7 @@ def test_seqio_caches_the_sets_of_a_mixture(folder, tmp_path, monkeypatch):
   assert rows(use_cached=True) == want
 
 
-def test_stage_2_from_the_mixture_by_both_trainers(folder):
+def test_stage_2_from_the_mixture_by_both_trainers(folder, monkeypatch):
   """One gin file; parameters after two steps have the same bits."""
   t5x_commands.need()
   path = training_sets.stage_file(folder, 'tune')
@@ -103,7 +103,12 @@ def test_stage_2_from_the_mixture_by_both_trainers(folder):
   arguments = ['--gin_file=runs/train.gin', f'--gin_file={path}']
   status = cli.main(['train', *arguments, f'--gin.MODEL_DIR={str(ours)!r}'])
   assert status == 0
-  said = t5x_commands.run('train', [path], {'MODEL_DIR': str(theirs)})
+  monkeypatch.setenv('MMICL_TASK', str(path))
+  mixture = {
+    'MIXTURE_OR_TASK_NAME': 'mic',
+    'MIXTURE_OR_TASK_MODULE': 'tasks.mic',
+  }
+  said = t5x_commands.run('train', [path], {'MODEL_DIR': str(theirs)} | mixture)
   for name in ('flickr30k', 'nlvr2', 'vqav2'):  # each is evaluated by itself
     assert f'collection=training_eval/mic_{name} ' in said, said[-3000:]
   assert_same_bits(ours, theirs, step=2)
