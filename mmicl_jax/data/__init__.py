@@ -1,4 +1,5 @@
 """Reads MIC records and makes batches of them.
 
-In: JSON Lines or ArrayRecord files, a vocabulary. Out: a Loader of batches.
+In: records, or pictures with captions, and a vocabulary. Out: a Loader of
+batches.
 """

@@ -1,4 +1,4 @@
-"""Opens record files, JSON Lines or ArrayRecord, as sequences of examples.
+"""Opens what a person may name for records as sequences of examples.
 
 Both trainers open their data here, so that the same paths, templates and seed
 give both the same examples in the same order.
