@@ -240,7 +240,7 @@ class Build(Job):
     return 1000 * done + len(list(found.glob('*/*.json')))
 
   def complete(self, folder):
-    names = {path.name for path in (folder / 'killed').iterdir()}
+    names = {path.name for path in (folder / 'killed').glob('*')}
     return 'manifest.json' in names and '.parts' not in names
 
   def compare(self, folder):

@@ -97,21 +97,24 @@ def _open_parts(
     if arguments.exists() and not overwrite:
       begun = json.loads(arguments.read_text('utf-8'))
       raise manifest.another(begun, whole, plan)
-    shutil.rmtree(parts)
-  if plan.out.exists() and not plan.out.is_dir():
-    raise UserError(f'--out {plan.out} is a file: name a folder')
-  theirs = [
-    path.name
-    for path in (plan.out.iterdir() if plan.out.exists() else ())
-    if path.name not in (PARTS, IMAGES, manifest.NAME)
-  ]
-  if theirs and manifest.read(plan.out) is None:
-    raise UserError(
-      f'--out {plan.out} holds {min(theirs)} and no manifest.json of a build: '
-      'name a new folder'
-    )
+    for path in parts.iterdir():  # the folder itself says that OUT is ours
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+  else:
+    _refuse_theirs(plan.out)
   parts.mkdir(parents=True, exist_ok=True)
   files.write_json(arguments, asked)
+
+
+def _refuse_theirs(out: Path) -> None:
+  """Raises UserError for a folder that holds files, and not of a build."""
+  if out.exists() and not out.is_dir():
+    raise UserError(f'--out {out} is a file: name a folder')
+  theirs = [path.name for path in out.iterdir()] if out.exists() else []
+  if theirs and manifest.read(out) is None:
+    raise UserError(
+      f'--out {out} holds {min(theirs)} and no manifest.json of a build: name '
+      'a new folder'
+    )
 
 
 def _forget(out: Path, parts: Path) -> None:

@@ -215,12 +215,14 @@ def test_another_build_is_refused_or_replaced(raw, built, tmp_path):
   assert content(tmp_path / 'out') == content(tmp_path / 'new')
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(raw, tmp_path):
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out' / 'thesis.tex').write_text('mine')
-  with pytest.raises(UserError, match='thesis.tex'):
+@pytest.mark.parametrize('name', ['thesis.tex', 'images/mine.jpg'])
+def test_a_folder_that_is_not_ours_is_left_alone(raw, tmp_path, name):
+  mine = tmp_path / 'out' / name
+  mine.parent.mkdir(parents=True)
+  mine.write_text('mine')
+  with pytest.raises(UserError, match=name.split('/')[0]):
     build(raw, tmp_path / 'out', overwrite=True)
-  assert os.listdir(tmp_path / 'out') == ['thesis.tex']
+  assert content(tmp_path / 'out') == {name: b'mine'}
 
 
 def test_too_many_bad_items_write_no_records(raw, tmp_path):
