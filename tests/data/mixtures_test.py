@@ -2,12 +2,15 @@
 
 import json
 
+import gin
 import pytest
 import training_sets
 
+from mmicl_jax.configure import gin_files
 from mmicl_jax.context.templates import FOLDER as TEMPLATES
 from mmicl_jax.data import mixtures
 from mmicl_jax.data.build.table import DATASETS
+from mmicl_jax.data.loader import eval_loader, record_loader
 from mmicl_jax.data.order import mixed_order
 from mmicl_jax.data.sources import open_sources
 from mmicl_jax.errors import UserError
@@ -157,3 +160,19 @@ def test_mixtures_that_are_none(tmp_path, value):
   path.write_text(json.dumps(value))
   with pytest.raises(UserError, match='mine.json: a mixture is'):
     mixtures.load_mixture(str(path))
+
+
+def test_the_gin_file_of_a_stage_gives_rates_and_limits(folder):
+  path = training_sets.stage_file(folder, 'tune')
+  files = ['runs/train.gin', str(path)]
+  given = ["MODEL_DIR = 'not written'", 'BATCH_SIZE = 1', 'EVAL_LIMIT = 1']
+  with gin_files.apart():
+    gin_files.parse_gin(files, given)
+    with gin.config_scope('train_data'):
+      stream = gin_files.call_configured(record_loader).get_state()['stream']
+    held_out = gin_files.call_configured(eval_loader)
+  names = [name for name, _ in stream['sources']]
+  assert dict(zip(names, stream['weights'], strict=True)) == {
+    'vqav2': 70_000, 'nlvr2': 20_000, 'flickr30k': 40_000, 'llava': 150_000,
+  }  # fmt: skip
+  assert held_out.num_steps == 3  # of four records, two of them of one set
