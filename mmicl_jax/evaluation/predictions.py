@@ -9,8 +9,10 @@ and of the model.
 """
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +37,18 @@ PREDICTIONS = 'predictions.jsonl'
 
 @dataclasses.dataclass(frozen=True)
 class AskedLine(InputLine):
-  """A line of asked.jsonl: a question."""
+  """A line of asked.jsonl: a question, as its JSON value."""
 
-  question: Question | None = None
+  value: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @functools.cached_property
+  def question(self) -> Question:
+    """Made when it is asked: a run that goes on passes over many lines."""
+    return Question.of(self.value)
 
   @property
   def head(self) -> dict[str, Any]:
-    assert self.question is not None
-    return {'line': self.line, 'id': self.question.id}
+    return {'line': self.line, 'id': self.value['id']}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +65,13 @@ class PredictionFile(AnswerFile):
     """Yields the questions in their order."""
     with jsonl.open_lines(self.source) as file:
       for number, (_, _, line) in enumerate(jsonl.numbered_lines(file)):
-        question = Question.of(jsonl.parse_line(line))
+        value = json.loads(line)
         digest = hashlib.blake2b(line.strip(), digest_size=4).hexdigest()
-        yield AskedLine(number, digest, None, question=question)
+        yield AskedLine(number, digest, None, value=value)
 
   def _prompt(self, predictor: 'Predictor', item: InputLine) -> Any:
     """The prompts of a question; raises UserError if one cannot be read."""
-    assert isinstance(item, AskedLine) and item.question is not None
+    assert isinstance(item, AskedLine)
     assert self.benchmark is not None
     style, name = self.benchmark.style, f'{self.source}: {item.question.id}'
     return [
@@ -110,7 +116,7 @@ class _Answers:
     self._questions: list[tuple[Question, Sequence[_Read]]] = [
       (item.question, prompts)
       for item, prompts in prepared
-      if isinstance(item, AskedLine) and item.question is not None
+      if isinstance(item, AskedLine)
     ]
 
   def lines(self) -> list[dict[str, Any]]:

@@ -33,13 +33,11 @@ def report_text(found: Mapping[str, Any]) -> str:
   for task in found['tasks']:
     parts += [f'\n## {task["title"]}\n', f'{_about(task)}\n']
     rows = [
-      {
-        'mode': mode,
-        **{k: number(v) for k, v in _whole(one['metrics'])},
-      }
+      {'mode': mode, 'metric': name, 'value': number(value)}
       for mode, one in task['modes'].items()
+      for name, value in _whole(one['metrics'])
     ]
-    parts += [show.markdown([row]) + '\n' for row in rows]
+    parts.append(show.markdown(rows) + '\n')
     if task['published']:
       parts.append(show.markdown(_shown(task['published'])) + '\n')
     if len(task['variants']) > 1:

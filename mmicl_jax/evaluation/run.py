@@ -41,6 +41,8 @@ from mmicl_jax.runtime.progress import counted
 if TYPE_CHECKING:
   from mmicl_jax.inference.predictor import Predictor
 
+SHARDS = 16  # so many have work, of however few questions
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalPlan:
@@ -208,19 +210,19 @@ def _task(
   if plan.limit is None:
     for source in split_sources:
       source.look_at_all(plan.workers)
+  arguments: dict[str, Any] = {
+    'shot_source': plan.shot_source,
+    'limit': plan.limit,
+    'splits': [source.split for source in split_sources],
+    'partial': plan.allow_partial or plan.limit is not None,
+    'shard': None if plan.shard[1] == 1 else list(plan.shard),
+  }
   task = TaskFolder(
     folder,
     benchmark,
     tuple(variants),
     {str(i): form for i, form in forms.items()},
-    {
-      'shot_source': plan.shot_source,
-      'limit': plan.limit,
-      'splits': [source.split for source in split_sources],
-      'partial': plan.allow_partial or plan.limit is not None,
-      'shard': None if plan.shard[1] == 1 else list(plan.shard),
-      'block': plan.batch_size,
-    },
+    arguments,
   )
   for variant in variants:
     place = folder_of(folder, variants, variant)
@@ -239,10 +241,12 @@ def _task(
       for question in counted(f'{benchmark.name}: questions', asked):
         file.write(f'{question.to_json()}\n')
         names.add(question.id)
+    block = max(1, min(plan.batch_size, len(names) // SHARDS))
+    arguments['block'] = block
     try:
-      _check_ids(benchmark, ids, names, task.arguments['partial'])
+      _check_ids(benchmark, ids, names, arguments['partial'])
       # What was predicted stays beside the questions that it answers.
-      kept = _job(plan, benchmark, new, place).check()
+      kept = _job(plan, benchmark, new, place, block).check()
     except UserError:
       new.unlink()
       raise
@@ -250,13 +254,14 @@ def _task(
     with warnings.catch_warnings():
       # What a prompt lost is in its line.
       warnings.filterwarnings('ignore', message='.*left out')
-      _job(plan, benchmark, place / ASKED, place).run(predictor.get(), kept)
+      job = _job(plan, benchmark, place / ASKED, place, block)
+      job.run(predictor.get(), kept)
   task.save()
   return task
 
 
 def _job(
-  plan: EvalPlan, benchmark: Benchmark, asked: Path, place: Path
+  plan: EvalPlan, benchmark: Benchmark, asked: Path, place: Path, block: int
 ) -> PredictionFile:
   """The predictions of a file of questions."""
   settings: dict[str, Any] = {
@@ -271,7 +276,7 @@ def _job(
     target=place / PREDICTIONS,
     options=benchmark.options,
     settings=settings,
-    block=plan.batch_size,
+    block=block,
     shard=plan.shard,
     benchmark=benchmark,
     images=plan.out / BUILT / IMAGES,

@@ -180,6 +180,4 @@ def number(value: float | int | None) -> str:
   """A metric as people read it: 1381.74, 67.9, 0.455."""
   if value is None:
     return ''
-  if abs(value) >= 1000:
-    return f'{value:.1f}'
   return f'{value:.2f}' if abs(value) >= 2 else f'{value:.3f}'

@@ -139,7 +139,7 @@ class AnswerFile:
     if next(self._own(), None) is None:
       i, count = self.shard
       raise UserError(
-        f'{self.name or self.source}: nothing is left for shard {i + 1}/{count}'
+        f'{self.name or self.source}: nothing is left for shard {i}/{count}'
         f', since {self.block} records are answered together: use fewer shards.'
       )
     # In this order: `place` depends on whether the target exists.

