@@ -52,7 +52,7 @@ _ENDS = tuple(  # after a blank is set at both ends
   )
 )
 # Without one, Punkt finds a single sentence.
-_END_INSIDE = re.compile(r'[.?!]\S*\s')
+_END_INSIDE = re.compile(r'[.?!][^\s.?!]*\s')
 _MORPHY = {'NN': 'n', 'JJ': 'a', 'VB': 'v', 'RB': 'r'}
 
 Tagger = Callable[[list[str]], list[str]]

@@ -142,7 +142,8 @@ class Scanner:
     self._states: dict[frozenset[int], _State] = {}
     self._parts: dict[_State, frozenset[int]] = {}
     self._start = self._state({first})
-    self._before = {
+    # Both patterns of a rule alone, to find where what must follow begins.
+    self._halves = {
       i: (
         Scanner([ScanRule('', rule.pattern)], named),
         Scanner([ScanRule('', rule.then)], named),
@@ -158,7 +159,7 @@ class Scanner:
       number, end = self._longest(text, at)
       if number is None:
         raise ValueError(f'No rule for {text[at]!r}.')
-      if number in self._before:
+      if number in self._halves:
         end = self._cut(number, text, at, end)
       end -= self.rules[number].back
       yield self.rules[number].name, text[at:end]
@@ -176,6 +177,8 @@ class Scanner:
     return found
 
   def _longest(self, text: str, at: int) -> tuple[int | None, int]:
+    """The rule of the longest match, None if there is none, and its end."""
+    # _next is written out here, where every character of a text passes.
     state, rule, end = self._start, None, at
     kind_of, kind = self._kind_of, self._kind
     for i in range(at, len(text)):
@@ -191,18 +194,20 @@ class Scanner:
 
   def _cut(self, number: int, text: str, at: int, end: int) -> int:
     """Where what must follow begins: as late as it can."""
-    pattern, then = self._before[number]
+    pattern, then = self._halves[number]
     return max(
       cut for cut in pattern.ends(text, at) if end in then.ends(text, cut)
     )
 
   def _next(self, state: _State, char: str) -> _State | None:
+    """The state after a character; None: no rule can match any more."""
     kind = self._kind(char)
     if kind not in state.after:
       return self._step(state, kind)
     return state.after[kind]
 
   def _kind(self, char: str) -> int:
+    """The number of a character's kind."""
     if char not in self._kind_of:
       members = tuple(
         i for i, chars in enumerate(self._char_sets) if char in chars
@@ -214,6 +219,7 @@ class Scanner:
     return self._kind_of[char]
 
   def _step(self, state: _State, kind: int) -> _State | None:
+    """Makes the state after a character of a kind, and remembers it."""
     members = self._members[kind]
     reached = {
       end
@@ -225,6 +231,7 @@ class Scanner:
     return state.after[kind]
 
   def _state(self, parts: set[int]) -> _State:
+    """The state that stands for these parts and those free to reach."""
     waiting = list(parts)
     while waiting:
       for other in self._free[waiting.pop()]:

@@ -1,8 +1,8 @@
 """Captions to tokens as pycocoevalcap has Stanford's Java tokenizer do it.
 
-That call is PTBTokenizer 3.4.1 with -preserveLines -lowerCase, after which
-sixteen tokens of punctuation are removed. The result is the same token by
-token; ptb_rules.py has the rules.
+That is PTBTokenizer 3.4.1 with -preserveLines -lowerCase; tokens that are
+punctuation are removed afterwards. The result is the same token for token.
+ptb_rules.py has the rules, longest.py finds which one matches.
 """
 
 import functools
@@ -36,8 +36,7 @@ _LATEX = {
   **dict.fromkeys('\x94”»', "''"),
 }
 
-# What becomes of the match of a rule of each name.
-
+# By the name of a rule: what becomes of its match.
 _RESULTS = {
   'keep': lambda match: match,
   'drop': lambda match: '',
@@ -51,7 +50,7 @@ _RESULTS = {
   'bracket': lambda match: _BRACKETS[match],
   'dashes': lambda match: '--' if len(match) in (3, 4) else match,
 }
-
+# The only words of letters that are cut.
 _CUT = {
   **{'cannot': ('can', 'not'), 'gonna': ('gon', 'na'), 'gotta': ('got', 'ta')},
   **{'lemme': ('lem', 'me'), 'gimme': ('gim', 'me'), 'wanna': ('wan', 'na')},
