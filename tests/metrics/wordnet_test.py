@@ -41,6 +41,8 @@ def test_the_first_sense_is_a_noun_s(net):
     # By the shortest way to the top, dog and pug are as low: the first by name
     # is taken, and its depth is by the longest way.
     ('puppy', 'pug', 2 * 3 / (5 + 4)),
+    ('pug', 'puppy', 2 * 4 / (4 + 5)),  # but the first of the two comes first
+    ('place', 'mouse', 2 * 1 / (2 + 3)),  # places are instances of an entity
     # Verbs have a root above all: it comes before "run", which is as low.
     ('jog', 'think', 2 * 1 / (3 + 2)),
     ('run', 'jog', 2 * 1 / (1 + 2)),
