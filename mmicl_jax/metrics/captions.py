@@ -167,8 +167,8 @@ def _add_meteor(
     return [f'METEOR is left out: its Java program failed ({error}).']
   if scores is None:
     return [
-      'METEOR is left out: it needs Java and the package pycocoevalcap for its '
-      'Java program.'
+      "METEOR is left out: it needs Java and pip install 'mmicl_jax[meteor]', "
+      'which brings its Java program.'
     ]
   for prefix, score in zip(groups, scores, strict=True):
     metrics[f'{prefix}meteor'] = score
