@@ -12,7 +12,8 @@ from pathlib import Path
 
 JAR = Path('meteor', 'meteor-1.5.jar')
 
-# Of captions: the prediction, and its references; their tokens in a line each.
+# Of captions: the prediction, and its references; tokens joined with blanks. A
+# token "|||", at which the program would split, does not exist.
 CaptionSet = Sequence[tuple[str, Sequence[str]]]
 
 
@@ -52,7 +53,6 @@ def _jar() -> Path | None:
 def _score(program: subprocess.Popen[str], captions: CaptionSet) -> float:
   statistics = []
   for prediction, references in captions:
-    prediction = prediction.replace('|||', '').replace('  ', ' ')
     _write(program, ' ||| '.join(['SCORE', *references, prediction]))
     statistics.append(_line_of(program))
   _write(program, ' ||| '.join(['EVAL', *statistics]))
