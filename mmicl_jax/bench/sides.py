@@ -77,15 +77,15 @@ class Sides:
 def timed(result: Mapping[str, Any]) -> dict[str, str]:
   """The first cells of a row in every table of two sides."""
   cells = {'size': result['size'], 'case': result['case']}
-  cells |= {f'{n}, s': _spread(s) for n, s in result['seconds'].items()}
+  cells |= {f'{n}, s': spread(s) for n, s in result['seconds'].items()}
   for name in ('medians', 'minima'):
     cells[name] = f'{result[f"ratio_of_{name}"]:.2f}x'
   return cells
 
 
-def _spread(seconds: Sequence[float]) -> str:
-  """Median (least to most)."""
-  low, middle, high = (f'{f(seconds):.3f}' for f in (min, np.median, max))
+def spread(values: Sequence[float], digits: int = 3) -> str:
+  """Median (least to most), as text."""
+  low, middle, high = (f'{f(values):.{digits}f}' for f in (min, np.median, max))
   return f'{middle} ({low} to {high})'
 
 

@@ -107,18 +107,22 @@ class OurSteps:
       shardings_of(layout.state),
     )
     self._step = compiled_step(layout, steps)
-    self._batches: dict[StepCase, Any] = {}
+    self._batches: dict[Any, Any] = {}
 
-  def run(self, case: StepCase) -> np.ndarray:
-    """Takes a step; returns the loss before it."""
+  def prepare(self, case: Any) -> None:
+    """Makes the batch of a case and puts it on the device."""
     if case not in self._batches:
       self._batches[case] = self._batch(case)
+
+  def run(self, case: Any) -> np.ndarray:
+    """Takes a step; returns the loss before it. case: such as a StepCase."""
+    self.prepare(case)
     self._state, metrics = self._step(
       self._state, self._frozen, self._batches[case]
     )
     return np.asarray(metrics['loss'])
 
-  def _batch(self, case: StepCase) -> Any:
+  def _batch(self, case: Any) -> Any:
     from mmicl_jax.inference.feature_cache import embedder
     from mmicl_jax.training.step import to_device
 

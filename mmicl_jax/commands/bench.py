@@ -9,11 +9,12 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 
-WHAT = ('generate', 'train', 'features', 'quality', 'demo', 'score')
+WHAT = ('generate', 'train', 'features', 'data', 'quality', 'demo', 'score')
 EPILOG = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
   mmicl bench train --sizes small --images 1
   mmicl bench features --sizes small --images 4
+  mmicl bench data --sizes small --rounds 3
   mmicl bench demo
   mmicl bench score --rounds 3
   mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
@@ -44,6 +45,7 @@ def main(args: argparse.Namespace) -> int:
     'generate': _generate,
     'train': _train,
     'features': _train,
+    'data': _data,
     'quality': _quality,
     'demo': _demo,
     'score': _score,
@@ -95,6 +97,25 @@ def _train(args: argparse.Namespace) -> tuple[list[Any], str]:
       _tell(row)
       rows.append(row)
   return rows, step.steps_table(rows)
+
+
+def _data(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import loading, padding
+
+  sizes = list(_sizes(args))
+  for size in sizes:
+    padding.check_queries(size)
+  loaded = loading.compare_loading(args.threads, args.rounds)
+  wasted = padding.measure_waste()
+  steps = [
+    padding.measure_packing(size, args.rounds, args.threads) for size in sizes
+  ]
+  tables = (
+    loading.loading_table(loaded),
+    padding.waste_table(wasted),
+    padding.packing_table(steps),
+  )
+  return [*loaded, *wasted, *steps], '\n\n'.join(tables)
 
 
 def _quality(args: argparse.Namespace) -> tuple[list[Any], str]:

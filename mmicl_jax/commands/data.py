@@ -2,21 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Iterator
 from typing import Any
 
-from mmicl_jax.commands import data_build
+from mmicl_jax.commands import data_build, data_stats
 from mmicl_jax.data import across, gallery, opened
 from mmicl_jax.data.check import manifest_problems, problems
-from mmicl_jax.data.records import Record
-from mmicl_jax.data.stats import summarise
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import show
 from mmicl_jax.runtime.files import write_text
 from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.outputs import check_output
 from mmicl_jax.runtime.progress import counted
-from mmicl_jax.tokenizer import Tokenizer
 
 _PRINTED = 100  # problems printed as text; --json prints all of them
 
@@ -54,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     'count records, images and text',
     'mmicl data stats train.jsonl --json',
   )
-  stats.add_argument(
-    '--vocabulary', metavar='FILE', help='count tokens, too, by spiece.model'
-  )
-  stats.add_argument(
-    '--lengths',
-    metavar='512,128',
-    help='of prompt and answer: what these lengths cut and waste',
-  )
+  data_stats.add_arguments(stats)
   _json(stats)
 
   show = _action(
@@ -115,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
   if args.action == 'check':
     return _check(args)
   if args.action == 'stats':
-    return _stats(args)
+    return data_stats.main(args)
   if args.action == 'cache-features':
     return _cache(args)
   return _show(args)
@@ -150,7 +139,7 @@ def _check(args: argparse.Namespace) -> int:
     raise _empty(args.files)
   shared = {}
   for other in args.against:
-    theirs = across.pictures_of(_records([other], None))
+    theirs = across.pictures_of(opened.read_all([other], None))
     shared[other] = len(theirs & seen.pictures)
     sizes[other] = len(theirs)
   if args.json:
@@ -171,68 +160,6 @@ def _check(args: argparse.Namespace) -> int:
     )
   print(f'{count:,} records, {bad:,} with problems.')
   return 2 if printed else 0
-
-
-def _stats(args: argparse.Namespace) -> int:
-  tokenizer = Tokenizer(args.vocabulary) if args.vocabulary else None
-  name = ', '.join(args.files)
-  found = counted('records', _records(args.files, args.data_dir))
-  value = summarise(name, found, tokenizer, _lengths(args))
-  if args.json:
-    show.print_json(value)
-    return 0
-  print(f'{value["records"]:,} records, {value["images"]:,} images')
-  tables = [
-    [
-      {'dataset': name or '(none)', 'records': count}
-      for name, count in value['datasets'].items()
-    ],
-    [
-      {'images': n, 'records': count, '': _bar(count, value['records'])}
-      for n, count in value['images_per_record'].items()
-    ],
-    [
-      {'length in': name} | {f'{p} %': row[p] for p in row}
-      for name, row in value['percentiles'].items()
-    ],
-    [
-      {
-        'lengths': f'{row["length"]} {name}',
-        'records cut': f'{row["cut"]:.1%}',
-        'tokens lost': f'{row["lost"]:.1%}',
-        'padding': f'{row["padding"]:.1%}',
-      }
-      for name, row in value['at_lengths'].items()
-    ],
-    [
-      {'answer': text, 'records': count, '': _bar(count, value['records'])}
-      for text, count in value['answers']['commonest'].items()
-    ],
-  ]
-  for rows in filter(None, tables):
-    print('\n' + show.table(rows))
-  print(f'{value["answers"]["different"]:,} different answers')
-  return 0
-
-
-def _lengths(args: argparse.Namespace) -> list[int]:
-  """'512,128' -> [512, 128]. Raises UserError."""
-  if args.lengths is None:
-    return []
-  if not args.vocabulary:
-    raise UserError('--lengths are in tokens: give --vocabulary, too')
-  parts = args.lengths.split(',')
-  if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
-    raise UserError(
-      f'--lengths {args.lengths}: give those of prompt and answer, as 512,128'
-    )
-  return [int(p) for p in parts]
-
-
-def _records(names: list[str], data_dir: str | None) -> Iterator[Record]:
-  for name in names:
-    for file in opened.record_files(name):
-      yield from opened.read_file(file, data_dir)
 
 
 def _cache(args: argparse.Namespace) -> int:
@@ -272,10 +199,6 @@ def _spread(count: int, limit: int) -> list[int]:
   """At most `limit` indices, spread evenly from the first to the last."""
   limit = min(count, limit)
   return [i * (count - 1) // max(limit - 1, 1) for i in range(limit)]
-
-
-def _bar(count: int, total: int) -> str:
-  return '█' * max(round(40 * count / total), 1)
 
 
 def _empty(names: list[str]) -> UserError:

@@ -266,3 +266,10 @@ def _kind(path: str) -> Any:
   if path.endswith('.tsv'):
     return TsvIndex
   return JsonListIndex if is_json_list(path) else JsonlIndex
+
+
+def read_all(names: Sequence[str], data_dir: str | None) -> Iterator[Record]:
+  """Reads the records of files, and of the files that other names stand for."""
+  for name in names:
+    for file in record_files(name):
+      yield from read_file(file, data_dir)

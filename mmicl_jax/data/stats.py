@@ -11,7 +11,7 @@ from mmicl_jax.tokenizer import Tokenizer
 
 _PERCENTILES = (0, 50, 90, 99, 100)
 _ANSWERS = 20  # the commonest that are listed
-_QUERIES = 32  # tokens that the prompt holds for each image
+QUERIES = 32  # tokens that the prompt holds for each image
 
 
 def summarise(
@@ -46,7 +46,7 @@ def summarise(
     lengths['output words'].append(len(record.targets.split()))
     answers[record.targets] += 1
     if tokenizer is not None:
-      ids = tokenizer.encode(inputs.replace(IMAGE, IMAGE * _QUERIES))
+      ids = tokenizer.encode(inputs.replace(IMAGE, IMAGE * QUERIES))
       lengths['input tokens'].append(len(ids) + 1)
       lengths['output tokens'].append(len(tokenizer.encode(record.targets)) + 1)
   if not images:

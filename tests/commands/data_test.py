@@ -9,6 +9,7 @@ from PIL import Image
 from mmicl_jax.__main__ import main
 from mmicl_jax.data import records
 from mmicl_jax.data.records import Record
+from mmicl_jax.tokenizer import train_sentencepiece
 
 
 @pytest.fixture
@@ -215,3 +216,36 @@ def test_help_has_an_example(argv, capsys):
     main(['data', *argv, '--help'])
   assert stop.value.code == 0
   assert 'example: mmicl data' in capsys.readouterr().out
+
+
+def test_stats_of_buckets(folder, capsys):
+  path, words = folder / 'x.jsonl', folder / 'words.model'
+  train_sentencepiece(['one two three image 0 is . a b'] * 5, words, 30)
+  texts = [
+    Record('one two ' * (1 + 7 * (i % 2)), [], 'a b', dataset='text')
+    for i in range(8)
+  ]
+  records.write_records(path, texts)
+  given = ('stats', path, '--vocabulary', words)
+
+  def waste(*more):
+    code, out, _ = run(capsys, *given, '--rows', '2', '--json', *more)
+    assert code == 0
+    return json.loads(out)['batches']
+
+  one = waste('--buckets', '((120, 12, 3),)')
+  two = waste('--buckets', '((20, 12, 3), (120, 12, 3))')
+  packed = waste('--pack', '--lengths', '120,40')
+  assert one['inputs'] > two['inputs'] and one['inputs'] > packed['inputs']
+  assert packed['examples_per_row'] > 1 == one['examples_per_row']
+  code, out, _ = run(capsys, *given, '--pack', '--lengths', '120,40')
+  assert code == 0 and 'packed rows' in out
+  for more, message in (
+    (('stats', path, '--pack'), 'give --vocabulary'),
+    ((*given, '--pack'), '--pack alone needs --lengths'),
+    ((*given, '--buckets', '((20,'), 'give them as BUCKETS'),
+    ((*given, '--buckets', '((20,),)'), 'give them as BUCKETS'),
+    ((*given, '--pack', '--lengths', '120,40', '--rows', '0'), 'at least 1'),
+  ):
+    code, _, err = run(capsys, *more)
+    assert code == 2 and message in err

@@ -9,49 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grouped_data import grouping, loader, mixed
 from loader_data import SPEC, make, take, write_records
 
-from mmicl_jax.context.turns import Example
-from mmicl_jax.data.grouping import make_grouping
 from mmicl_jax.data.records import JsonlIndex
 from mmicl_jax.errors import UserError
-
-BUCKETS = ((20, 6, 1), (40, 6, 1.5))
-
-
-def grouping(pack=False, rows=4, groups=2, buckets=BUCKETS):
-  return make_grouping(
-    buckets,
-    pack,
-    lengths=(SPEC.inputs_length, SPEC.targets_length),
-    max_images=SPEC.max_images,
-    num_queries=SPEC.num_queries,
-    rows=rows,
-    groups=groups,
-  )
-
-
-def mixed(count):
-  """Example i has i % 3 images of level i, and more text if i is odd."""
-  found = []
-  for i in range(count):
-    named = ' '.join(f'image {j} is <image{j}>图.' for j in range(i % 3))
-    text = f'{named} one?' + ' 0 1 2 3 4 5 6 7' * (i % 2)
-    pixels = [np.full((4, 4, 3), i, np.uint8)] * (i % 3)
-    found.append(Example(text.strip(), str(i), pixels))
-  return found
-
-
-def loader(tokenizer, pack=False, count=50, index=0, processes=1, **options):
-  return make(
-    tokenizer,
-    mixed(count),
-    batch_size=4 // processes,
-    process_index=index,
-    process_count=processes,
-    grouping=grouping(pack),
-    **options,
-  )
 
 
 def assert_same(a, b):
@@ -163,7 +125,7 @@ def test_bad_records_keep_their_place_and_are_counted(tokenizer, tmp_path):
 WORKERS = """
 import json, pickle, sys
 from loader_data import take
-from grouped_loader_test import loader
+from grouped_data import loader
 from mmicl_jax.tokenizer import Tokenizer
 
 if __name__ == '__main__':
@@ -185,8 +147,8 @@ def test_any_number_of_workers_makes_the_same_batches(tokenizer, tmp_path):
   first = loader(tokenizer, True, num_epochs=1)
   take(first, 3)
   state = json.dumps(first.get_state())
-  here = Path(__file__).parent
-  paths = [here.parents[1], here, here.parent / 'helpers']
+  tests = Path(__file__).parents[1]
+  paths = [tests.parent, tests / 'helpers']
   subprocess.run(
     [sys.executable, script, tmp_path / 'spiece.model', state, out],
     check=True,

@@ -73,7 +73,7 @@ def store(data):
   return data / 'cache'
 
 
-def losses(folder, directory, cache, **changes):
+def losses(folder, directory, cache, pack=False, **changes):
   config = without_dropout(folder)
   loader = record_loader(
     str(folder / 'train.jsonl'),
@@ -84,6 +84,7 @@ def losses(folder, directory, cache, **changes):
     targets_length=4,
     max_images=2,
     feature_cache=cache and str(cache),
+    pack=pack,
   )
   seen = []
   settings = {
@@ -113,6 +114,13 @@ def test_training_is_what_it_is_without(data, store, uncached, tmp_path):
   found = losses(data, tmp_path, store)
   assert len(found) == 4 and found[0] != found[-1]
   np.testing.assert_allclose(found, uncached, rtol=1e-6)
+
+
+def test_features_are_packed_as_images_are(data, store, tmp_path):
+  steps = {'pack': True, 'train_steps': 2}
+  found = losses(data, tmp_path / 'a', store, **steps)
+  images = losses(data, tmp_path / 'b', None, **steps)
+  np.testing.assert_allclose(found, images, rtol=1e-6)
 
 
 def test_bfloat16_rounds_and_no_more(data, uncached, tmp_path):
