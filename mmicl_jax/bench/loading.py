@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmicl_jax.bench.sides import spread
+from mmicl_jax.bench.sides import span_text
 from mmicl_jax.data.features import FeatureSpec
 from mmicl_jax.data.grouping import make_grouping
 from mmicl_jax.data.loader import make_loader
@@ -62,7 +62,7 @@ def write_data(folder: Path) -> list[str]:
   return paths
 
 
-def decode(path: str) -> int:
+def open_alone(path: str) -> int:
   """Opens and resizes an image by Pillow, as anyone would; returns a byte."""
   with Image.open(path) as image:
     size = (SIZE, SIZE)
@@ -115,7 +115,7 @@ def measure_loading(
         next(batches)
 
     def alone() -> None:
-      pool.map(decode, todo, chunksize=8)
+      pool.map(open_alone, todo, chunksize=8)
 
     alone()
     for _ in range(rounds):
@@ -155,7 +155,7 @@ def loading_table(results: Sequence[dict[str, Any]]) -> str:
         'workers, cores': row['workers'],
         'rows': 'packed' if row['PACK'] else 'padded',
         **{
-          f'{name}, images/s': spread(rates, 0)
+          f'{name}, images/s': span_text(rates, 0)
           for name, rates in row['images_per_second'].items()
         },
         'share': f'{row["share_of_pillow"]:.0%}',

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmicl_jax.bench.sides import spread
+from mmicl_jax.bench.sides import span_text
 from mmicl_jax.bench.step import OurSteps, StepCase
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.data.features import Features, Pieces
@@ -218,7 +218,7 @@ def packing_table(results: Sequence[dict[str, Any]]) -> str:
       {
         'size': row['size'],
         **{
-          f'{name} rows, examples/s': spread(rates, 2)
+          f'{name} rows, examples/s': span_text(rates, 2)
           for name, rates in row['examples_per_second'].items()
         },
         'medians': f'{row["ratio_of_medians"]:.2f}x',

@@ -77,13 +77,13 @@ class Sides:
 def timed(result: Mapping[str, Any]) -> dict[str, str]:
   """The first cells of a row in every table of two sides."""
   cells = {'size': result['size'], 'case': result['case']}
-  cells |= {f'{n}, s': spread(s) for n, s in result['seconds'].items()}
+  cells |= {f'{n}, s': span_text(s) for n, s in result['seconds'].items()}
   for name in ('medians', 'minima'):
     cells[name] = f'{result[f"ratio_of_{name}"]:.2f}x'
   return cells
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
+def span_text(values: Sequence[float], digits: int = 3) -> str:
   """Median (least to most), as text."""
   low, middle, high = (f'{f(values):.{digits}f}' for f in (min, np.median, max))
   return f'{middle} ({low} to {high})'

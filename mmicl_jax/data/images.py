@@ -142,7 +142,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
   if 'A' in image.getbands() or transparent:
     white = Image.new('RGBA', image.size, (255, 255, 255, 255))
     image = Image.alpha_composite(white, image.convert('RGBA'))
-  return image.convert('RGB')
+  return image if image.mode == 'RGB' else image.convert('RGB')
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:

@@ -49,7 +49,7 @@ def test_both_sides_read_the_same_images(tmp_path, monkeypatch):
   from mmicl_jax.data.images import load_image
 
   pixel = load_image(paths[0], loading.SIZE)[0, 0, 0]
-  assert abs(loading.decode(paths[0]) - int(np.asarray(pixel))) <= 1
+  assert abs(loading.open_alone(paths[0]) - int(np.asarray(pixel))) <= 1
 
 
 def test_other_numbers_of_visual_tokens_are_refused(capsys):
