@@ -1,6 +1,7 @@
-"""Kills commands again and again and checks that nothing is lost.
+r"""Kills commands again and again and checks that nothing is lost.
 
-  python tests/kills.py build train generate cache-features to-jax to-pytorch
+  python tests/kills.py build train generate eval cache-features \
+    to-jax to-pytorch
 
 Each life of a command ends by SIGKILL or SIGTERM at a random moment: while it
 starts, while it works, or while a file is written. It is started again until it

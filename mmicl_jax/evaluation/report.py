@@ -63,6 +63,7 @@ def variant_rows(task: Mapping[str, Any]) -> list[dict[str, Any]]:
         if interval is None
         else f'{number(interval[0])} to {number(interval[1])}',
         'shots shown': f'{one["shown_shots"]:.1f}',
+        'prompts cut': one['cut'],
       }
     )
   return rows
@@ -70,12 +71,15 @@ def variant_rows(task: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _about(task: Mapping[str, Any]) -> str:
   """How a task was asked, in a sentence or two."""
+  cut = task['variants'][0]['cut']
   decoding = ', '.join(f'{k} {v}' for k, v in task['decoding'].items())
   return (
     f'{task["items"]:,} items of {", ".join(task["splits"])}, answered by '
     f'{task["answered_by"]}{f" ({decoding})" if decoding else ""}; '
     f'{task["mode"]} scorer; model {task["model"]}. Prompt: '
     f'{task["prompt_source"] or "of the declaration"}.'
+    + f' {cut:,} prompts were too long and lost a part.'
+    * (cut > 0)
   )
 
 

@@ -30,7 +30,8 @@ class VariantScores:
   modes: the metrics and notes of each mode that takes such answers. headline:
   the first metric of the task's mode; None without one. interval: of the
   headline, at 95 %. per_item: of the task's mode, by id. shown_shots: the mean
-  number of demonstrations in a prompt.
+  number of demonstrations that were asked for and found. cut: items whose
+  prompt was too long and lost demonstrations or words.
   """
 
   variant: Variant
@@ -42,6 +43,7 @@ class VariantScores:
   per_item: Mapping[str, Mapping[str, Any]]
   groups: Mapping[str, str]
   shown_shots: float
+  cut: int
   model: str
 
 
@@ -86,8 +88,10 @@ def _variant(
   place = task.place(variant)
   path = place / PREDICTIONS
   partial = bool(task.arguments['partial'])
-  with open(path, encoding='utf-8') as file:
-    first = json.loads(next(file, '{}'))
+  first, cut = {}, 0
+  for line in read_lines(place):
+    first = first or line
+    cut += 'lost' in line
   kind = 'scores' if 'scores' in first else 'output'
   modes: dict[str, Scored] = {}
   predictions: Mapping[str, Any] = {}
@@ -117,6 +121,7 @@ def _variant(
     {item['id']: item for item in main.per_item},
     {name: question.group for name, question in asked.items()},
     sum(len(asked[name].shots) for name in predictions) / len(predictions),
+    cut,
     first.get('model', ''),
   )
 

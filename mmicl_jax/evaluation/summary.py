@@ -77,6 +77,7 @@ def _variant(scores: VariantScores) -> dict[str, Any]:
     'prompt': scores.variant.prompt,
     'seed': scores.variant.seed,
     'shown_shots': scores.shown_shots,
+    'cut': scores.cut,
     'items': scores.items,
     'coverage': scores.coverage,
     'headline': _headline(scores),

@@ -49,7 +49,7 @@ def wrong_answers(scores: TaskScores, out: Path) -> list[dict[str, Any]]:
         'score': float(item['score']),
         'parsed': item.get('parsed'),
         'answer': _answer(line, question.candidates, several),
-        'targets': list(question.targets[:5]),
+        'targets': [] if several else list(question.targets[:5]),
         'lines': _lines(
           prompts[0] if several else prompts,
           [_thumb(out, image, thumbs) for image in line['images']],

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import benchmark_trees
 import jax
 import numpy as np
 import tiny_dir
@@ -125,6 +126,36 @@ class Generate(Job):
       (folder / f'{name}.jsonl').read_bytes() for name in ('whole', 'killed')
     )
     assert killed == whole and whole.count(b'\n') == RECORDS
+
+
+class Eval(Job):
+  """A benchmark without and with a demonstration, to its report."""
+
+  def prepare(self, folder):
+    super().prepare(folder)
+    benchmark_trees.hateful_memes(folder / 'raw')
+
+  def arguments(self, folder, name):
+    return [
+      *('eval', '--checkpoint', str(folder / 'model'), '--raw'),
+      *(str(folder / 'raw'), '--task', 'hateful_memes', '--workers', '1'),
+      *('--shots', '0,1', '--batch_size', '1', '--out', str(folder / name)),
+    ]
+
+  def saved(self, folder, name):
+    found = (folder / name).glob('**/predictions.jsonl')
+    return sum(path.read_bytes().count(b'\n') for path in found)
+
+  def compare(self, folder):
+    kept = [
+      {
+        path.relative_to(folder / name): path.read_bytes()
+        for path in sorted((folder / name).rglob('*'))
+        if path.is_file() and 'looks' not in path.parts
+      }
+      for name in ('whole', 'killed')
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) > 8
 
 
 class CacheFeatures(Job):
@@ -260,6 +291,7 @@ JOBS: dict[str, type[Job]] = {
   'build': Build,
   'train': Train,
   'generate': Generate,
+  'eval': Eval,
   'cache-features': CacheFeatures,
   'to-jax': ToJax,
   'to-pytorch': ToPytorch,
