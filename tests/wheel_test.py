@@ -12,10 +12,15 @@ import tiny_records
 from mmicl_jax import tokenizer
 
 pytestmark = pytest.mark.slow
-LEFT_OUT = shutil.ignore_patterns(
-  *('.git', '.venv', 'venv', 'build', 'dist', '*.egg-info'),
-  *('__pycache__', '.pytest_cache', 'tests', 'docs'),
-)
+OUTPUTS = ('build', 'dist', '.git', '.venv', 'venv', 'tests', 'docs')
+ANYWHERE = shutil.ignore_patterns('*.egg-info', '__pycache__', '.pytest_cache')
+
+
+def left_out(folder, names):
+  """What is not copied: of the clone's top also OUTPUTS, which elsewhere may be
+  names of packages."""
+  at_top = folder == str(build_deps.ROOT)
+  return ANYWHERE(folder, names) | (set(OUTPUTS) if at_top else set())
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +28,7 @@ def installed(tmp_path_factory):
   """A folder with what `pip install mmicl_jax-*.whl` brings, and no clone."""
   folder = tmp_path_factory.mktemp('wheel')
   clone = folder / 'clone'
-  shutil.copytree(build_deps.ROOT, clone, ignore=LEFT_OUT)
+  shutil.copytree(build_deps.ROOT, clone, ignore=left_out)
   pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
   alone = ['--no-deps', '--no-build-isolation', '--no-index']
   subprocess.run(
