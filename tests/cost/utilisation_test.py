@@ -51,3 +51,24 @@ def test_mfu_is_model_flops_over_what_the_devices_could():
 def test_no_mfu_where_no_peak_is_known():
   meter = utilisation.Meter(configs.TINY, TRAINABLE, BATCH, 'cpu', 1)
   assert meter(1.0).keys() == {'model_tflops_per_second'}
+
+
+def test_steps_of_several_shapes_count_by_their_mean():
+  meter = utilisation.Meter(configs.TINY, TRAINABLE, BATCH, 'cpu', 1)
+  packed = {
+    'encoder_input_tokens': np.zeros((8, 24)),
+    'decoder_target_tokens': np.zeros((8, 8)),
+    'encoder_images': np.zeros((2, 6, 28, 28, 3)),  # 1.5 images a row
+  }
+  meter.count(BATCH)
+  meter.count(packed)
+  whole, one, two = (
+    flops.train_step_flops(configs.TINY, TRAINABLE, flops.Lengths(*lengths))
+    for lengths in ((48, 8, 3), (24, 8, 1), (24, 8, 2))
+  )
+  mean = (whole + (one + two) / 2) / 2
+  rate = meter(10.0)['model_tflops_per_second']
+  assert rate == pytest.approx(10 * mean / 1e12)
+  meter.count(packed)  # only what came since
+  rate = meter(1.0)['model_tflops_per_second']
+  assert rate == pytest.approx((one + two) / 2 / 1e12)
