@@ -5,7 +5,7 @@ LICENSE = '  1 WordNet 3.0 Copyright 2006 by Princeton University.  \n'
 NOUNS = {
   **{'entity': {1: ''}, 'animal': {2: '@1'}, 'dog': {3: '@2', 4: '@1'}},
   **{'mouse': {5: '@2'}, 'place': {6: '@i1'}, 'pug': {7: '@3 @6'}},
-  'puppy': {8: '@7'},
+  **{'puppy': {8: '@7'}, 'glass': {9: '@1'}, 'glasses': {10: '@1'}},
 }
 VERBS = {'run': {1: ''}, 'jog': {2: '@1'}, 'think': {3: ''}}
 
