@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmicl_jax.__main__ import main
 from mmicl_jax.data import records
-from mmicl_jax.data.build import run, table
+from mmicl_jax.data.build import run, shards, table
 from mmicl_jax.data.build.items import Bad
 from mmicl_jax.data.build.plan import Plan
 from mmicl_jax.data.build.tree import Tree
@@ -167,13 +167,15 @@ def test_a_limit_gives_the_first_records_of_the_same_stream(
   ]
 
 
-def test_array_records_hold_the_pictures(raw, built, tmp_path):
+def test_array_records_hold_the_pictures(raw, built, tmp_path, monkeypatch):
   module = pytest.importorskip('array_record.python.array_record_module')
+  monkeypatch.setattr(shards, 'PER_SHARD', 60)
   build(raw, tmp_path / 'out', format='array_record')
   assert not (tmp_path / 'out' / 'images').exists()
-  path = tmp_path / 'out' / 'train-00000-of-00001.array_record'
-  reader = module.ArrayRecordReader(str(path))
-  lines = reader.read_all()
+  lines = []
+  for i in range(3):
+    path = tmp_path / 'out' / f'train-{i:05d}-of-00003.array_record'
+    lines += module.ArrayRecordReader(str(path)).read_all()
   plain = list(records.read_records(built / 'train.jsonl'))
   assert len(lines) == len(plain)
   for line, record in zip(lines, plain, strict=True):
