@@ -5,6 +5,7 @@ It is the same file for every way of running: no times, hosts, folders, workers.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,14 @@ def same(found: dict[str, Any], asked: dict[str, Any], tree: Tree) -> bool:
 
 def unchanged(sums: dict[str, str], tree: Tree) -> bool:
   """Whether annotation files are what they were when they were read."""
-  return all(
-    (tree.annotations / path).is_file()
-    and sum_of(tree.annotations / path) == digest
-    for path, digest in sums.items()
-  )
+  return next(_changed(sums, tree), None) is None
+
+
+def _changed(sums: dict[str, str], tree: Tree) -> Iterator[str]:
+  for path, digest in sums.items():
+    place = tree.annotations / path
+    if not place.is_file() or sum_of(place) != digest:
+      yield path
 
 
 def verify(found: dict[str, Any], out: Path) -> bool:
@@ -126,7 +130,7 @@ def another(
     f'another build (its {name} is {json.dumps(old.get(name))}, not '
     f'{json.dumps(new[name])})'
     if differing
-    else 'a build of other annotation files'
+    else f'a build of another {next(_changed(found["raw"], plan.tree))}'
   )
   return UserError(
     f'--out {plan.out} holds {what}: name another folder, or --overwrite it'

@@ -253,3 +253,16 @@ def test_a_picture_that_was_lost_meanwhile_is_made_again(tmp_path, monkeypatch):
   first.unlink()
   made = built('vqav2', raw, out)
   assert first.exists() and made.manifest['images']['count'] == 6
+
+
+def test_a_build_of_other_annotations_is_named(tmp_path, capsys):
+  raw, out = vqav2(tmp_path / 'raw'), tmp_path / 'out'
+  assert run_build('vqav2', raw, out) == 0
+  before = (out / 'train.jsonl').read_bytes()
+  vqav2(raw, q2={'question': 'Is it another?'})
+  assert run_build('vqav2', raw, out) == 2
+  name = 'v2_OpenEnded_mscoco_train2014_questions.json'
+  assert f'holds a build of another {name}' in capsys.readouterr().err
+  assert (out / 'train.jsonl').read_bytes() == before
+  assert run_build('vqav2', raw, out, '--overwrite') == 0
+  assert b'Is it another?' in (out / 'train.jsonl').read_bytes()
