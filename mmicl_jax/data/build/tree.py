@@ -7,6 +7,7 @@ into the manifest with its sum.
 
 import codecs
 import csv
+import fnmatch
 import functools
 import hashlib
 import io
@@ -110,6 +111,26 @@ class Tree:
         if (self.root / path).is_dir() and path not in found:
           found.append(path)
     return self._named.setdefault(names, tuple(found))
+
+  def below(self, folder: str, pattern: str) -> list[str]:
+    """All files of such a name in a folder, at any depth, sorted.
+
+    Links are followed: large parts of a tree often lie on another disk.
+    """
+    found, seen = [], set()
+    top = os.fspath(self.root / folder)
+    for place, folders, names in os.walk(top, followlinks=True):
+      real = os.path.realpath(place)
+      if real in seen:  # a link to a folder above it would never end
+        folders.clear()
+        continue
+      seen.add(real)
+      folders.sort()
+      found += [
+        os.path.relpath(os.path.join(place, name), self.root)
+        for name in fnmatch.filter(names, pattern)
+      ]
+    return sorted(found)
 
   def picture(self, folders: Sequence[str], name: str) -> str:
     """The path of a file in the first of the folders that has it.

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import zipfile
 
 import pytest
 from official_trees import build_tree, picture, refusal, run_build, write_tree
@@ -266,3 +267,29 @@ def test_a_build_of_other_annotations_is_named(tmp_path, capsys):
   assert (out / 'train.jsonl').read_bytes() == before
   assert run_build('vqav2', raw, out, '--overwrite') == 0
   assert b'Is it another?' in (out / 'train.jsonl').read_bytes()
+
+
+def test_links_of_the_user_are_followed(tmp_path):
+  about = {'a.png': {'p': 'a glass lighthouse'}}
+  other = write_tree(
+    tmp_path / 'disk',
+    {'part-000001/part-000001.json': about, 'part-000001/a.png': picture(1)},
+  )
+  raw = tmp_path / 'raw'
+  raw.mkdir()
+  (raw / 'images').symlink_to(other)
+  (other / 'up').symlink_to(raw)  # and a link that would never end
+  made = build_tree('diffusiondb', raw)
+  assert made.ids('train') == ['a.png']
+  row = {'input_text': 'image 0 is <image0>图. What?', 'output_text': 'it'}
+  raw = write_tree(tmp_path / 'mic', {})
+  raw.mkdir()
+  disk = tmp_path / 'mic_disk'
+  lines(disk / 'jsonl/vqa/x/val.jsonl', [row | {'input_image': ['./d/b.png']}])
+  (disk / 'pictures').mkdir()
+  with zipfile.ZipFile(disk / 'pictures/d.zip', 'w') as file:
+    file.writestr('d/b.png', picture(2, 'PNG'))
+  (raw / 'data_jsonl').symlink_to(disk / 'jsonl')
+  (raw / 'data').symlink_to(disk / 'pictures')
+  made = built('mic_release', raw, tmp_path / 'out')
+  assert made.ids('vqa/x/val') == ['0']

@@ -46,10 +46,7 @@ def _diffusion(
 ) -> Iterator[SourceItem | Skip]:
   """All parts that are there, by their numbers."""
   del split, settings, paths
-  parts = sorted(
-    os.path.relpath(path, tree.root)
-    for path in tree.root.glob('**/part-*.json')
-  )
+  parts = tree.below('', 'part-*.json')
   if not parts:
     tree.need('images/part-000001/part-000001.json')
   rows = [

@@ -6,6 +6,7 @@ and prompts with one demonstration call two pictures image 0.
 
 import base64
 import binascii
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -45,10 +46,10 @@ def _splits(tree: Tree, settings: Settings) -> tuple[str, ...]:
   found = []
   top = tree.find(_LINES)
   if top is not None:
-    found = sorted(
-      path.relative_to(tree.root / top).with_suffix('').as_posix()
-      for path in (tree.root / top).rglob('*.jsonl')
-    )
+    found = [
+      os.path.relpath(path, top).removesuffix('.jsonl')
+      for path in tree.below(top, '*.jsonl')
+    ]
   return (*found, *([_SAMPLED] if tree.find(_SAMPLED) else ()))
 
 
@@ -216,10 +217,9 @@ class _Places:
     """The member of a zip that ends like the path in most folders."""
     if self._members is None:
       self._members = {}
-      for archive in sorted(self._tree.root.rglob('*.zip')):
-        top = archive.relative_to(self._tree.root).as_posix()
+      for top in self._tree.below('', '*.zip'):
         try:
-          with zipfile.ZipFile(archive) as files:
+          with zipfile.ZipFile(self._tree.root / top) as files:
             names = sorted(files.namelist())
         except (OSError, zipfile.BadZipFile):
           continue
