@@ -26,10 +26,10 @@ def test_every_benchmark_stands_there_with_its_modes(name):
 
 
 def understood(name, answer, mode, folder):
-  """What the scorer understands of an answer to its first question."""
-  [first, *_] = SMALL[name](folder, mode).answers
+  """What the scorer understands of an answer that is given throughout."""
+  answers = dict.fromkeys(SMALL[name](folder, mode).answers, answer)
   [scorer] = importlib.import_module(MODULES[name]).SCORERS
-  scored = scorer.score(scorer.read(folder), {first: answer}, mode)
+  scored = scorer.score(scorer.read(folder), answers, mode)
   return scored.per_item[0]['parsed']
 
 
