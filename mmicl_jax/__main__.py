@@ -22,6 +22,7 @@ COMMANDS = {
   'demo': 'train a small model here and see it learn',
   'train': 'train from gin files',
   'eval': 'ask the questions of benchmarks, and score the answers',
+  'explain': 'what the demonstrations did to the answers',
   'generate': 'answer one prompt or a file of prompts',
   'score': 'score answers as a benchmark does',
   'merge': 'put the shards of generate or eval together',
@@ -34,7 +35,7 @@ COMMANDS = {
 
 # These run a model again and again, and may keep memory for that; the others
 # use as little as they can.
-COMPUTING = ('demo', 'train', 'eval', 'generate', 'bench')
+COMPUTING = ('demo', 'train', 'eval', 'explain', 'generate', 'bench')
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,164 @@
+"""Finds the demonstrations of a finished prompt and makes them Turns again.
+
+`context.turns.assemble` joins turns to text; this file takes the text apart. It
+only accepts a division from which assemble makes the very same prompt.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mmicl_jax.context.text import MENTION, slotted
+from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.data.records import Record
+from mmicl_jax.errors import UserError
+
+_USER, _BOT = 'User: ', 'Bot: '
+_CHAT_TURN = re.compile(f'\n(?={_USER})')
+_ASKED = re.compile(r'[?:] ')
+
+
+class Unexplained(UserError):
+  """A record that cannot be explained; reason: a few words, to count by."""
+
+  def __init__(self, reason: str, message: str):
+    super().__init__(message)
+    self.reason = reason
+
+
+def split_prompt(
+  record: Record, answers: Mapping[str | int, str] | None = None
+) -> Example:
+  """The record as an Example that knows its turns.
+
+  In chat form turns begin with 'User: '; in plain form a blank line ends each
+  demonstration. There, its answer is that of the record which `meta.shots`
+  names, if `answers` has it, or else what follows the words with which the
+  query ends, too. Only where `meta.shots` says that there are demonstrations
+  it may also be what follows the last '?' or ':'.
+
+  answers: other records' answers by id, with slots. Raises Unexplained for a
+  record without demonstrations or answer, and for one that cannot be divided.
+  """
+  where = record.where or 'the record'
+  inputs = record.example.inputs
+  if not record.output_text.strip():
+    raise Unexplained(
+      'no answer', f'{where}: no answer to score, "output_text" is blank.'
+    )
+  chat = inputs.startswith(_USER)
+  parts = divided(inputs, 'chat' if chat else 'plain')
+  ids = shown_ids(record.meta)
+  count = _count(record.meta)
+  if count == 0 or (count is None and len(parts) == 1):
+    raise Unexplained(
+      'no demonstrations',
+      f'{where}: no demonstrations in the prompt; build records with --shots, '
+      'or separate turns by a blank line.',
+    )
+  if count is not None and len(parts) != count + 1:
+    raise Unexplained(
+      'not divided',
+      f'{where}: "meta" has {count} demonstrations, but the prompt has '
+      f'{len(parts) - 1}; separate turns by a blank line, and have none inside '
+      'a turn.',
+    )
+  if not ids:
+    ids = [None] * (len(parts) - 1)
+  known = [(answers or {}).get(i) if i is not None else None for i in ids]
+  try:
+    texts = [slotted(part) for part in parts[:-1]]
+    query, target = slotted(parts[-1], record.output_text)
+    if chat:
+      pairs = [_chat_pair(text, where) for text, _ in texts]
+      query = query.removeprefix(_USER)
+      target = target.removeprefix(_BOT)
+    else:
+      pairs = [
+        _plain_pair(text, query, answer, count is not None, where)
+        for (text, _), answer in zip(texts, known, strict=True)
+      ]
+    found = _assembled([*pairs, (query, target)], record, chat)
+  except Unexplained:
+    raise
+  except UserError as error:
+    raise _not_divided(where, str(error)) from error
+  if (found.inputs, found.targets) != (inputs, record.output_text):
+    raise _not_divided(where, 'its turns do not give the same text again')
+  return found
+
+
+def divided(inputs: str, style: str) -> list[str]:
+  """The texts of a prompt's turns, the query's last."""
+  return _CHAT_TURN.split(inputs) if style == 'chat' else inputs.split('\n\n')
+
+
+def shown_ids(meta: Any) -> list[Any]:
+  """The ids of the records that a record shows, as `data build` notes them."""
+  shots = meta.get('shots') if isinstance(meta, Mapping) else None
+  if not isinstance(shots, list):
+    return []
+  return [i if isinstance(i, (str, int)) else None for i in shots]
+
+
+def _count(meta: Any) -> int | None:
+  """The number of demonstrations, if the record says it."""
+  shots = meta.get('shots') if isinstance(meta, Mapping) else None
+  if isinstance(shots, list):
+    return len(shots)
+  whole = isinstance(shots, int) and not isinstance(shots, bool)
+  return shots if whole else None
+
+
+def _assembled(
+  pairs: list[tuple[str, str]], record: Record, chat: bool
+) -> Example:
+  images = iter(record.example.images)
+  last = len(record.example.images)
+  turns = []
+  for text, answer in pairs:
+    for mention in MENTION.findall(f'{text}\n{answer}'):
+      if any(int(n) < last for n in re.findall('[0-9]+', mention)):
+        raise UserError(f'{mention!r} is an image of another turn')
+    own = [next(images) for _ in range(text.count('{image}'))]
+    turns.append(Turn(text, own, answer))
+  return assemble(
+    turns[-1],
+    turns[:-1],
+    style='chat' if chat else 'plain',
+    name=record.where,
+  )
+
+
+def _chat_pair(text: str, where: str) -> tuple[str, str]:
+  text, bot, answer = text.removeprefix(_USER).rpartition(f'\n{_BOT}')
+  if not bot or not answer.strip():
+    raise _not_divided(where, f"a demonstration has no '{_BOT}' with an answer")
+  return text, answer.removesuffix('\n')
+
+
+def _plain_pair(
+  text: str, query: str, answer: str | None, marked: bool, where: str
+) -> tuple[str, str]:
+  """Cuts the text of a demonstration into question and answer."""
+  if answer and text.endswith(f' {answer}'):
+    return text[: -len(answer) - 1], answer
+  query = query.rstrip()
+  for start in (m.start() for m in re.finditer(r'\S+', query)):
+    same = re.compile(rf'(?<!\S){re.escape(query[start:])} (?=\S)')
+    if found := list(same.finditer(text)):
+      end = found[-1].end()
+      return text[: end - 1], text[end:]
+  if marked and (found := list(_ASKED.finditer(text))):
+    end = found[-1].end()
+    return text[: end - 1], text[end:]
+  raise _not_divided(
+    where, f'where the answer begins in {text[-60:]!r} cannot be told'
+  )
+
+
+def _not_divided(where: str, why: str) -> Unexplained:
+  return Unexplained(
+    'not divided',
+    f'{where}: cannot be divided into demonstrations and a query: {why}.',
+  )
