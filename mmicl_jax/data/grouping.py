@@ -72,8 +72,8 @@ class Grouping:
     )
     rows = 'rows of several examples' if self.pack else 'rows of one example'
     return (
-      f'{rows}; at most {len(self.buckets)} shapes of batches are compiled: '
-      f'{shapes}'
+      f'{rows}; shapes of batches to compile: at most {len(self.buckets)} '
+      f'({shapes})'
     )
 
 
@@ -101,7 +101,7 @@ def make_grouping(
 
   buckets: each (prompt's length, answer's length), or with a third number: how
   many images its batches have for each row, on average. Without it, as many as
-  the prompt has room for. lengths: INPUTS_LENGTH and TARGETS_LENGTH. groups:
+  a row can have. lengths: INPUTS_LENGTH and TARGETS_LENGTH. groups:
   see Grouping. Raises UserError for buckets that cannot hold every example.
   """
   if buckets is None and not pack:
@@ -112,7 +112,7 @@ def make_grouping(
       'shard and microbatch: use a multiple'
     )
   found = {
-    _bucket(each, max_images, num_queries, rows // groups)
+    _bucket(each, max_images, num_queries, rows // groups, pack)
     for each in ((lengths,) if buckets is None else buckets)
   }
   grouping = Grouping(
@@ -135,14 +135,14 @@ def make_grouping(
 
 
 def _bucket(
-  given: Any, max_images: int, num_queries: int, rows: int
+  given: Any, max_images: int, num_queries: int, rows: int, pack: bool
 ) -> LengthBucket:
   """A bucket of BUCKETS for groups of so many rows."""
   if not (
     isinstance(given, list | tuple)
     and len(given) in (2, 3)
     and all(isinstance(x, int) and x > 0 for x in given[:2])
-    and all(isinstance(x, int | float) and x >= 0 for x in given[2:])
+    and all(isinstance(x, int | float) and 0 <= x < 1e6 for x in given[2:])
   ):
     raise UserError(
       f'BUCKETS has {given!r}: each bucket is (prompt length, answer length) '
@@ -151,7 +151,11 @@ def _bucket(
   inputs, targets = int(given[0]), int(given[1])
   if not max_images:
     return LengthBucket(inputs, targets, 0)
-  images = (inputs - 1) // num_queries if len(given) == 2 else given[2]
+  images = (inputs - 1) // num_queries
+  if len(given) == 3:
+    images = given[2]
+  elif not pack:
+    images = min(images, max_images)
   return LengthBucket(inputs, targets, math.ceil(images * rows))
 
 

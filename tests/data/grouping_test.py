@@ -162,6 +162,7 @@ def test_the_order_of_batches_is_drawn_by_the_seed():
     (((32,),), 'each bucket is'),
     ((32, 8), 'each bucket is'),
     (((32, 8, -1),), 'each bucket is'),
+    (((32, 8, float('inf')),), 'each bucket is'),
     ((), 'the last one'),
   ],
 )
@@ -174,7 +175,12 @@ def test_settings_that_ask_for_nothing_and_for_packing_alone():
   assert make_grouping(None, False, rows=4, groups=2, **LENGTHS) is None
   (bucket,) = grouping(True, buckets=None).buckets
   assert bucket == (32, 8, 14)  # 7 images have room in a row
+  slots = [b.slots for b in grouping(buckets=((9, 8), (32, 8))).buckets]
+  assert slots == [4, 8]  # 2 have room, and no example has more than 4
   assert grouping(max_images=0).buckets[-1].slots == 0
   with pytest.raises(UserError, match='BATCH_SIZE 4 .* 3 groups'):
     grouping(groups=3)
-  assert 'at most 3 shapes' in grouping().describe()
+  assert (
+    'to compile: at most 3 (4 x (8 + 4) tokens with 2 images'
+    in grouping().describe()
+  )
