@@ -204,8 +204,9 @@ class _Row:
     self.old, self.positions = old, [size.position]
     self.inputs, self.images = size.inputs, size.images
 
-  def add(self, size: RowSize) -> None:
-    """Adds an example, which is no older than the row."""
+  def add(self, old: bool, size: RowSize) -> None:
+    """Adds an example."""
+    self.old |= old
     self.positions.append(size.position)
     self.inputs += size.inputs
     self.images += size.images
@@ -216,10 +217,10 @@ def _packed(
 ) -> list[_Row]:
   """Packs examples into rows: longest first, each where the least room is left.
 
-  Those that have waited come before others, so that none waits for ever. Rows
-  with one of them come first, then the fullest.
+  Rows with an example that has waited come first, so that none waits for ever,
+  then the fullest.
   """
-  order = sorted(members, key=lambda m: (not m[0], -m[1].inputs))
+  order = sorted(members, key=lambda member: -member[1].inputs)
   rows: list[_Row] = []
   free = np.zeros((len(order), 3), np.int64)
   for old, size in order:
@@ -227,7 +228,7 @@ def _packed(
     fits = np.flatnonzero((free[: len(rows)] >= needed).all(axis=1))
     if len(fits):
       i = int(fits[np.argmin(free[fits, 0])])
-      rows[i].add(size)
+      rows[i].add(old, size)
     else:
       i = len(rows)
       rows.append(_Row(old, size))
