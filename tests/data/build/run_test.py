@@ -5,6 +5,10 @@ import json
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 
 import numpy as np
@@ -310,3 +314,31 @@ def test_members_of_a_zip(tmp_path):
     with pytest.raises(Bad) as error:
       found.read(f'a.zip!{name}')
     assert error.value.reason == reason
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_build_that_is_killed(raw, tmp_path):
+  """It would write pictures beside the build that goes on."""
+  out = tmp_path / 'out'
+  command = [sys.executable, '-m', 'mmicl_jax', 'data', 'build']
+  command += ['--dataset', 'vqav2', '--raw', raw, '--out', out]
+  command += ['--workers', '2', '--seed', '7']
+  path = os.pathsep.join(filter(None, sys.path))
+  process = subprocess.Popen(
+    list(map(str, command)),
+    env=os.environ | {'PYTHONPATH': path},
+    stderr=subprocess.DEVNULL,
+    start_new_session=True,  # all that it starts is in its group
+  )
+  while process.poll() is None and not (out / 'images').exists():
+    time.sleep(0.005)  # until there are workers
+  process.kill()
+  process.wait()
+  for _ in range(600):
+    try:
+      os.killpg(process.pid, 0)
+    except ProcessLookupError:
+      return
+    time.sleep(0.05)
+  os.killpg(process.pid, signal.SIGKILL)
+  pytest.fail('a worker waits for ever')
