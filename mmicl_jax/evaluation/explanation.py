@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmicl_jax.context.turns import Example
-from mmicl_jax.data.records import Record, read_records, turn_from_record
+from mmicl_jax.data.records import Record, read_records
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attribution import ScorePrompts, effects, judged
 from mmicl_jax.evaluation.changed_prompts import (
@@ -24,7 +24,9 @@ from mmicl_jax.evaluation.changed_prompts import (
 )
 from mmicl_jax.evaluation.explanation_page import explanation_page
 from mmicl_jax.evaluation.split_prompt import (
+  FileAnswers,
   Unexplained,
+  own_answer,
   shown_ids,
   split_prompt,
 )
@@ -67,24 +69,26 @@ def explainable(
   return found, dict(left_out)
 
 
-def _answers(
-  path: str | os.PathLike, data_dir: str | None
-) -> dict[str | int, str]:
-  """The answers of records that are shown as demonstrations, by id."""
+def _answers(path: str | os.PathLike, data_dir: str | None) -> FileAnswers:
+  """The answers of the file, if records name others as demonstrations."""
   wanted = {
     i
     for record in read_records(path, data_dir, need_answer=False)
     for i in shown_ids(record.meta)
   }
-  answers: dict[str | int, str] = {}
-  if wanted:
-    for record in read_records(path, data_dir, need_answer=False):
-      if record.id is not None and record.id in wanted:
-        try:
-          answers[record.id] = turn_from_record(record).answer
-        except UserError:  # an odd record; it may not be among those explained
-          continue
-  return answers
+  by_id: dict[str | int, str] = {}
+  each: set[str] = set()
+  for record in (
+    read_records(path, data_dir, need_answer=False) if wanted else ()
+  ):
+    try:
+      answer = own_answer(record)
+    except UserError:  # an odd record; it may not be among those explained
+      continue
+    each.add(answer)
+    if record.id is not None and record.id in wanted:
+      by_id[record.id] = answer
+  return FileAnswers(by_id, each)
 
 
 def explain_records(

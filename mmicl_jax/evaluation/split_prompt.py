@@ -4,8 +4,10 @@
 only accepts a division from which assemble makes the very same prompt.
 """
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmicl_jax.context.text import MENTION, slotted
@@ -26,20 +28,28 @@ class Unexplained(UserError):
     self.reason = reason
 
 
-def split_prompt(
-  record: Record, answers: Mapping[str | int, str] | None = None
-) -> Example:
+@dataclass(frozen=True)
+class FileAnswers:
+  """The answers of a file's records, with slots: those by id, and each once."""
+
+  by_id: Mapping[str | int, str] = field(default_factory=dict)
+  each: Set[str] = frozenset()
+
+
+def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
   """The record as an Example that knows its turns.
 
   In chat form turns begin with 'User: '; in plain form a blank line ends each
   demonstration. There, its answer is that of the record which `meta.shots`
-  names, if `answers` has it, or else what follows the words with which the
-  query ends, too. Only where `meta.shots` says that there are demonstrations
-  it may also be what follows the last '?' or ':'.
+  names, or else what follows the words with which the query ends, too; if
+  `meta.shots` names a record that is not in the file, whose form may be
+  another one, this must be an answer of some record. Only where `meta.shots` is
+  a number may it also be what follows the last '?' or ':'.
 
-  answers: other records' answers by id, with slots. Raises Unexplained for a
-  record without demonstrations or answer, and for one that cannot be divided.
+  answers: of the file. Raises Unexplained for a record without demonstrations
+  or answer, and for one that cannot be divided.
   """
+  answers = answers or FileAnswers()
   where = record.where or 'the record'
   inputs = record.example.inputs
   if not record.output_text.strip():
@@ -63,9 +73,6 @@ def split_prompt(
       f'{len(parts) - 1}; separate turns by a blank line, and have none inside '
       'a turn.',
     )
-  if not ids:
-    ids = [None] * (len(parts) - 1)
-  known = [(answers or {}).get(i) if i is not None else None for i in ids]
   try:
     texts = [slotted(part) for part in parts[:-1]]
     query, target = slotted(parts[-1], record.output_text)
@@ -75,8 +82,10 @@ def split_prompt(
       target = target.removeprefix(_BOT)
     else:
       pairs = [
-        _plain_pair(text, query, answer, count is not None, where)
-        for (text, _), answer in zip(texts, known, strict=True)
+        _named_pair(text, query, i, answers, where)
+        if ids
+        else _plain_pair(text, query, count is not None, where)
+        for (text, _), i in itertools.zip_longest(texts, ids)
       ]
     found = _assembled([*pairs, (query, target)], record, chat)
   except Unexplained:
@@ -91,6 +100,18 @@ def split_prompt(
 def divided(inputs: str, style: str) -> list[str]:
   """The texts of a prompt's turns, the query's last."""
   return _CHAT_TURN.split(inputs) if style == 'chat' else inputs.split('\n\n')
+
+
+def own_answer(record: Record) -> str:
+  """A record's answer as its query alone would have it, with slots.
+
+  Raises UserError if two images of the query have the same name.
+  """
+  inputs = record.example.inputs
+  chat = inputs.startswith(_USER)
+  query = divided(inputs, 'chat' if chat else 'plain')[-1]
+  answer = record.output_text
+  return slotted(query, answer.removeprefix(_BOT) if chat else answer)[1]
 
 
 def shown_ids(meta: Any) -> list[Any]:
@@ -137,12 +158,27 @@ def _chat_pair(text: str, where: str) -> tuple[str, str]:
   return text, answer.removesuffix('\n')
 
 
-def _plain_pair(
-  text: str, query: str, answer: str | None, marked: bool, where: str
+def _named_pair(
+  text: str, query: str, name: Any, answers: FileAnswers, where: str
 ) -> tuple[str, str]:
-  """Cuts the text of a demonstration into question and answer."""
+  """Cuts the text of a demonstration that is the record of this id."""
+  answer = answers.by_id.get(name)
   if answer and text.endswith(f' {answer}'):
     return text[: -len(answer) - 1], answer
+  pair = _plain_pair(text, query, False, where)
+  if answer is not None or pair[1] not in answers.each:
+    raise _not_divided(
+      where,
+      f'the answer of {name!r}, which it shows, is not in the file; give the '
+      'whole file that was built',
+    )
+  return pair
+
+
+def _plain_pair(
+  text: str, query: str, marked: bool, where: str
+) -> tuple[str, str]:
+  """Cuts the text of a demonstration into question and answer."""
   query = query.rstrip()
   for start in (m.start() for m in re.finditer(r'\S+', query)):
     same = re.compile(rf'(?<!\S){re.escape(query[start:])} (?=\S)')
