@@ -100,6 +100,8 @@ def evaluate(
     for benchmark in plan.benchmarks
   ]
   forms = {b.name: forms_of(b, plan.prompts) for b, _ in found}
+  for left in plan.out.rglob('.*.tmp'):
+    left.unlink()  # of a run that was killed while it wrote
   predictor = _Loaded(load)
   shots_from = shot_source(
     plan.shot_source, predictor.look, plan.out / BUILT / IMAGES

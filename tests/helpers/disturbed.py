@@ -147,15 +147,16 @@ class Eval(Job):
     return sum(path.read_bytes().count(b'\n') for path in found)
 
   def compare(self, folder):
-    kept = [
+    whole, killed = (
       {
         path.relative_to(folder / name): path.read_bytes()
         for path in sorted((folder / name).rglob('*'))
         if path.is_file() and 'looks' not in path.parts
       }
       for name in ('whole', 'killed')
-    ]
-    assert kept[0] == kept[1] and len(kept[0]) > 8
+    )
+    assert sorted(whole) == sorted(killed) and len(whole) > 8
+    assert [x for x in whole if whole[x] != killed[x]] == []
 
 
 class CacheFeatures(Job):
