@@ -273,15 +273,16 @@ def _all_there(out: Path, parts: Path, sums: dict[str, str]) -> bool:
 
 
 def _publish(plan: Plan, whole: dict[str, Any], used: set[str]) -> None:
-  """Everything to its final name; the manifest last."""
+  """Everything to its final name, and what was there before away.
+
+  The manifest is last: until then, the former one says what is to be removed.
+  """
   out, parts = plan.out, plan.out / PARTS
   before = manifest.read(out) or {'splits': {}}
   new = {f for s in whole['splits'].values() for f in s['files']}
   for name in new:
     if (parts / name).exists():
       os.replace(parts / name, out / name)
-  files.write_json(parts / manifest.NAME, whole)
-  os.replace(parts / manifest.NAME, out / manifest.NAME)
   for split in before['splits'].values():
     for name in set(split['files']) - new:
       (out / os.path.basename(name)).unlink(missing_ok=True)
@@ -293,4 +294,6 @@ def _publish(plan: Plan, whole: dict[str, Any], used: set[str]) -> None:
         path.unlink()
     if not keep:
       folder.rmdir()
+  files.write_json(parts / manifest.NAME, whole)
+  os.replace(parts / manifest.NAME, out / manifest.NAME)
   shutil.rmtree(parts)

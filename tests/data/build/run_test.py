@@ -1,5 +1,6 @@
 """Building: the same bytes however it is run, killed, or asked for."""
 
+import contextlib
 import io
 import json
 import os
@@ -342,3 +343,42 @@ def test_no_worker_outlives_a_build_that_is_killed(raw, tmp_path):
     time.sleep(0.05)
   os.killpg(process.pid, signal.SIGKILL)
   pytest.fail('a worker waits for ever')
+
+
+def test_a_replacement_that_is_killed_leaves_nothing_of_the_former(
+  raw, tmp_path, monkeypatch
+):
+  """At any of the last steps, of which a kill seldom finds one."""
+  build(raw, tmp_path / 'fresh', limit=2)
+  build(raw, tmp_path / 'former', limit=3, format='array_record')
+  real, left = run._publish, [0]
+
+  def killed(function):
+    def step(*args, **rest):
+      left[0] -= 1
+      if left[0] == -1:
+        raise KeyboardInterrupt
+      return function(*args, **rest)
+
+    return step
+
+  def publish(*args):
+    with monkeypatch.context() as patch:
+      for name in ('replace', 'unlink', 'rmdir'):
+        patch.setattr(os, name, killed(getattr(os, name)))
+      patch.setattr(shutil, 'rmtree', killed(shutil.rmtree))
+      real(*args)
+
+  for moment in range(100):
+    out, left[0], whole = tmp_path / str(moment), moment, False
+    shutil.copytree(tmp_path / 'former', out)
+    with monkeypatch.context() as patch:
+      patch.setattr(run, '_publish', publish)
+      with contextlib.suppress(KeyboardInterrupt):
+        build(raw, out, limit=2, overwrite=True)
+        whole = True
+    build(raw, out, limit=2, overwrite=True)
+    assert content(out) == content(tmp_path / 'fresh')
+    if whole:
+      break
+  assert whole and moment > 4
