@@ -11,10 +11,27 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from mmicl_jax.runtime import show
+
 DRAWS = 1000
 FLIPS = 10_000
 LEAST = 10  # groups; fewer give no interval
 _WORK = 2_000_000  # items that are scored again at most, for half samples
+
+
+def of_mean(
+  scores: Sequence[float], groups: Sequence[str]
+) -> tuple[float, float] | None:
+  """The 95 % interval of a mean of items.
+
+  Wilson's, which is not empty where all are right, if each item is right or
+  wrong and alone in its group; otherwise the bootstrap. None for fewer than
+  LEAST groups.
+  """
+  alone = len(set(groups)) == len(groups) >= LEAST
+  if alone and set(scores) <= {0.0, 1.0}:
+    return show.wilson(int(sum(scores)), len(scores))
+  return bootstrap(scores, groups)
 
 
 def bootstrap(

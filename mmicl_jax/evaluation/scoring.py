@@ -145,7 +145,7 @@ def _interval(
     for unit in (1.0, 100.0):
       if math.isclose(mean * unit, value, rel_tol=1e-9, abs_tol=1e-9):
         own = [groups[item['id']] for item in scored.per_item]
-        found = intervals.bootstrap(scores, own)
+        found = intervals.of_mean(scores, own)
         return found and (found[0] * unit, found[1] * unit)
 
   def metric(ids: Sequence[str]) -> float | None:

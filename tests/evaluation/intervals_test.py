@@ -66,6 +66,20 @@ def test_few_items_give_no_interval():
   assert intervals.bootstrap([1.0] * 20, ['one'] * 20) is None
 
 
+def test_all_right_is_not_quite_sure():
+  low, high = intervals.of_mean([1.0] * 40, ALONE[:40])
+  assert 0.85 < low < 0.95 and high == 1
+  assert width(intervals.of_mean(HITS, ALONE)) == pytest.approx(
+    NORMAL, rel=0.05
+  )
+  # Items of a group and shares are left to the bootstrap.
+  groups = [str(i // 2) for i in range(400)]
+  assert intervals.of_mean(HITS, groups) == intervals.bootstrap(HITS, groups)
+  shares = [hit / 2 for hit in HITS]
+  assert intervals.of_mean(shares, ALONE) == intervals.bootstrap(shares, ALONE)
+  assert intervals.of_mean([1.0] * 9, ALONE[:9]) is None
+
+
 def test_paired_runs():
   same = intervals.paired_test(HITS, HITS, ALONE)
   assert (same.difference, same.p, same.better, same.worse) == (0, 1, 0, 0)
