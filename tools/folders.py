@@ -33,7 +33,7 @@ ORDER = (
     'configure',
     'context',
   ),
-  *('metrics', 'runtime', 'types', 'errors'),
+  *('metrics', 'runtime', 'types', 'strict_json', 'errors'),
 )
 LONGEST = 9  # folders in a chain of imports
 

@@ -7,13 +7,13 @@ halves of characters.
 
 import codecs
 import json
-import math
 import os
 from collections.abc import Iterator
 from typing import IO, Any
 
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime.mirror import local_file
+from mmicl_jax.strict_json import parse_strictly
 
 # The first bytes of files that people give instead of JSON Lines.
 _OTHERS = {
@@ -81,12 +81,7 @@ def parse_line(line: bytes) -> Any:
       'it again.'
     )
   try:
-    value = json.loads(
-      line.rstrip().decode('utf-8-sig'),
-      object_pairs_hook=_object,
-      parse_float=_finite,
-      parse_constant=_finite,
-    )
+    value = parse_strictly(line.rstrip())
     # The check writes the line out again; few lines need that.
     if b'\\ud' in line.lower() and isinstance(value, dict):
       _check_characters(value)
@@ -104,24 +99,6 @@ def parse_line(line: bytes) -> Any:
       f'not JSON ({error}): write one JSON object on each line.'
     ) from error
   return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Refuses equal keys, of which json would keep only the last."""
-  value = dict(pairs)
-  if len(value) != len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise UserError(f'{json.dumps(twice)} stands twice: keep one of them.')
-  return value
-
-
-def _finite(text: str) -> float:
-  """Refuses NaN, infinities and numbers too large for a float."""
-  number = float(text)
-  if not math.isfinite(number):
-    raise UserError(f'{text} is no number of JSON: use null or leave it out.')
-  return number
 
 
 def _check_characters(value: dict[str, Any]) -> None:

@@ -6,13 +6,14 @@ Every error is one sentence that names the file, and the line or the record.
 import contextlib
 import csv
 import io
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmicl_jax.errors import UserError, explained
-from mmicl_jax.metrics.strict_json import parse_strictly
+from mmicl_jax.strict_json import parse_strictly
 
 _REMEDY = 'give the folder with the official annotation files'
 
@@ -69,9 +70,29 @@ def text_lines(path: Path) -> list[tuple[int, str]]:
   return [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
 
 
+def json_value(data: bytes, where: str) -> Any:
+  """The value of JSON; raises UserError that begins with `where`."""
+  try:
+    return parse_strictly(data)
+  except UserError as error:
+    raise UserError(f'{where}: {error}') from error
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{where} is not UTF-8 (byte {error.start}): save it as UTF-8'
+    ) from error
+  except json.JSONDecodeError as error:
+    place = f'line {error.lineno}, ' if b'\n' in data.strip() else ''
+    raise UserError(
+      f'{where} is not JSON ({error.msg} at {place}character {error.colno}): '
+      'repair it'
+    ) from error
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'{where} is not JSON ({error}): repair it') from error
+
+
 def json_file(path: Path, kind: type = dict) -> Any:
   """The JSON value of a file, which is a dict or a list."""
-  value = parse_strictly(_bytes(path), str(path))
+  value = json_value(_bytes(path), str(path))
   if not isinstance(value, kind):
     raise UserError(f'{path} should hold {_NAMES[kind]} of JSON: {_REMEDY}')
   return value
@@ -83,7 +104,7 @@ def json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
   for number, line in enumerate(_bytes(path).split(b'\n'), 1):
     if line.strip():
       where = f'{path}, line {number}'
-      row = parse_strictly(line, where)
+      row = json_value(line, where)
       if not isinstance(row, dict):
         raise UserError(f'{where} is no JSON object: {_REMEDY}')
       rows.append((where, row))

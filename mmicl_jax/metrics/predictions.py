@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmicl_jax.errors import UserError, explained
+from mmicl_jax.metrics.files import json_value
 from mmicl_jax.metrics.scorer import Annotations, Prediction
-from mmicl_jax.metrics.strict_json import parse_strictly
 
 _FORM = {
   'output': '{"id": "7", "output": "text"}',
@@ -34,7 +34,7 @@ def read_predictions(
   kind = None
   for number, line in enumerate(_lines(path), 1):
     where = f'{path}, line {number}'
-    row = parse_strictly(line, where)
+    row = json_value(line, where)
     if not isinstance(row, dict):
       raise UserError(f'{where} is no JSON object: write {_forms(kinds)}')
     name = row.get('id')
