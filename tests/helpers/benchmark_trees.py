@@ -8,18 +8,16 @@ import base64
 import itertools
 import json
 
-from official_trees import picture, video_file, write_tree
+from official_captions import coco_caption, flickr30k, nocaps
+from official_questions import aokvqa, shot, stvqa, textvqa, vizwiz, vqa
+from official_trees import write_tree
+from official_videos import ivqa, nextqa, video_qa
 
-_numbers = itertools.count(1)
 MME = (
   'existence', 'count', 'position', 'color', 'posters', 'celebrity', 'scene',
   'landmark', 'artwork', 'OCR', 'commonsense_reasoning',
   'numerical_calculation', 'text_translation', 'code_reasoning',
 )  # fmt: skip
-
-
-def shot(kind='JPEG'):
-  return picture(next(_numbers) % 4096, kind)
 
 
 def mme(root):
@@ -47,118 +45,6 @@ def pope(root):
     ]
     lines = ''.join(json.dumps(row) + '\n' for row in rows)
     files[f'coco_pope_{subset}.json'] = lines
-  return write_tree(root, files)
-
-
-def _vqa(questions, annotations, splits=('train2014', 'val2014')):
-  def write(root):
-    files = {}
-    for split in splits:
-      asked, answered = [], []
-      for i in range(1, 5):
-        files[f'{split}/COCO_{split}_{i:012d}.jpg'] = shot()
-        number = 10 * i
-        asked.append(
-          {'image_id': i, 'question': 'what is it?', 'question_id': number}
-        )
-        answers = [
-          {'answer': 'dog', 'answer_confidence': 'yes', 'answer_id': k + 1}
-          for k in range(10)
-        ]
-        answered.append(
-          {
-            'question_id': number,
-            'image_id': i,
-            'answers': answers,
-            'answer_type': 'other',
-            'question_type': 'what is',
-            'multiple_choice_answer': 'dog',
-          }
-        )
-      files[questions.format(split)] = {'questions': asked}
-      files[annotations.format(split)] = {'annotations': answered}
-    return write_tree(root, files)
-
-  return write
-
-
-def textvqa(root):
-  files = {}
-  for split in ('train', 'val'):
-    rows = []
-    for i in range(4):
-      files[f'train_images/{split}{i}.jpg'] = shot()
-      rows.append(
-        {
-          'question_id': i,
-          'image_id': f'{split}{i}',
-          'question': 'what is it?',
-          'answers': ['dog'] * 10,
-        }
-      )
-    files[f'TextVQA_0.5.1_{split}.json'] = {'data': rows}
-  return write_tree(root, files)
-
-
-def stvqa(root):
-  rows = []
-  files = {}
-  for i in range(4):
-    files[f'train_images/coco/{i}.jpg'] = shot()
-    rows.append(
-      {
-        'question_id': i,
-        'file_path': f'coco/{i}.jpg',
-        'question': 'what is it?',
-        'answers': ['dog'],
-        'dataset': 'coco',
-      }
-    )
-  files['train_task_3.json'] = {'data': rows}
-  return write_tree(root, files)
-
-
-def vizwiz(root):
-  files = {}
-  for split in ('train', 'val'):
-    rows = []
-    for i in range(4):
-      files[f'{split}/VizWiz_{split}_{i:08d}.jpg'] = shot()
-      rows.append(
-        {
-          'image': f'VizWiz_{split}_{i:08d}.jpg',
-          'question': 'what is it?',
-          'answers': [
-            {'answer': 'dog', 'answer_confidence': 'yes'} for _ in range(10)
-          ],
-          'answer_type': 'other',
-          'answerable': 1,
-        }
-      )
-    files[f'annotations/{split}.json'] = rows
-  return write_tree(root, files)
-
-
-def aokvqa(root):
-  files = {}
-  for split in ('train', 'val'):
-    rows = []
-    for i in range(1, 5):
-      files[f'{split}2017/{i:012d}.jpg'] = shot()
-      rows.append(
-        {
-          'split': split,
-          'image_id': i,
-          'question_id': f'{split}{i}',
-          'question': 'what is it?',
-          'choices': ['dog', 'cat', 'red', 'no'],
-          'correct_choice_idx': 1,
-          'direct_answers': ['cat'] * 10,
-          'difficult_direct_answer': False,
-          'rationales': ['It is.'] * 3,
-        }
-      )
-    files[f'aokvqa_v1p0_{split}.json'] = rows
   return write_tree(root, files)
 
 
@@ -351,78 +237,6 @@ def hateful_memes(root):
   return write_tree(root, files)
 
 
-def _video_qa(top, suffix, mapping):
-  def write(root):
-    files = {}
-    videos = []
-    for start, split in ((0, 'train'), (2, 'test')):
-      rows = []
-      for i in range(2):
-        number = start + i + 1
-        videos.append(number)
-        rows.append(
-          {
-            'category_id': 1,
-            'video_id': number,
-            'question': 'what is it?',
-            'answer': 'dog',
-            'id': 10 * number,
-          }
-        )
-      files[f'{split}_qa.json'] = rows
-    if mapping:
-      files['youtube_mapping.txt'] = ''.join(
-        f'clip{n} vid{n}\n' for n in videos
-      )
-    write_tree(root, files)
-    for n in videos:
-      name = f'clip{n}' if mapping else f'video{n}'
-      video_file(root / top / f'{name}{suffix}', frames=12, first=20 * n)
-    return root
-
-  return write
-
-
-def ivqa(root):
-  files = {}
-  for start, split in ((0, 'train'), (2, 'test')):
-    rows = ['video_id,start,end,question,' + ','.join(
-      f'answer{k}' for k in range(1, 6)
-    )]  # fmt: skip
-    for i in range(2):
-      name = f'v{start + i}'
-      rows.append(f'{name},0,3,what is it?,dog,dog,cat,red,no')
-      video_file(
-        root / f'videos/{name}_0_3.webm', 'libvpx', 12, 20 * (start + i)
-      )
-    files[f'{split}.csv'] = '\n'.join(rows) + '\n'
-  return write_tree(root, files)
-
-
-def _nextqa(form):
-  def write(root):
-    files = {'map_vid_vidorID.json': {}, 'stopwords.txt': 'a\nthe\nis\n'}
-    for start, split in ((0, 'train'), (2, 'test')):
-      names = ['video', 'frame_count', 'width', 'height', 'question', 'answer']
-      names += ['qid', 'type']
-      names += [f'a{k}' for k in range(5)] if form == 'mc' else []
-      rows = [','.join(names)]
-      for i in range(2):
-        video = f'{start + i + 1}'
-        files['map_vid_vidorID.json'][video] = f'0/{video}'
-        answer = '1' if form == 'mc' else 'dog'
-        cells = [video, '12', '64', '48', 'what is it', answer, '0', 'CW']
-        cells += ['dog', 'cat', 'red', 'no', 'yes'] if form == 'mc' else []
-        rows.append(','.join(cells))
-        video_file(
-          root / f'NExTVideo/0/{video}.mp4', frames=12, first=20 * (start + i)
-        )
-      files[f'{form}/{split}.csv'] = '\n'.join(rows) + '\n'
-    return write_tree(root, files)
-
-  return write
-
-
 def visdial(root):
   answers = ['dog', 'cat', 'red', 'yes', 'no']
   files, dialogs = {}, []
@@ -494,76 +308,6 @@ def vl_icl(root):
   return write_tree(root, files)
 
 
-def coco_caption(root):
-  files, images = {}, []
-  for i in range(1, 7):
-    split = ('train', 'test')[i % 2]
-    files[f'val2014/COCO_val2014_{i:012d}.jpg'] = shot()
-    images.append(
-      {
-        'filepath': 'val2014',
-        'filename': f'COCO_val2014_{i:012d}.jpg',
-        'cocoid': i,
-        'split': split,
-        'sentences': [
-          {'raw': f'A dog and {i} cats.', 'sentid': 10 * i + k, 'imgid': i}
-          for k in range(2)
-        ],
-      }
-    )
-  files['dataset_coco.json'] = {'dataset': 'coco', 'images': images}
-  return write_tree(root, files)
-
-
-def nocaps(root):
-  files, images, rows = {}, [], []
-  for i in range(3):
-    files[f'validation/{i}.jpg'] = shot()
-    images.append(
-      {
-        'id': i,
-        'file_name': f'{i}.jpg',
-        'domain': 'in-domain',
-        'open_images_id': str(i),
-      }
-    )
-    rows += [
-      {'image_id': i, 'id': 10 * i + k, 'caption': f'{i} dogs and a cat'}
-      for k in range(2)
-    ]
-  files['nocaps_val_4500_captions.json'] = {
-    'images': images,
-    'annotations': rows,
-  }
-  return write_tree(root, files)
-
-
-def flickr30k(root):
-  files, images = {}, []
-  for i in range(1, 7):
-    split = ('train', 'test')[i % 2]
-    files[f'flickr30k-images/{i}.jpg'] = shot()
-    images.append(
-      {
-        'filename': f'{i}.jpg',
-        'imgid': i,
-        'split': split,
-        'sentids': [10 * i, 10 * i + 1],
-        'sentences': [
-          {
-            'raw': f'A dog and {i} cats.',
-            'sentid': 10 * i + k,
-            'imgid': i,
-            'tokens': [],
-          }
-          for k in range(2)
-        ],
-      }
-    )
-  files['dataset_flickr30k.json'] = {'dataset': 'flickr30k', 'images': images}
-  return write_tree(root, files)
-
-
 def mic(root):
   files, rows = {}, []
   for i in range(4):
@@ -583,10 +327,10 @@ def mic(root):
 TREES = {
   'mme': mme,
   'pope': pope,
-  'vqav2': _vqa(
+  'vqav2': vqa(
     'v2_OpenEnded_mscoco_{}_questions.json', 'v2_mscoco_{}_annotations.json'
   ),
-  'okvqa': _vqa(
+  'okvqa': vqa(
     'OpenEnded_mscoco_{}_questions.json', 'mscoco_{}_annotations.json'
   ),
   'textvqa': textvqa,
@@ -602,11 +346,11 @@ TREES = {
   'nlvr2': nlvr2,
   'vsr': vsr,
   'hateful_memes': hateful_memes,
-  'msvd_qa': _video_qa('YouTubeClips', '.avi', mapping=True),
-  'msrvtt_qa': _video_qa('TestVideo', '.mp4', mapping=False),
+  'msvd_qa': video_qa('YouTubeClips', '.avi', mapping=True),
+  'msrvtt_qa': video_qa('TestVideo', '.mp4', mapping=False),
   'ivqa': ivqa,
-  'nextqa_mc': _nextqa('mc'),
-  'nextqa_oe': _nextqa('oe'),
+  'nextqa_mc': nextqa('mc'),
+  'nextqa_oe': nextqa('oe'),
   'visdial': visdial,
   'websrc': websrc,
   'bongard_hoi': bongard_hoi,
