@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import tracemalloc
 
 import pytest
 from official_trees import build_tree, picture, refusal, write_tree
@@ -229,6 +230,19 @@ def test_other_pickles_are_refused(refcoco, capsys, content):
   write_tree(refcoco, {REFS: content})
   said = refusal('refcoco', refcoco, capsys)
   assert f'{REFS}: not the official layout' in said
+
+
+def test_a_pickle_takes_no_more_memory_than_it_has_bytes(refcoco, capsys):
+  for content in (
+    b'(lp99999999\n.',  # a memo of so many places
+    b'\x80\x05\x96\xff\xff\xff\x2f\0\0\0\0.',  # so many bytes, which are absent
+  ):
+    write_tree(refcoco, {REFS: content})
+    tracemalloc.start()
+    refusal('refcoco', refcoco, capsys)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1e8
 
 
 def test_wrong_files_of_refcoco_are_refused(refcoco, capsys):

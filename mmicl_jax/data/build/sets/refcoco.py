@@ -22,8 +22,18 @@ _FAR = 1e9  # pixels; also below NaN and infinity
 _MAX_BYTES = 1 << 29
 
 
-class _Plain(pickle.Unpickler):
-  """Reads lists, dicts, texts and numbers; nothing that runs."""
+class _Plain(pickle._Unpickler):
+  """Reads lists, dicts, texts and numbers; nothing that runs.
+
+  It is the one in Python, which takes a few seconds: a few bytes can ask that
+  in C for any amount of memory, by a large number of a memo.
+  """
+
+  dispatch = {
+    code: load
+    for code, load in pickle._Unpickler.dispatch.items()
+    if code != pickle.BYTEARRAY8[0]  # it takes memory before it reads
+  }
 
   def find_class(self, module: str, name: str) -> Any:
     raise pickle.UnpicklingError(f'it names {module}.{name}')
