@@ -29,7 +29,7 @@ def test_a_pattern_stands_for_one_file(tmp_path):
     (b'{"a": -1e999}', '-1e999 is no number of JSON'),
     (b'{"a": 1, "a": 2}', '"a" stands twice'),
     (b'{"a": 1}\n{', 'not JSON'),
-    (b'{"a":\n1,}', 'line 2, character 3'),
+    (b'{"a":\n1 x}', 'line 2, character 3'),
     (b'[]', 'should hold an object'),
     (b'', 'not JSON'),
     (b'[' * 100_000, 'not JSON'),
