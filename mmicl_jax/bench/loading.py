@@ -26,7 +26,7 @@ from mmicl_jax.data.sources import Source
 from mmicl_jax.runtime import show
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
-FILES, IMAGES, ROWS, SIZE, TOKENS = 48, 4, 4, 224, 192
+FILES, IMAGES, ROWS, SIZE, TOKENS = 48, 4, 4, 224, 208
 ROUND = 24  # batches
 TEXT = 'Which of the images shows what image 0 shows, and why is that so?'
 

@@ -299,8 +299,10 @@ class Loader:
         if not batch:  # only their maker knows where grouped examples end
           return
         self._count(info)
-        # A copy, since arrays from workers are memory that ends with them.
-        yield {key: np.array(value) for key, value in batch.items()}, info
+        if self._workers:
+          # Arrays from workers are memory that ends with them.
+          batch = {key: np.array(value) for key, value in batch.items()}
+        yield batch, info
     finally:
       iterator.close()
 

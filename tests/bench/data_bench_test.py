@@ -7,7 +7,11 @@ import pytest
 
 from mmicl_jax.__main__ import main
 from mmicl_jax.bench import loading, padding
+from mmicl_jax.data.fitting import FeatureSpec, fit
+from mmicl_jax.data.images import load_image
+from mmicl_jax.data.records import JsonlIndex
 from mmicl_jax.models import configs
+from mmicl_jax.tokenizer import Tokenizer
 
 CONFIG = dataclasses.replace(
   configs.TINY,
@@ -46,8 +50,10 @@ def test_both_sides_read_the_same_images(tmp_path, monkeypatch):
   row = loading.measure_loading(tmp_path, paths, 1, True, 1)
   assert all(rate > 0 for (rate,) in row['images_per_second'].values())
   assert 'packed' in loading.loading_table([row])
-  from mmicl_jax.data.images import load_image
-
+  spec = FeatureSpec(loading.TOKENS, 8, loading.IMAGES, 4, 32)
+  example = JsonlIndex(tmp_path / 'train.jsonl')[0].example
+  words = Tokenizer(tmp_path / 'spiece.model')
+  assert not fit(example, words, spec).lost  # shortening it would take time
   pixel = load_image(paths[0], loading.SIZE)[0, 0, 0]
   assert abs(loading.open_alone(paths[0]) - int(np.asarray(pixel))) <= 1
 
