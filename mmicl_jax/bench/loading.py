@@ -27,7 +27,7 @@ from mmicl_jax.runtime import show
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
 FILES, IMAGES, ROWS, SIZE, TOKENS = 48, 4, 4, 224, 208
-ROUND = 24  # batches
+ROUND, REST = 24, 2.0  # batches, seconds
 TEXT = 'Which of the images shows what image 0 shows, and why is that so?'
 
 
@@ -115,13 +115,14 @@ def measure_loading(
         next(batches)
 
     def alone() -> None:
-      pool.map(open_alone, todo, chunksize=8)
+      pool.map(open_alone, todo, chunksize=count // workers)
 
     alone()
     for _ in range(rounds):
-      take(3 * workers)  # what was made ahead does not count
+      # Four batches of each worker were made ahead, and do not count.
+      take(6 * workers)
       seconds['loader'].append(_seconds(lambda: take(ROUND)))
-      time.sleep(0.5)  # its workers fill their buffers and rest
+      time.sleep(REST)  # its workers make batches ahead, then they stop
       seconds['Pillow alone'].append(_seconds(alone))
     batches.close()  # type: ignore[attr-defined]
   ours, theirs = seconds.values()
