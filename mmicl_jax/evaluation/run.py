@@ -78,12 +78,10 @@ class EvalPlan:
       raise UserError(
         f'--shard {i}/{count}: give 0/{count} to {count - 1}/{count}'
       )
-    seen: dict[str, str] = {}
-    for benchmark in self.benchmarks:
-      if benchmark.name in seen:
-        raise UserError(f'--task names {benchmark.name} twice: name it once')
-      seen[benchmark.name] = ''
-    if not self.benchmarks:
+    names = [benchmark.name for benchmark in self.benchmarks]
+    if twice := [name for name in names if names.count(name) > 1]:
+      raise UserError(f'--task names {twice[0]} twice: name it once')
+    if not names:
       raise UserError('--task names no benchmark')
 
 
