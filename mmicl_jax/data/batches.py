@@ -5,8 +5,8 @@ as text to the loader, which counts them.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.feature_store import FeatureStore
@@ -24,6 +24,8 @@ from mmicl_jax.data.sources import Source
 from mmicl_jax.errors import UserError
 from mmicl_jax.pieces.bert import BertTokenizer
 from mmicl_jax.tokenizer import Tokenizer
+
+Made = TypeVar('Made')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +78,7 @@ class BatchMaker:
       row, name = empty(self.spec, self.features_of), ''
       if self.size is None or position < self.size:
         try:
-          example, name = self.example_at(position)
-          row = featurize(
-            example,
-            self.tokenizer,
-            self.spec,
-            qformer_tokenizer=self.qformer_tokenizer,
-            on_truncation=truncated.append,
-            features_of=self.features_of,
-          )
+          row, name = self.made_by(featurize, position, truncated)
         except UserError as error:
           skipped.append(str(error))
           name = ''
@@ -92,6 +86,27 @@ class BatchMaker:
       ids.append(name)
     info = BatchInfo(tuple(ids), tuple(skipped), tuple(truncated), step + 1)
     return collate(rows), info
+
+  def made_by(
+    self,
+    make: Callable[..., Made],
+    position: int,
+    truncated: list[Truncation],
+  ) -> tuple[Made, str]:
+    """Returns (what `featurize` or `read_pieces` makes of an example, its id).
+
+    truncated: takes what was left out. Raises UserError as both do.
+    """
+    example, name = self.example_at(position)
+    made = make(
+      example,
+      self.tokenizer,
+      self.spec,
+      qformer_tokenizer=self.qformer_tokenizer,
+      on_truncation=truncated.append,
+      features_of=self.features_of,
+    )
+    return made, name
 
   def example_at(self, position: int) -> tuple[Example, str]:
     """Returns (example, id); an example without a name is named by its id.

@@ -45,15 +45,7 @@ class GroupedMaker:
       row: list[Pieces] = []
       for position in planned.rows[offset]:
         try:
-          example, name = base.example_at(position)
-          pieces = read_pieces(
-            example,
-            base.tokenizer,
-            base.spec,
-            qformer_tokenizer=base.qformer_tokenizer,
-            on_truncation=truncated.append,
-            features_of=base.features_of,
-          )
+          pieces, name = base.made_by(read_pieces, position, truncated)
         except UserError as error:
           skipped.append(str(error))
           ids.append('')

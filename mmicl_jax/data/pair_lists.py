@@ -9,6 +9,7 @@ The picture of a line with an address, line n from 0 without a heading, is
 <n // 10,000>/<n>.jpg with 5 and 9 digits: so img2dataset names files.
 """
 
+import abc
 import array
 import json
 import os
@@ -30,13 +31,12 @@ _SUFFIXES = ('', '.jpg', '.jpeg', '.png', '.webp')
 _A_FOLDER = 10_000
 
 
-class TsvIndex(Sequence):
-  """Random access to the pairs of a TSV file, as records.
+class _PairList(Sequence):
+  """Random access to the pairs of a list, as records.
 
-  A line whose picture was to be downloaded and is not there is counted in
+  A pair whose picture was to be downloaded and is not there is counted in
   `omitted`; a path that the file names is opened when its turn comes. data_dir:
-  where the pictures' paths start, by default the file's folder. Raises
-  UserError if the file cannot be read, or if its columns are not known.
+  where the pictures' paths start, by default the file's folder.
   """
 
   def __init__(
@@ -51,6 +51,30 @@ class TsvIndex(Sequence):
     self.root = os.fspath(data_dir or os.path.dirname(self.path))
     self.omitted = Omitted('whose picture is not there')
     self._need_answer = need_answer
+    self._open()
+
+  @abc.abstractmethod
+  def _open(self) -> None:
+    """Finds the pairs of the file."""
+
+  def _record(self, image: str, caption: Any, name: str, where: str) -> Record:
+    return pair_record(
+      image,
+      caption,
+      name,
+      where,
+      root=self.root,
+      need_answer=self._need_answer,
+    )
+
+
+class TsvIndex(_PairList):
+  """The pairs of a TSV file.
+
+  Raises UserError if the file cannot be read, or if its columns are not known.
+  """
+
+  def _open(self) -> None:
     self._starts, self._numbers = array.array('Q'), array.array('Q')
     self._suffixes = array.array('B')
     with jsonl.open_lines(self.path) as file:
@@ -91,34 +115,13 @@ class TsvIndex(Sequence):
       image = download_name(row, _SUFFIXES[self._suffixes[index]])
     else:
       image = os.fsdecode(fields[self._image])
-    return pair_record(
-      image,
-      fields[self._caption],
-      str(row),
-      where,
-      root=self.root,
-      need_answer=self._need_answer,
-    )
+    return self._record(image, fields[self._caption], str(row), where)
 
 
-class JsonListIndex(Sequence):
-  """Random access to the pairs of a list in JSON, as records.
+class JsonListIndex(_PairList):
+  """The pairs of a list in JSON; raises UserError for another layout."""
 
-  The arguments are those of TsvIndex. Raises UserError for another layout.
-  """
-
-  def __init__(
-    self,
-    path: str | os.PathLike,
-    data_dir: str | os.PathLike | None = None,
-    *,
-    need_answer: bool = True,
-  ):
-    remote.only_here(path, 'a list of captions')
-    self.path = os.path.join(os.getcwd(), path)
-    self.root = os.fspath(data_dir or os.path.dirname(self.path))
-    self.omitted = Omitted('whose picture is not there')
-    self._need_answer = need_answer
+  def _open(self) -> None:
     try:
       items = json.loads(Path(self.path).read_bytes())
       self._pairs = list(self._read(items))
@@ -135,14 +138,7 @@ class JsonListIndex(Sequence):
   def __getitem__(self, i: SupportsIndex) -> Record:
     index = range(len(self))[i]
     image, caption, name = self._pairs[index]
-    return pair_record(
-      image,
-      caption,
-      name,
-      f'{self.path}:{index}',
-      root=self.root,
-      need_answer=self._need_answer,
-    )
+    return self._record(image, caption, name, f'{self.path}:{index}')
 
   def _read(
     self, items: list[dict[str, Any]]

@@ -4,6 +4,7 @@ A life is run in a process of its own and writes to folder/name; `whole` is
 the output of a life that nobody disturbed, `killed` the other's.
 """
 
+import abc
 import json
 import os
 import shutil
@@ -39,7 +40,7 @@ from mmicl_jax.training.settings import (
 RECORDS = 24  # of the answers and of the features
 
 
-class Job:
+class Job(abc.ABC):
   """A command that is killed and started again until it is complete."""
 
   def prepare(self, folder: Path) -> None:
@@ -49,23 +50,24 @@ class Job:
     tiny_records.write(folder, RECORDS)
 
   def arguments(self, folder: Path, name: str) -> list[str]:
-    raise NotImplementedError
+    """What the command is given; nothing for a job with a `live` of its own."""
+    return []
 
   def live(self, folder: Path, name: str) -> int:
     """One life, from whatever is there; the exit status."""
     return main(self.arguments(folder, name))
 
+  @abc.abstractmethod
   def saved(self, folder: Path, name: str) -> int:
     """How much is safe: a number that no kill may lower."""
-    raise NotImplementedError
 
   def complete(self, folder: Path) -> bool:
     """Whether a command that was killed had done everything before."""
     return False
 
+  @abc.abstractmethod
   def compare(self, folder: Path) -> None:
     """Raises AssertionError if `killed` is not, bit for bit, `whole`."""
-    raise NotImplementedError
 
 
 class Train(Job):

@@ -52,7 +52,7 @@ class OnBeam:
     beam = self._beam
     tree, folder, _, place = jobs[0]
     if any(x.frame for _, _, part, _ in jobs for group in part for x in group):
-      video.library()  # here one sentence says what is missing
+      video.pyav()  # here one sentence says what is missing
     work = place.parent / 'work.jsonl'
     starts = _write(work, jobs)
     with beam.Pipeline(options=self._options) as pipeline:

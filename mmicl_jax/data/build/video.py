@@ -13,7 +13,7 @@ from mmicl_jax.errors import UserError
 _WHOLE = 0.9
 
 
-def library() -> Any:
+def pyav() -> Any:
   """PyAV. Raises UserError if it is not installed."""
   try:
     import av
@@ -32,7 +32,7 @@ def frames(path: str, count: int) -> Iterator[Image.Image]:
   not know its number of frames. Raises Bad if the video cannot be decoded, or
   has too few frames.
   """
-  av = library()
+  av = pyav()
   try:
     times, duration = _timed(av, path)
     if len(times) < count:
