@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import fsspec
@@ -172,10 +173,17 @@ def test_a_run_that_is_killed_while_it_sends_loses_nothing_before(
   given = f'{BUCKET}/data', data
   settings = {'TRAIN_STEPS': 4, 'EVAL_DATA': None}
   there = f'{BUCKET}/run'
-  arrived = threading.Event()
-  bucket.watch = lambda method, path: (
-    method == 'PUT' and 'checkpoint_4/state' in path and arrived.set()
-  )
+  killed = threading.Event()
+
+  def wait_after_the_first_file(method, path):
+    """All later files are held until the run is gone, and then refused."""
+    if method == 'PUT' and 'checkpoint_4/' in path and stored():
+      return killed.wait(300)
+
+  def stored():
+    return any(name.startswith('checkpoint_4/') for name in names('run'))
+
+  bucket.watch = wait_after_the_first_file
   command = arguments(*given, MODEL_DIR=repr(there), **settings)
   child = subprocess.Popen(
     [sys.executable, '-m', 'mmicl_jax', *command],
@@ -183,11 +191,15 @@ def test_a_run_that_is_killed_while_it_sends_loses_nothing_before(
     cwd=Path(__file__).parents[1],
     stderr=subprocess.DEVNULL,
   )
-  assert arrived.wait(300)
+  deadline = time.monotonic() + 300
+  while not stored() and time.monotonic() < deadline:
+    time.sleep(0.05)
   child.send_signal(signal.SIGKILL)
   child.wait()
+  killed.set()
+  bucket.watch = None
   assert staged.complete_steps(there, names('run')) == {2}
-  assert any(name.startswith('checkpoint_4/') for name in names('run'))
+  assert stored()
   train(*given, MODEL_DIR=repr(there), **settings)
   assert staged.complete_steps(there, names('run')) == {2, 4}
   train(*given, MODEL_DIR=repr(str(tmp_path / 'whole')), **settings)
