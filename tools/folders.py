@@ -22,6 +22,7 @@ import build_deps
 # they name on demand: they stand above all.
 ORDER = (
   *('__main__', 'commands', 'bench', 'demo', 'parity', 'compile', '__init__'),
+  'serve',
   'evaluation',
   *('inference', 't5x', 'convert', 'training', 'data', 'cost', 'checkpoints'),
   *(

@@ -114,6 +114,11 @@ class Predictor:
     return hashlib.blake2b(repr(parts).encode(), digest_size=4).hexdigest()
 
   @property
+  def max_input_length(self) -> int:
+    """The most tokens of a prompt, with those of its images."""
+    return self._spec.inputs_length
+
+  @property
   def tokenizer(self) -> Tokenizer:
     """The vocabulary; raises UserError if the model was loaded without one."""
     if self._tokenizer is None:
@@ -322,7 +327,7 @@ class Predictor:
     """
     chosen = Options(**options)
     if longest is None:
-      longest = self._spec.inputs_length
+      longest = self.max_input_length
     check_size('longest', longest)
     return self.engine.warm_up(
       chosen,
