@@ -43,6 +43,14 @@ DEMO = [
 S3 = ['s3fs>=2024.6']
 GS = ['gcsfs>=2024.6']
 
+# `mmicl serve`: docs/serving.md. uvicorn without its extra: h11 is enough.
+SERVE = [
+  'starlette>=1.0,<2',
+  'uvicorn>=0.50,<0.60',
+  'prometheus-client>=0.22,<0.27',
+  'h11>=0.16,<0.17',
+]
+
 TENSORBOARD = ['tensorboard>=2.21,<3']
 
 # Parity with PyTorch is tested in one process, hence the exact release.
@@ -70,6 +78,7 @@ BEAM = [
 TEST = [
   *DEMO,
   *S3,
+  *SERVE,
   *TENSORBOARD,
   *TORCH,
   *VIDEO,
@@ -78,6 +87,8 @@ TEST = [
   'flask-cors>=6,<7',
   'hypothesis>=6.170,<7',
   'moto[s3]>=5.2,<6',
+  'openai>=3.50,<4',
+  'playwright>=1.65,<2',
   'pytest>=9.2,<10',
   'setuptools>=77.0.3',  # as torch asks; builds the wheel that a test installs
   'pytest-xdist>=3.8,<4',
@@ -90,6 +101,7 @@ EXTRAS = {
   'dev': [*TEST, 'pre-commit>=4,<5', 'pyright>=1.1.414,<2', 'ruff==0.17.6'],
   'torch': TORCH,
   's3': S3,
+  'serve': SERVE,
   'gs': GS,
   'video': VIDEO,
   'meteor': METEOR,
@@ -132,7 +144,7 @@ setuptools.setup(
     'mmicl_jax.tasks': 'tasks',
   },
   package_data={
-    'mmicl_jax': ['**/*.j2', '**/*.json'],
+    'mmicl_jax': ['**/*.j2', '**/*.json', 'serve/page/**/*'],
     'mmicl_jax.gin_configs': ['**/*.gin'],
     'mmicl_jax.tasks': ['**/*.json'],
   },

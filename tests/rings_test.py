@@ -31,7 +31,10 @@ LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow', 'apache_beam'}
 LAZY |= PACKAGES[3]
 
 # What a folder needs beyond its ring, and what it reads when it is asked for.
-ALSO = {'metrics': {'numpy'}}
+ALSO = {
+  'metrics': {'numpy'},
+  'serve': {'starlette', 'uvicorn', 'prometheus_client', 'h11'},
+}
 ALSO_LAZY = {'metrics': {'nltk'}}
 
 FOLDERS = {p.name for p in (build_deps.ROOT / 'mmicl_jax').iterdir()}
@@ -123,6 +126,7 @@ def test_importing_the_project_loads_no_other_framework():
 def test_answering_needs_no_packages_of_the_demo():
   found = loaded('mmicl_jax', 'mmicl_jax.models', 'mmicl_jax.commands.generate')
   assert not found & {*LAZY, 'matplotlib', 'sklearn', 'jinja2'}
+  assert not found & ALSO['serve']
 
 
 @pytest.mark.parametrize('node', sorted(n for n, r in RINGS.items() if r == 0))

@@ -88,14 +88,33 @@ def content(source: ImageSource) -> bytes:
   return read_image_file(source)[0]
 
 
+def header_pixels(data: bytes) -> int:
+  """The pixels that the header of an image file names; none is decoded.
+
+  Raises UserError if it is no image.
+  """
+  name = read_image_file(data)[1]
+  with _explained(name):
+    try:
+      image = _opened(data)
+    except ValueError:  # see load_image
+      image = _opened(without_metadata(data))
+    with image:
+      return image.width * image.height
+
+
 def _decode(
   data: bytes, size: int, name: str
 ) -> UInt8[np.ndarray, 'size size 3']:
+  with _opened(data) as image:
+    return _resize(image, size, name)
+
+
+def _opened(data: bytes) -> Image.Image:
+  """The image whose header was read; its pixels are not."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-    image = Image.open(BytesIO(data), formats=_FORMATS)
-  with image:
-    return _resize(image, size, name)
+    return Image.open(BytesIO(data), formats=_FORMATS)
 
 
 def without_metadata(data: bytes) -> bytes:

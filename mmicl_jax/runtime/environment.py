@@ -16,6 +16,7 @@ PACKAGES = (
   *('sentencepiece', 'tokenizers', 'safetensors', 'rich', 'Jinja2'),
   *('libtpu', 'jax-cuda12-plugin', 'torch', 'transformers', 'tensorflow'),
   *('seqio', 't5x', 'tensorboard', 'matplotlib', 'scikit-learn'),
+  *('starlette', 'uvicorn', 'prometheus_client'),
 )
 # Environment variables that change what is computed, where, or how fast. Only
 # these are shown, since the values of others may be secrets.
@@ -24,6 +25,7 @@ VARIABLES = (
   *('OMP_NUM_THREADS', 'NPROC', 'HF_HOME', 'HF_HUB_OFFLINE', 'LC_ALL', 'LANG'),
 )
 PREFIXES = ('JAX_', 'MMICL_')
+SECRET = '_KEY'  # MMICL_API_KEY of `mmicl serve`
 
 
 def environment() -> dict[str, Any]:
@@ -50,7 +52,8 @@ def environment() -> dict[str, Any]:
     'variables': {
       name: value
       for name, value in sorted(os.environ.items())
-      if name in VARIABLES or name.startswith(PREFIXES)
+      if name in VARIABLES
+      or (name.startswith(PREFIXES) and not name.endswith(SECRET))
     },
   }
 

@@ -15,6 +15,7 @@ def test_json_says_what_runs_here(capsys, monkeypatch):
   monkeypatch.setenv('MMICL_HUGE_PAGES', '1')
   monkeypatch.setenv('HF_TOKEN', 'secret-1')
   monkeypatch.setenv('WANDB_API_KEY', 'secret-2')
+  monkeypatch.setenv('MMICL_API_KEY', 'secret-3')
   assert main(['env', '--json']) == 0
   found = json.loads(capsys.readouterr().out)
   assert found['packages']['jax'] == importlib.metadata.version('jax')

@@ -1,0 +1,63 @@
+"""Whether the server lives, and whether it can answer now."""
+
+import enum
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mmicl_jax.serve.http_errors import SERVER, HttpError
+
+
+class Health(enum.Enum):
+  """What the server can do; only a READY one answers prompts."""
+
+  WARMING = 'warming'
+  READY = 'ready'
+  DRAINING = 'draining'
+  STALLED = 'stalled'
+  DEAD = 'dead'
+
+
+_REFUSALS = {
+  Health.WARMING: (
+    'warming_up',
+    'The model is being loaded and compiled: ask again soon.',
+    5,
+  ),
+  Health.DRAINING: ('draining', 'The server shuts down: ask another one.', 5),
+  Health.DEAD: (
+    'engine_dead',
+    'The thread that runs the model has died: the server must be started anew.',
+    60,
+  ),
+}
+
+
+def check_ready(health: Health) -> None:
+  """Raises HttpError 503 if no prompt can be answered now.
+
+  A stalled server may only be slow: it still takes requests.
+  """
+  if health in _REFUSALS:
+    code, message, seconds = _REFUSALS[health]
+    raise HttpError(503, message, kind=SERVER, code=code, retry_after=seconds)
+
+
+def health_routes(health: Callable[[], Health]) -> list[Route]:
+  """/health/live while the process answers; /health, 503 until it is ready."""
+
+  async def live(request: Request) -> Response:
+    return JSONResponse({'status': 'live'})
+
+  async def ready(request: Request) -> Response:
+    now = health()
+    answers = now is Health.READY
+    headers = {'cache-control': 'no-store'}
+    if not answers:
+      headers['retry-after'] = '5'
+    return JSONResponse({'status': now.value}, 200 if answers else 503, headers)
+
+  paths = ('/health', '/health/ready', '/ping')
+  return [Route('/health/live', live), *(Route(p, ready) for p in paths)]

@@ -1,0 +1,315 @@
+"""Conversations become turns: user and assistant turns are demonstrations.
+
+The order of parts is kept, and images are numbered once over all messages.
+Clients' texts are escaped: braces in them are braces. Only the form `turns` has
+the slots of `context.turns.Turn`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmicl_jax.context.text import IMAGE, MAX_IMAGES, escape
+from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.errors import UserError
+from mmicl_jax.serve.fields import Fields, clean
+from mmicl_jax.serve.http_errors import bad_request
+
+IMAGE_FORMATS = ('auto', 'declare', 'inline')
+MAX_TEXT = 64_000  # characters of a request
+NAME = 'the prompt'  # in messages; a log must not quote the prompt itself
+
+_RESERVED = re.compile(rf'{IMAGE}|<image[0-9]+>')
+_ROLES = ('system', 'developer', 'user', 'assistant')
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageAt:
+  """An image's URL, and where in the request it stands."""
+
+  url: str
+  param: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+  """A Turn whose images are not read yet: so many of the conversation's."""
+
+  text: str
+  images: int
+  answer: str
+  param: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+  """Demonstrations and the query; `images` are those of all, in order.
+
+  raw: a finished prompt instead of turns.
+  """
+
+  drafts: tuple[Draft, ...]
+  images: tuple[ImageAt, ...]
+  raw: str | None = None
+
+  def example(
+    self, images: Sequence[Any], style: str, shots: int | None
+  ) -> Example:
+    """The prompt with these images, and only the last `shots` demonstrations.
+
+    Raises HttpError for turns that cannot be a prompt.
+    """
+    if self.raw is not None:
+      try:
+        return Example(self.raw, '', images, name=NAME)
+      except UserError as error:
+        raise bad_request(str(error), 'prompt') from error
+    turns, first = [], 0
+    for draft in self.drafts:
+      own = tuple(images[first : first + draft.images])
+      first += draft.images
+      try:
+        turns.append(Turn(draft.text, own, draft.answer))
+      except UserError as error:
+        raise bad_request(str(error), draft.param) from error
+    *demonstrations, query = turns
+    if shots is not None:
+      demonstrations = demonstrations[len(demonstrations) - shots :]
+    try:
+      return assemble(query, demonstrations, style=style, name=NAME)
+    except UserError as error:
+      raise bad_request(str(error), self.drafts[0].param) from error
+
+
+def read_messages(value: Any, image_format: str) -> Conversation:
+  """Reads `messages`; raises HttpError that names the message at fault."""
+  if not isinstance(value, list) or not value:
+    raise bad_request('messages is a list of at least one.', 'messages')
+  reader = _Reader(image_format)
+  for i, message in enumerate(value):
+    reader.read(message, f'messages[{i}]')
+  return reader.end(f'messages[{len(value) - 1}]')
+
+
+def read_turns(value: Any) -> Conversation:
+  """Reads `turns`, whose texts have slots and whose last one is the query."""
+  if not isinstance(value, list) or not value:
+    raise bad_request('turns is a list of at least one.', 'turns')
+  drafts: list[Draft] = []
+  images: list[ImageAt] = []
+  for i, turn in enumerate(value):
+    fields = Fields(turn, f'turns[{i}]', ('text', 'images', 'answer'))
+    own = image_urls(fields.get('images'), fields.path('images'))
+    images += own
+    answer = clean(_text(fields, 'answer'))
+    if i == len(value) - 1 and answer:
+      raise bad_request(
+        'The last turn is the query: leave its answer out.', f'turns[{i}]'
+      )
+    text = clean(_text(fields, 'text'))
+    drafts.append(Draft(text, len(own), answer, f'turns[{i}]'))
+  _check_size(drafts, images, 'turns')
+  return Conversation(tuple(drafts), tuple(images))
+
+
+def read_raw(prompt: Any, images: Any) -> Conversation:
+  """Reads the `prompt` and the `images` of completions."""
+  if isinstance(prompt, list) and len(prompt) == 1:
+    prompt = prompt[0]
+  if not isinstance(prompt, str):
+    raise bad_request('prompt is one text.', 'prompt')
+  found = image_urls(images, 'images')
+  prompt = clean(prompt)
+  _check_size([Draft(prompt, len(found), '', 'prompt')], found, 'prompt')
+  return Conversation((), tuple(found), prompt)
+
+
+def image_urls(value: Any, where: str) -> list[ImageAt]:
+  """A list of URLs; raises HttpError for anything else."""
+  listed = [] if value is None else value
+  if not isinstance(listed, list):
+    raise bad_request(f'{where} is a list of URLs.', where)
+  for i, url in enumerate(listed):
+    if not isinstance(url, str):
+      raise bad_request(f'{where}[{i}] is a URL, as text.', f'{where}[{i}]')
+  return [ImageAt(url, f'{where}[{i}]') for i, url in enumerate(listed)]
+
+
+class _Reader:
+  """Collects messages into drafts; `_open` is the user's turn under way."""
+
+  def __init__(self, image_format: str):
+    self._format = image_format
+    self._drafts: list[Draft] = []
+    self._images: list[ImageAt] = []
+    self._system: list[str] = []
+    self._open: _UserTurn | None = None
+
+  def read(self, message: Any, where: str) -> None:
+    fields = Fields(message, where, ('role', 'content'))
+    role = fields.get('role')
+    if role not in _ROLES:
+      raise bad_request(
+        f'{where}.role is one of {", ".join(_ROLES)}.', f'{where}.role'
+      )
+    parts = _parts(fields)
+    if role == 'user':
+      if self._open is None:
+        self._open = _UserTurn(self._format, where)
+      self._open.begin_message()
+      for part in parts:
+        self._open.add(part)
+        if isinstance(part, ImageAt):
+          self._images.append(part)
+      return
+    for part in parts:
+      if isinstance(part, ImageAt):
+        raise bad_request(
+          f'An image stands in a message of the {role}: put it into one of '
+          'the user.',
+          part.param,
+        )
+    text = '\n'.join(part for part in parts if isinstance(part, str))
+    if role != 'assistant':
+      self._system.append(text)
+    elif self._open is not None:
+      self._close(text)
+    elif self._drafts:  # the assistant goes on
+      last = self._drafts[-1]
+      answer = f'{last.answer}\n{escape(text)}'
+      self._drafts[-1] = dataclasses.replace(last, answer=answer)
+    else:
+      raise bad_request(
+        'The assistant speaks first: a demonstration is a message of the user '
+        'and then one of the assistant.',
+        where,
+      )
+
+  def end(self, where: str) -> Conversation:
+    if self._open is None:
+      raise bad_request(
+        'The last message must be of the user: it is the question.', where
+      )
+    self._close('')
+    if self._system:
+      first = self._drafts[0]
+      text = escape('\n'.join(self._system))
+      if first.text:
+        text = f'{text}\n{first.text}'
+      self._drafts[0] = dataclasses.replace(first, text=text)
+    _check_size(self._drafts, self._images, 'messages')
+    return Conversation(tuple(self._drafts), tuple(self._images))
+
+  def _close(self, answer: str) -> None:
+    assert self._open is not None
+    turn, self._open = self._open, None
+    draft = Draft(turn.text(), turn.images, escape(answer), turn.param)
+    if self._drafts and not self._drafts[-1].answer.strip():
+      raise bad_request(
+        'This message of the user has an empty answer of the assistant after '
+        'it: a demonstration needs an answer.',
+        self._drafts[-1].param,
+      )
+    self._drafts.append(draft)
+
+
+class _UserTurn:
+  """The text of a user's turn with the slots of its images."""
+
+  def __init__(self, image_format: str, param: str):
+    self._format, self.param = image_format, param
+    self.images = 0
+    self._text = ''
+    self._after_text = False
+
+  def begin_message(self) -> None:
+    """Messages in a row are separate lines."""
+    if self._text and not self._text.endswith('\n'):
+      self._text += '\n'
+    self._after_text = False
+
+  def add(self, part: 'str | ImageAt') -> None:
+    if isinstance(part, str):
+      if self._after_text and not self._text.endswith('\n'):
+        self._text += '\n'  # as other servers join two texts
+      self._text += escape(part)
+      self._after_text = True
+      return
+    self._after_text = False
+    index, self.images = self.images, self.images + 1
+    if self._format == 'declare':
+      return  # a Turn without slots has its images declared in front
+    begins = not self._text or self._text.endswith('\n')
+    if self._format == 'auto' and begins:
+      self._text += f'image {{{index}}} is {{image}}.\n'
+      return
+    if self._text.endswith('{'):
+      self._text += ' '  # '{' and '{image}' would be an escaped slot
+    self._text += '{image}'
+
+  def text(self) -> str:
+    return self._text
+
+
+def _parts(fields: Fields) -> list[str | ImageAt]:
+  """A message's texts and images, in their order."""
+  content, where = fields.get('content'), fields.path('content')
+  if isinstance(content, str):
+    return [_plain(content, where)]
+  if not isinstance(content, list):
+    raise bad_request(f'{where} is a text or a list of parts.', where)
+  found: list[str | ImageAt] = []
+  for i, part in enumerate(content):
+    path = f'{where}[{i}]'
+    kind = part.get('type') if isinstance(part, dict) else None
+    if isinstance(part, dict) and kind == 'text':
+      text = part.get('text')
+      if not isinstance(text, str):
+        raise bad_request(f'{path}.text is a text.', path)
+      found.append(_plain(text, path))
+    elif isinstance(part, dict) and kind == 'image_url':
+      url = part.get('image_url')
+      url = url.get('url') if isinstance(url, dict) else url
+      if not isinstance(url, str):
+        raise bad_request(f'{path}.image_url.url is a URL, as text.', path)
+      found.append(ImageAt(url, path))
+    else:
+      raise bad_request(
+        f'{path} has a type that is not read: give "text" or "image_url".',
+        path,
+      )
+  return found
+
+
+def _plain(text: str, where: str) -> str:
+  if found := _RESERVED.search(text):
+    raise bad_request(
+      f'{found[0]} is reserved for the places of images: send images as parts '
+      'of the message, and refer to them as image 0, image 1 and so on.',
+      where,
+    )
+  return clean(text)
+
+
+def _text(fields: Fields, name: str) -> str:
+  value = fields.get(name)
+  if value is not None and not isinstance(value, str):
+    raise fields.wrong(name, 'a text')
+  return value or ''
+
+
+def _check_size(
+  drafts: Sequence[Draft], images: Sequence[ImageAt], param: str
+) -> None:
+  size = sum(len(draft.text) + len(draft.answer) for draft in drafts)
+  if size > MAX_TEXT:
+    raise bad_request(
+      f'{size} characters of text: give at most {MAX_TEXT}.', param
+    )
+  if len(images) > MAX_IMAGES:
+    raise bad_request(
+      f'{len(images)} images: give at most {MAX_IMAGES}.',
+      param,
+      'too_many_images',
+    )
