@@ -100,6 +100,10 @@ def test_the_wheel_brings_its_gin_files_templates_and_pages(installed):
     '*.gin': ('gin_configs',),
     '*.json': ('tasks',),
     '*.j2': ('mmicl_jax',),
+    '*.html': ('mmicl_jax',),
+    '*.js': ('mmicl_jax',),
+    '*.css': ('mmicl_jax',),
+    '*.svg': ('mmicl_jax',),
   }.items():
     for root in roots:
       for file in (build_deps.ROOT / root).rglob(kind):

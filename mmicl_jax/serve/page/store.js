@@ -1,0 +1,104 @@
+// What the page knows, who is told when it changes, and how to go back.
+
+import { newCard } from './prompt.js';
+
+export const DEFAULTS = {
+  model: '',
+  mode: 'greedy',
+  maxTokens: 50,
+  temperature: 0.7,
+  topP: 1,
+  topK: 0,
+  beams: 4,
+  seed: '',
+  stop: '',
+  style: 'plain',
+  format: 'auto',
+  truncate: false,
+};
+
+export const state = {
+  cards: [newCard()],
+  settings: { ...DEFAULTS },
+  other: { ...DEFAULTS },
+  candidates: [],
+  models: [],
+  apiKey: '',
+  rendered: null, // what the server made of the prompt, or its error
+  results: {},
+  history: [],
+};
+
+const listeners = new Map();
+
+/** Calls a function whenever something of this name has changed. */
+export function on(names, listener) {
+  for (const name of names.split(' ')) {
+    listeners.set(name, [...(listeners.get(name) ?? []), listener]);
+  }
+}
+
+/**
+ * Tells those who asked: 'cards' were added, moved or removed; a 'text' was
+ * typed; 'settings', 'candidates', 'models', 'rendered', 'results', 'history'.
+ */
+export function changed(...names) {
+  for (const name of names)
+    for (const listener of listeners.get(name) ?? []) listener();
+}
+
+const past = [];
+const future = [];
+
+/** A copy of all that a user has made; images are named, not copied. */
+export const snapshot = () =>
+  structuredClone({
+    cards: state.cards,
+    candidates: state.candidates,
+    settings: state.settings,
+  });
+
+/** To be called before cards are added, moved or removed. */
+export function remember() {
+  past.push(snapshot());
+  future.length = 0;
+  if (past.length > 100) past.shift();
+}
+
+export function undo() {
+  if (past.length) swap(past, future);
+}
+
+export function redo() {
+  if (future.length) swap(future, past);
+}
+
+function swap(from, to) {
+  to.push(snapshot());
+  restore(from.pop());
+}
+
+/** Shows what `snapshot` returned. */
+export function restore(saved) {
+  const { cards, candidates, settings } = structuredClone(saved);
+  Object.assign(state, {
+    cards,
+    candidates,
+    settings: { ...DEFAULTS, ...settings },
+  });
+  changed('cards', 'candidates', 'settings');
+}
+
+/** Replaces the cards, which can be undone. */
+export function setCards(cards) {
+  remember();
+  state.cards = cards;
+  changed('cards');
+}
+
+export const query = () => state.cards.at(-1);
+export const cardOf = (id) => state.cards.find((card) => card.id === id);
+export const ownerOf = (key) =>
+  state.cards.find((card) =>
+    card.parts.some((part) => part.key === key && part.kind === 'image'),
+  );
