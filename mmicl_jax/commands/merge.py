@@ -1,4 +1,4 @@
-"""`mmicl merge`: shards of generate or eval to what one run would have made."""
+"""`mmicl merge`: shards of generate, eval or explain to what one run has."""
 
 import argparse
 from pathlib import Path
@@ -25,7 +25,9 @@ def main(args: argparse.Namespace) -> int:
     if not path.exists():
       raise UserError(f'{path} does not exist: name a shard')
   if len({path.is_dir() for path in shards}) > 1:
-    raise UserError('give folders of mmicl eval, or files of mmicl generate')
+    raise UserError(
+      'give folders of mmicl eval or explain, or files of mmicl generate'
+    )
   with only_writer(args.out):
     if shards[0].is_dir():
       _folders(Path(args.out), shards)
@@ -36,9 +38,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _folders(out: Path, shards: list[Path]) -> None:
+  from mmicl_jax.evaluation.explanation_shards import (
+    SHARD,
+    merge_explanations,
+  )
   from mmicl_jax.evaluation.merge import merge_folders
   from mmicl_jax.evaluation.report import write_report
 
+  if (shards[0] / SHARD).is_file():
+    merge_explanations(out, shards)
+    return
   merge_folders(out, shards)
   write_report(out)
 

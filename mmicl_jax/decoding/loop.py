@@ -172,11 +172,28 @@ def log_probs(
   R is B x candidates: the candidates of an example are consecutive rows and
   share the keys and values of its prompt.
   """
+  logits = read_answers(model, params, prompt, targets)[0]
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def read_answers(
+  model: MMICL,
+  params: PyTree,
+  prompt: Memory,
+  targets: Int[Array, 'R U'],
+  **options: Any,
+) -> Any:
+  """Runs the decoder on given answers, as `log_probs` needs it.
+
+  options: of Module.apply. Returns what `decode` does: (logits f32[R, U, V],
+  cache), and with `mutable` also the collections that it names.
+  """
   rows, length = targets.shape
   cache = model.apply({'params': params}, rows, length, method='empty_cache')
   cache = _join(_split(cache)[0], prompt.memory)
   inputs = jnp.pad(targets, ((0, 0), (1, 0)), constant_values=START)[:, :-1]
-  logits, _ = model.apply(
+  return model.apply(
     {'params': params},
     inputs,
     None,
@@ -184,9 +201,8 @@ def log_probs(
     cache,
     0,
     method='decode',
+    **options,
   )
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _split(cache: Any) -> tuple[Any, Any]:

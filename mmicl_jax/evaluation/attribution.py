@@ -28,9 +28,13 @@ Scores = list[float] | None
 ScorePrompts = Callable[[Sequence[ChangedPrompt]], list[Scores]]
 
 
-def prompt_scores(predictor: Predictor) -> ScorePrompts:
-  """How a model scores prompts: as Predictor.score, all in few batches."""
-  encode, end = predictor.tokenizer.encode, predictor.tokenizer.eos_id
+def request_maker(
+  predictor: Predictor,
+) -> Callable[[Example], Request | None]:
+  """How a model reads prompts; None for one that is too long.
+
+  Raises UserError, naming the prompt, for an image that cannot be read.
+  """
   size = predictor.config.vit.image_size
 
   @functools.lru_cache(_LOADED)  # all versions of a prompt show the same ones
@@ -54,7 +58,18 @@ def prompt_scores(predictor: Predictor) -> ScorePrompts:
         return None
     return None if lost else request
 
+  return request_of
+
+
+def prompt_scores(predictor: Predictor) -> ScorePrompts:
+  """How a model scores prompts: as Predictor.score, all in few batches."""
+  encode, end = predictor.tokenizer.encode, predictor.tokenizer.eos_id
+  request_of = request_maker(predictor)
+
   def score(prompts: Sequence[ChangedPrompt]) -> list[Scores]:
+    # What was cached before must not decide a score's last bit, so that shards
+    # give what one run gives.
+    predictor.engine.reader.forget()
     requests = [request_of(prompt.example) for prompt in prompts]
     fitting = [i for i, request in enumerate(requests) if request is not None]
     tokens = [

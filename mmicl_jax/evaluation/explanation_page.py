@@ -1,16 +1,14 @@
 """The page of `mmicl explain`: prompts, and what carried their answers."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from PIL import Image
 
 from mmicl_jax.context.text import IMAGE_SPAN
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.changed_prompts import KINDS, UNCHANGED
+from mmicl_jax.evaluation.heat_maps import heat_maps, picture_uri
 from mmicl_jax.evaluation.split_prompt import divided
 from mmicl_jax.runtime import page
 
@@ -18,20 +16,21 @@ _SHOWN = 24
 _SIDE = 112  # of an embedded image, in pixels
 _FULL = 4.0  # a demonstration that carried so much has the full colour
 
-Done = Sequence[tuple[Example, Mapping[str, Any]]]
+
+def page_step(count: int) -> int:
+  """Every how many of the prompts one is on the page: at most _SHOWN are."""
+  return max(1, -(-count // _SHOWN))
 
 
-def explanation_page(found: Mapping[str, Any], done: Done) -> str:
-  """The HTML. found: as explain.json; done: prompts, and their lines in JSON.
-
-  At most _SHOWN prompts are on it, spread evenly over all.
-  """
-  step = max(1, -(-len(done) // _SHOWN))
+def explanation_page(
+  found: Mapping[str, Any], cards: Mapping[int, Mapping[str, Any]]
+) -> str:
+  """The HTML. found: as explain.json; cards: of `page_card`, by their order."""
   return page.render(
     'evaluation/explanation.html.j2',
     found=found,
     rows=[effect_row(row) for row in found['effects']],
-    cards=[_card(example, line) for example, line in done[::step]],
+    cards=[cards[number] for number in sorted(cards)],
   )
 
 
@@ -50,7 +49,8 @@ def effect_row(row: Mapping[str, Any]) -> dict[str, str]:
   }
 
 
-def _card(example: Example, line: Mapping[str, Any]) -> dict[str, Any]:
+def page_card(example: Example, line: Mapping[str, Any]) -> dict[str, Any]:
+  """A prompt on the page; line: its line in JSON. A value of JSON itself."""
   images = iter(example.images)
   turns: list[dict[str, Any]] = [
     {'lines': _lines(text, images)}
@@ -60,8 +60,14 @@ def _card(example: Example, line: Mapping[str, Any]) -> dict[str, Any]:
     turn['carried'] = '' if carried is None else _signed(carried)
     turn['colour'] = 'good' if (carried or 0) >= 0 else 'bad'
     turn['strength'] = f'{min(abs(carried or 0) / _FULL, 1):.2f}'
+  attention = line.get('attention')
+  if attention is not None:
+    shares = [*attention['demonstrations'], attention['query']]
+    for turn, share in zip(turns, shares, strict=True):
+      turn['attention'] = f'{100 * share:.0f} %'
   whole, candidates = line[UNCHANGED], line['candidates']
   return {
+    'looks': attention and heat_maps(example, attention),
     'title': ' · '.join(str(x) for x in (line['id'], line['dataset']) if x),
     'shots': turns[:-1],
     'query': turns[-1],
@@ -99,12 +105,9 @@ def _lines(text: str, images: Any) -> list[list[dict[str, str]]]:
 
 def _shown(image: Any) -> dict[str, str]:
   try:
-    pixels = load_image(image, _SIDE)
+    return {'uri': picture_uri(load_image(image, _SIDE))}
   except UserError as error:
     return {'error': str(error)}
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'JPEG', quality=85)
-  return {'uri': page.data_uri(file.getvalue(), 'jpeg')}
 
 
 def _signed(value: float, digits: int = 2) -> str:

@@ -108,6 +108,53 @@ def read_questions(path: Path) -> Iterator[Question]:
       yield Question.of(jsonl.parse_line(line))
 
 
+@dataclasses.dataclass(frozen=True)
+class AskedItem:
+  """An official item, and how it is asked.
+
+  items: several only where one id is asked several times. asks: one for each;
+  their queries have the right answers. shots: the ids of the demonstrations.
+  """
+
+  source: ItemSource
+  items: Sequence[SourceItem]
+  asks: tuple[Ask, ...]
+  shots: tuple[str, ...]
+
+
+def asked_items(
+  benchmark: Benchmark,
+  sources: Sequence[ItemSource],
+  form: str,
+  variant: Variant,
+  shots_from: ShotSource | list[Turn],
+  limit: int | None = None,
+  allow_partial: bool = False,
+) -> Iterator[AskedItem]:
+  """All items of the splits, in the official order; `limit` of each split.
+
+  Raises UserError for an item that cannot be asked, since it would have to be
+  scored; with allow_partial it is left out.
+  """
+  for source in sources:
+    made = 0
+    for items in _by_id(benchmark, source, allow_partial):
+      if made == limit:
+        break
+      shots, names = _shots(items[0], source, form, variant, shots_from)
+      made += 1
+      yield AskedItem(
+        source,
+        items,
+        tuple(Ask(_turn(source, item, form), shots) for item in items),
+        names,
+      )
+    if not made:
+      raise UserError(
+        f'{benchmark.name}: {source.split} has no item that can be asked'
+      )
+
+
 def questions_of(
   benchmark: Benchmark,
   sources: Sequence[ItemSource],
@@ -117,39 +164,27 @@ def questions_of(
   limit: int | None = None,
   allow_partial: bool = False,
 ) -> Iterator[Question]:
-  """All questions of the splits, in the official order; `limit` of each split.
-
-  Raises UserError for an item that cannot be asked, since it would have to be
-  scored; with allow_partial it is left out.
-  """
-  for source in sources:
-    answering = benchmark.answering_of(source.split)
-    made = 0
-    for items in _by_id(benchmark, source, allow_partial):
-      if made == limit:
-        break
-      shots, names = _shots(items[0], source, form, variant, shots_from)
-      asks, lists = [], []
-      for item in items:
-        query = dataclasses.replace(_turn(source, item, form), answer='')
-        ask = Ask(query, shots)
-        asks.append(ask)
-        first = len(ask.images) - len(query.images)
-        lists.append(_candidates(answering, item, first))
-      made += 1
-      yield Question(
-        _score_id(items[0]),
-        source.split,
-        _group(items[0], benchmark.rotations),
-        tuple(asks),
-        lists[0] if answering.ranks else None,
-        _targets(items),
-        names,
-      )
-    if not made:
-      raise UserError(
-        f'{benchmark.name}: {source.split} has no item that can be asked'
-      )
+  """The questions of `asked_items`, without their answers."""
+  for one in asked_items(
+    benchmark, sources, form, variant, shots_from, limit, allow_partial
+  ):
+    answering = benchmark.answering_of(one.source.split)
+    candidates = [
+      _candidates(answering, item, len(ask.images) - len(ask.query.images))
+      for item, ask in zip(one.items, one.asks, strict=True)
+    ]
+    yield Question(
+      _score_id(one.items[0]),
+      one.source.split,
+      _group(one.items[0], benchmark.rotations),
+      tuple(
+        Ask(dataclasses.replace(ask.query, answer=''), ask.shots)
+        for ask in one.asks
+      ),
+      candidates[0] if answering.ranks else None,
+      _targets(one.items),
+      one.shots,
+    )
 
 
 def _by_id(

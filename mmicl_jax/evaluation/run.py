@@ -100,7 +100,7 @@ def evaluate(
   forms = {b.name: forms_of(b, plan.prompts) for b, _ in found}
   for left in plan.out.rglob('.*.tmp'):
     left.unlink()  # of a run that was killed while it wrote
-  predictor = _Loaded(load)
+  predictor = Loaded(load)
   shots_from = shot_source(
     plan.shot_source, predictor.look, plan.out / BUILT / IMAGES
   )
@@ -150,8 +150,8 @@ def _check_ids(
     )
 
 
-class _Loaded:
-  """The model, loaded when it is first needed."""
+class Loaded:
+  """A model, loaded when it is first needed."""
 
   def __init__(self, load: Callable[[], 'Predictor']):
     self._load = load
@@ -196,7 +196,7 @@ def _task(
   split_sources: Sequence[ItemSource],
   forms: dict[int, str],
   shots_from: ShotSource | list[Turn],
-  predictor: _Loaded,
+  predictor: Loaded,
   ids: Sequence[str],
 ) -> TaskFolder:
   """One benchmark, asked in all ways."""

@@ -138,7 +138,7 @@ class Engine:
           tokens[:, :limit], scores, log_probs[:, :limit], lengths
         )
 
-    return self._in_batches(prompts, run)
+    return self.in_batches(prompts, run)
 
   def score(
     self,
@@ -150,7 +150,7 @@ class Engine:
     def run(batch: Sequence[int], prompt: decoding.Memory):
       return self._score([candidates[i] for i in batch], prompt)
 
-    return self._in_batches(prompts, run)
+    return self.in_batches(prompts, run)
 
   def logits(self, batch: Any) -> jax.Array:
     """The logits f32[B, U, V] of a Batch, as in training, without dropout."""
@@ -235,7 +235,7 @@ class Engine:
           _answer(self.model, self.params, read, keys, static, dynamic, stops)
     return len(rows) * len(lengths)
 
-  def _in_batches(self, prompts: Sequence[Request], run) -> list[Any]:
+  def in_batches(self, prompts: Sequence[Request], run) -> list[Any]:
     """Calls run(indices, encoded prompts) for batches of like lengths."""
     results: list[Any] = [None] * len(prompts)
 

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cachetools
@@ -183,8 +183,8 @@ class PromptReader:
           known[key] = self._remember(key, found)
         else:
           missing[key] = image, prompt.instruction
-    for chunk in _chunks(list(missing)):
-      read = self._see([missing[key] for key in chunk])
+    for chunk in chunks(list(missing)):
+      read = self.run_towers(see, [missing[key] for key in chunk])
       for key, features in zip(chunk, read, strict=True):
         known[key] = self._remember(key, features)
         if self._store is not None:
@@ -201,7 +201,7 @@ class PromptReader:
     for count in (8, 4, 2, 1):
       for length in lengths or {0}:
         words = np.ones(length, np.int32) if length else None
-        self._see([(black, words)] * count)
+        self.run_towers(see, [(black, words)] * count)
 
   def rows(self, count: int) -> int:
     """The rows for `count` prompts: one of few multiples of the shards."""
@@ -230,10 +230,15 @@ class PromptReader:
       self._images[key] = features
     return features
 
-  def _see(
-    self, images: Sequence[tuple[np.ndarray, np.ndarray | None]]
+  def run_towers(
+    self,
+    program: Callable[..., jax.Array],
+    images: Sequence[tuple[np.ndarray, np.ndarray | None]],
   ) -> Float[np.ndarray, 'N Q E']:
-    """Runs the towers on images, each with an instruction or None."""
+    """Runs a program, such as `see`, on images.
+
+    Each image comes with an instruction or None.
+    """
     length = max((len(t) for _, t in images if t is not None), default=0)
     words = None
     if length:
@@ -243,7 +248,7 @@ class PromptReader:
           row[: len(text)] = text
       words = self.place(padded)
     pixels = self.place(np.stack([image for image, _ in images])[:, None])
-    return np.asarray(see(self._model, self._params, pixels, words)[:, 0])
+    return np.asarray(program(self._model, self._params, pixels, words)[:, 0])
 
   def _shards(self) -> int:
     if self._mesh is None:
@@ -275,7 +280,7 @@ def see(
   return found
 
 
-def _chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
+def chunks(items: list[Any], largest: int = 8) -> Iterator[list[Any]]:
   """Cuts a list into pieces of 8, 4, 2 and 1: few shapes without padding."""
   while items:
     size = min(largest, 1 << (len(items).bit_length() - 1))

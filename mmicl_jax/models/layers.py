@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution, LoRA
 
+ATTENTION = 'attention'  # the collection that has attention's weights
+
 
 class KeyValues(NamedTuple):
   """Keys and values of one attention; heads come before positions."""
@@ -246,7 +248,11 @@ class Attention(nn.Module):
       scores += bias
     if mask is not None:
       scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores).astype(memory.value.dtype)
+    weights = jax.nn.softmax(scores)
+    if not self.is_initializing():
+      # Nothing, unless the caller makes the collection mutable: attended.py.
+      self.sow(ATTENTION, 'weights', weights)
+    weights = weights.astype(memory.value.dtype)
     weights = dropout(self, weights, self.dropout_rate)
     y = jnp.einsum('bhts,bhsk->bhtk', weights, memory.value)
     if shared > 1:
@@ -301,7 +307,7 @@ def stack(
   if execution.scan_layers:
     scanned = nn.scan(
       layer,
-      variable_axes={'params': 0},
+      variable_axes={'params': 0, ATTENTION: 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=cast(Any, tuple(in_axes)),  # declared as int
       length=num_layers,

@@ -1,49 +1,22 @@
 """What carried an answer, by scores of models that are known."""
 
 import json
-import random
 
 import numpy as np
 import pytest
 import tiny_dir
+from keyed_prompts import OTHERS, follows_the_key, prompts, records_in
 
 import mmicl_jax as mmicl
 from mmicl_jax.__main__ import main
-from mmicl_jax.context.turns import Turn, assemble
 from mmicl_jax.data.records import Record, write_records
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attribution import effects, judged, prompt_scores
 from mmicl_jax.evaluation.changed_prompts import (
   UNCHANGED,
-  Others,
   PromptChanger,
 )
 from mmicl_jax.evaluation.explanation import explain_records, explainable
-
-OTHERS = Others(['x.png', 'y.png'], ['dog', 'house'])
-
-
-def prompts(count, shots=4):
-  """Prompts of which demonstration i % shots alone tells the answer."""
-  rng = random.Random(0)
-  for i in range(count):
-    key, labels = i % shots, rng.sample('abcdefgh', shots)
-    turns = [
-      Turn(f'what is {"it" if j == key else "that"}?', [f'{i}-{j}'], label)
-      for j, label in enumerate(labels)
-    ]
-    query = Turn('what is it?', [f'{i}'], labels[key])
-    yield key, assemble(query, turns)
-
-
-def follows_the_key(ones):
-  """A model that says what follows 'it?', as it is there before the query."""
-  found = []
-  for one in ones:
-    shown = one.example.inputs.split('what is it? ')
-    said = shown[1][:1] if len(shown) > 1 else ''
-    found.append([-0.1 if c == said else -5.0 for c in one.candidates])
-  return found
 
 
 def lines_of(score, count=12):
@@ -103,28 +76,6 @@ def test_prompts_that_are_too_long_are_left_out():
   assert judged(made, [None] * len(made)) is None
 
 
-def records_in(folder, count=3):
-  """A file of records whose images are there, and two that are left out."""
-  records = []
-  for i, (_, example) in enumerate(prompts(count, 2)):
-    names = [f'{image}.ppm' for image in example.images]
-    for j, name in enumerate(names):
-      pixels = bytes([40 * i + 9 * j, j, 255]) * 4
-      (folder / name).write_bytes(b'P6 2 2 255\n' + pixels)
-    records.append(
-      Record(
-        *(example.inputs, names, example.targets),
-        id=f'r{i}',
-        meta={'shots': 2},
-      )
-    )
-  records.insert(1, Record('what?', [], 'it'))
-  records.append(Record('a is b\n\na is', [], ''))
-  path = folder / 'some.jsonl'
-  write_records(path, records)
-  return path
-
-
 def test_files_and_page(tmp_path):
   path = records_in(tmp_path)
   chosen, left_out = explainable(path)
@@ -161,6 +112,14 @@ def test_mistakes_are_named_before_a_model_is_loaded(tmp_path, capsys):
   (tmp_path / 'empty.jsonl').write_text('')
   assert 'no records' in refused(capsys, *command, tmp_path / 'empty.jsonl')
   assert 'lost.jsonl' in refused(capsys, *command, tmp_path / 'lost.jsonl')
+  assert '--raw is for --task' in refused(capsys, *command, path, '--raw', 'x')
+  assert 'give --input FILE, or --task' in refused(capsys, *command[:4])
+  task = [*command[:4], '--raw', tmp_path, '--task']
+  assert '--task vrs: unknown' in refused(capsys, *task, 'vrs')
+  assert '--shots 0' in refused(capsys, *task, 'vsr', '--shots', '0')
+  assert 'is not there' in refused(capsys, *task, 'pope')
+  assert 'needs --raw' in refused(capsys, *command[:4], '--task', 'vsr')
+  assert '--shard 2/2' in refused(capsys, *command, path, '--shard', '2/2')
   assert not out.exists()
 
 
