@@ -148,7 +148,7 @@ class MMICL(nn.Module):
     encoded: Float[Array, 'B T D'] | None,
     is_token: Bool[Array, 'B T'],
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
-    index: Int[Array, ''] | int = 0,
+    index: Int[Array, '*#R'] | int = 0,
   ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
     """Logits of the next tokens, and the cache: see T5.decode."""
     return self.t5.decode(tokens, encoded, is_token, cache, index)

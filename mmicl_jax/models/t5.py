@@ -6,6 +6,7 @@ values in the cache. Later steps give the cache alone. The prompt's keys and
 values have one row for each example, however many beams or candidates share it.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -53,12 +54,12 @@ class Segments(NamedTuple):
 
 
 def relative_buckets(
-  relative: Int[Array, 'T S'],
+  relative: Int[Array, '*R T S'],
   *,
   bidirectional: bool,
   num_buckets: int,
   max_distance: int,
-) -> Int[Array, 'T S']:
+) -> Int[Array, '*R T S']:
   """T5's buckets of relative positions: the key's minus the query's.
 
   Each near distance has its own bucket; far ones share buckets that grow wider
@@ -94,8 +95,9 @@ class RelativeBias(nn.Module):
 
   @nn.compact
   def __call__(
-    self, query: Int[Array, 'T'], key: Int[Array, 'S']
-  ) -> Float[Array, '1 H T S']:
+    self, query: Int[Array, '#R T'], key: Int[Array, 'S']
+  ) -> Float[Array, '#R H T S']:
+    """query, key: their positions; those of queries may differ by row."""
     c = self.config
     # A large deviation, so that a new model's heads look at different
     # distances: Adam's steps are small beside the biases of sharp attention.
@@ -108,12 +110,12 @@ class RelativeBias(nn.Module):
       self.execution,
     )
     buckets = relative_buckets(
-      key[None, :] - query[:, None],
+      key - query[..., None],
       bidirectional=self.bidirectional,
       num_buckets=c.relative_buckets,
       max_distance=c.relative_max_distance,
     )
-    return jnp.moveaxis(table[buckets], -1, 0)[None].astype(jnp.float32)
+    return jnp.moveaxis(table[buckets], -1, 1).astype(jnp.float32)
 
 
 class MLP(nn.Module):
@@ -184,8 +186,8 @@ class DecoderLayer(nn.Module):
     encoded: Float[Array, 'B T D'] | None,
     encoder_mask: Bool[Array, 'B 1 #U T'],
     mask: Bool[Array, '#R 1 U S'],
-    bias: Float[Array, '1 H U S'],
-    index: Int[Array, ''],
+    bias: Float[Array, '#R H U S'],
+    index: Int[Array, '*#R'],
   ) -> tuple[Float[Array, 'R U D'], LayerCache | None]:
     c, run = self.config, self.execution
     own_attention = t5_attention(c, run, 'self_attention')
@@ -196,7 +198,7 @@ class DecoderLayer(nn.Module):
     if cache is not None:
       own = KeyValues(
         *(
-          jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=2)
+          _write(old, new, index)
           for old, new in zip(cache.own, own, strict=True)
         )
       )
@@ -213,6 +215,18 @@ class DecoderLayer(nn.Module):
     y = RMSNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
     x += dropout(self, MLP(c, run, name='mlp')(y), c.dropout_rate)
     return constrain(x), None if cache is None else LayerCache(own, prompt)
+
+
+def _write(
+  old: Float[Array, 'R H S K'],
+  new: Float[Array, 'R H U K'],
+  index: Int[Array, '*#R'],
+) -> Float[Array, 'R H S K']:
+  """Puts new keys or values at position `index`, or each row's at its own."""
+  if not index.ndim:
+    return jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=2)
+  put = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+  return jax.vmap(put)(old, new, index)
 
 
 class Encoder(nn.Module):
@@ -242,7 +256,7 @@ class Encoder(nn.Module):
       (nn.broadcast, nn.broadcast),
     )
     x = constrain(dropout(self, x, c.dropout_rate))
-    x, _ = layers(x, mask, bias(positions, positions))
+    x, _ = layers(x, mask, bias(positions[None], positions))
     x = RMSNorm(c.layer_norm_eps, run, name='final_norm')(x)
     return dropout(self, x, c.dropout_rate)
 
@@ -260,19 +274,22 @@ class Decoder(nn.Module):
     encoded: Float[Array, 'B T D'] | None,
     is_token: Bool[Array, 'B T'],
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
-    index: Int[Array, ''] | int = 0,
+    index: Int[Array, '*#R'] | int = 0,
     segments: Segments | None = None,
   ) -> tuple[Float[Array, 'R U D'], LayerCache | tuple[LayerCache, ...] | None]:
-    """Runs U tokens that start at position `index` (0 without a cache)."""
+    """Runs U tokens that start at position `index` (0 without a cache).
+
+    index: one position for all rows, or one for each.
+    """
     c, run = self.config, self.execution
     index = jnp.asarray(index, jnp.int32)
-    query = index + jnp.arange(x.shape[1])
+    query = index.reshape(-1, 1) + jnp.arange(x.shape[1])
     length = x.shape[1]
     if cache is not None:
       length = jax.tree.leaves(cache)[0].shape[-2]
     key = jnp.arange(length)
     bias = RelativeBias(c, run, False, name='relative_bias')(query, key)
-    mask = (key[None] <= query[:, None])[None, None]
+    mask = (key <= query[..., None])[:, None]
     encoder_mask = is_token[:, None, None]
     if segments is not None:
       mask &= same_segment(segments.answer, segments.answer)
@@ -337,11 +354,12 @@ class T5(nn.Module):
     encoded: Float[Array, 'B T D'] | None,
     is_token: Bool[Array, 'B T'],
     cache: LayerCache | tuple[LayerCache, ...] | None = None,
-    index: Int[Array, ''] | int = 0,
+    index: Int[Array, '*#R'] | int = 0,
     segments: Segments | None = None,
   ) -> tuple[Float[Array, 'R U V'], LayerCache | tuple[LayerCache, ...] | None]:
     """Float32 logits of each next token, and the new cache if one is given.
 
+    index: the position of the first of `tokens` in all rows, or in each row.
     segments: only without a cache, if rows hold several examples.
     """
     x = self.embed(tokens)
