@@ -4,7 +4,7 @@ Each row's token is the one that sampling.py gives a batch with these options.
 What no row asks for is not computed: its program is there, but is not run.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def row_options(options: Options, number: int, top: int = 0) -> RowOptions:
   """One row's options; number: what its samples depend on, with the seed."""
   seed = options.seed % 2**64
   top_k = options.top_k if options.do_sample else 0
-  return RowOptions(
+  values: tuple[Any, ...] = (
     np.int32(options.max_new_tokens),
     np.int32(options.min_new_tokens),
     np.bool_(options.do_sample),
@@ -55,6 +55,7 @@ def row_options(options: Options, number: int, top: int = 0) -> RowOptions:
     np.array(divmod(seed, 2**32), np.uint32),
     np.uint32(number),
   )
+  return RowOptions(*values)
 
 
 def number_key(

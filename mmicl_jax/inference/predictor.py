@@ -119,6 +119,11 @@ class Predictor:
     return self._spec.inputs_length
 
   @property
+  def longest_instruction(self) -> int:
+    """The most tokens that the Q-Former reads with an image; 0 if none."""
+    return self.config.qformer.max_positions if self._qformer_tokenizer else 0
+
+  @property
   def tokenizer(self) -> Tokenizer:
     """The vocabulary; raises UserError if the model was loaded without one."""
     if self._tokenizer is None:
@@ -333,7 +338,7 @@ class Predictor:
       chosen,
       longest,
       self._stops(chosen),
-      self.config.qformer.max_positions if self._qformer_tokenizer else 0,
+      self.longest_instruction,
     )
 
   def _stops(self, options: Options) -> Int[np.ndarray, 'S V'] | None:

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cachetools
@@ -86,7 +86,7 @@ class PromptReader:
 
   batch_size: prompts in a step at most. image_bytes: host memory for images'
   features. store: keeps these on disk, too. prompt_bytes: device memory for
-  prompts' keys and values.
+  prompts' keys and values. images_seen: how many images the towers have read.
   """
 
   def __init__(
@@ -110,6 +110,7 @@ class PromptReader:
     )
     self._store = store
     self._unsaved: dict[bytes, np.ndarray] = {}
+    self.images_seen = 0
 
   def forget(self, images: bool = True) -> None:
     """Empties the cache of prompts, and that of images; the disk stays."""
@@ -144,20 +145,32 @@ class PromptReader:
     return _rows_of(read, tuple(different), keys, rows)
 
   def encode(
-    self, prompts: Sequence[Request], rows: int, length: int
+    self,
+    prompts: Sequence[Request],
+    rows: int,
+    length: int,
+    known: Mapping[bytes, Float[np.ndarray, 'Q E']] | None = None,
   ) -> Memory:
-    """Encodes prompts into the first of `rows` rows; the others are empty."""
+    """Encodes prompts into the first of `rows` rows; the others are empty.
+
+    known: the features of their images. With it the program has room for
+    images even if there are none, so that there is one program for both.
+    """
     tokens = np.full((rows, length), PAD, np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
       row[: len(prompt.tokens)] = prompt.tokens
     features = None
-    if any(prompt.images for prompt in prompts):
+    if known is None and any(prompt.images for prompt in prompts):
       known = self.features(prompts)
-      each = next(iter(known.values()))
+    if known is not None:
+      config = self._model.config
+      queries, width = config.qformer.num_queries, config.qformer.hidden_size
       # As many images as the tokens have room for, so that the number of images
       # adds no shapes.
-      shape = rows, length // len(each), *each.shape
-      padded = np.zeros(shape, each.dtype)
+      padded = np.zeros(
+        (rows, max(length // queries, 1), queries, width),
+        jnp.dtype(config.execution.dtype),
+      )
       for row, prompt in zip(padded, prompts, strict=False):
         for place, key in zip(row, prompt.image_keys, strict=False):
           place[:] = known[key]
@@ -247,6 +260,7 @@ class PromptReader:
         if text is not None:
           row[: len(text)] = text
       words = self.place(padded)
+    self.images_seen += len(images)
     pixels = self.place(np.stack([image for image, _ in images])[:, None])
     return np.asarray(program(self._model, self._params, pixels, words)[:, 0])
 

@@ -1,0 +1,235 @@
+"""The engine of a server: one thread owns the device, any thread submits jobs.
+
+What is asked and what comes back is in jobs.py.
+"""
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mmicl_jax.decoding.options import Options
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.engine import check_size
+from mmicl_jax.inference.predictor import Predictor
+from mmicl_jax.inference.prompts import Request
+from mmicl_jax.serve.compiled import programs
+from mmicl_jax.serve.jobs import (
+  AnswerJob,
+  Counts,
+  Draining,
+  EngineDead,
+  Failed,
+  Job,
+  Listener,
+  QueueFull,
+)
+from mmicl_jax.serve.lanes import Lane
+from mmicl_jax.serve.shapes import PoolShape, pool_shapes
+from mmicl_jax.serve.tickets import Ticket
+
+STALLED = 60  # seconds without a step while rows run
+
+
+class Scheduler:
+  """Answers jobs for several models, each as if it were alone.
+
+  predictors: by the names that jobs call them; nothing else may use them, but
+  for making prompts, once `start` was called. pools: shapes of prompts, by
+  default those for the predictors' longest ones. max_new_tokens: the most of
+  an answer. candidate_lengths: to which candidates are padded; the last is the
+  most tokens of one. max_queue: rows that wait at most, by default four for
+  each slot. searches: options of beam searches whose programs are compiled
+  before the first job, too. prompt_bytes: each model's device memory for
+  prompts that may come again. clock: seconds, as deadlines are given.
+  """
+
+  def __init__(
+    self,
+    predictors: Mapping[str, Predictor],
+    *,
+    pools: Sequence[PoolShape] | None = None,
+    max_new_tokens: int = 64,
+    candidate_lengths: tuple[int, ...] = (8, 64),
+    max_queue: int | None = None,
+    searches: Sequence[Options] = (),
+    prompt_bytes: int = 1 << 28,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    check_size('max_new_tokens', max_new_tokens)
+    self._clock = clock
+    self._lanes: dict[str, Lane] = {}
+    slots = 0
+    for name, predictor in predictors.items():
+      own = pools or pool_shapes(predictor.max_input_length)
+      slots += sum(shape.slots for shape in own)
+      self._lanes[name] = Lane(
+        predictor,
+        own,
+        max_new_tokens,
+        candidate_lengths,
+        prompt_bytes,
+        self._progress,
+      )
+    self.max_queue = 4 * slots if max_queue is None else max_queue
+    self._searches = [AnswerJob(_EMPTY, options) for options in searches]
+    # Guards what follows; the engine's thread waits for it when it is idle.
+    self._changed = threading.Condition()
+    self._new: list[Ticket] = []
+    self._tickets: list[Ticket] = []  # all that may still get events
+    self._warm = self._working = False
+    self._draining = self._leaving = False
+    self._death: BaseException | None = None
+    self._progress_at = clock()
+    self._thread = threading.Thread(
+      target=self._run, name='mmicl-engine', daemon=True
+    )
+
+  def start(self) -> None:
+    """Starts the thread, which compiles all programs before the first job."""
+    programs()
+    self._thread.start()
+
+  def submit(
+    self,
+    model: str,
+    job: Job,
+    listener: Listener,
+    deadline: float | None = None,
+  ) -> Ticket:
+    """Puts a job into the queue, from any thread; see jobs.py for its events.
+
+    deadline: when the job fails unless it has left the queue. Raises UserError
+    for a job that cannot be done, and a Refused for one that is not taken now.
+    """
+    if model not in self._lanes:
+      raise UserError(
+        f'{model!r} is no model here: give one of {", ".join(self._lanes)}.'
+      )
+    self._lanes[model].check(job)
+    ticket = Ticket(model, job, listener, deadline, self._wake)
+    with self._changed:
+      if self._death is not None:
+        raise EngineDead('the engine has died: start the server again')
+      if self._draining:
+        raise Draining('the server is shutting down')
+      waiting = self._waiting()
+      if waiting and waiting + ticket.rows > self.max_queue:
+        raise QueueFull(f'{waiting} rows wait already')
+      self._tickets.append(ticket)
+      self._new.append(ticket)
+      self._changed.notify_all()
+    return ticket
+
+  def status(self) -> str:
+    """'warming', 'ready', 'stalled', 'dead' or 'draining'.
+
+    stalled: there is work, and the device has done nothing for a minute.
+    """
+    if self._death is not None:
+      return 'dead'
+    if self._draining:
+      return 'draining'
+    if not self._warm:
+      return 'warming'
+    late = self._clock() - self._progress_at > STALLED
+    return 'stalled' if self._working and late else 'ready'
+
+  def counts(self) -> Counts:
+    """What there is to do and has been done, of all models together."""
+    parts = [lane.counts for lane in self._lanes.values()]
+    total = {
+      field.name: sum(getattr(part, field.name) for part in parts)
+      for field in dataclasses.fields(Counts)
+    }
+    with self._changed:
+      total['waiting'] = self._waiting()
+    return Counts(**{**total, 'programs': programs()})
+
+  def drain(self, timeout: float | None = None) -> bool:
+    """Takes no more jobs, fails those that wait, and ends when the others have.
+
+    Waits for that; when the timeout (in seconds) has passed, the others fail,
+    too. Returns whether all of them ended by themselves. May be called again.
+    """
+    with self._changed:
+      self._draining = True
+      self._changed.notify_all()
+    if self._thread.ident is None:  # it was never started
+      return True
+    self._thread.join(timeout)
+    if not self._thread.is_alive():
+      return self._death is None and not self._leaving
+    with self._changed:
+      self._leaving = True
+      self._changed.notify_all()
+    return False
+
+  def _wake(self) -> None:
+    with self._changed:
+      self._changed.notify_all()
+
+  def _waiting(self) -> int:
+    return sum(t.rows for t in self._tickets if t.alive and not t.started)
+
+  def _progress(self) -> None:
+    """The device has done something."""
+    self._progress_at = self._clock()
+    if self._leaving or self._draining and not self._warm:
+      raise _Leave
+
+  def _run(self) -> None:
+    """The thread's whole life."""
+    try:
+      for lane in self._lanes.values():
+        lane.warm_up(self._searches)
+      self._warm = True
+      while self._take():
+        for lane in self._lanes.values():
+          lane.turn(self._clock())
+    except _Leave:
+      self._fail_all(Draining('the server is shutting down'))
+    except BaseException as error:
+      logging.exception('the engine has died')
+      self._death = error  # from here on nothing is added to the tickets
+      self._fail_all(EngineDead(f'the engine has died: {error}'))
+    finally:
+      self._working = False
+
+  def _take(self) -> bool:
+    """Waits for work and gives it to the lanes; False when all is over."""
+    lanes = self._lanes.values()
+    with self._changed:
+      while True:
+        self._tickets = [t for t in self._tickets if t.alive]
+        new, self._new = self._new, []
+        late = [t for t in self._tickets if self._draining and not t.started]
+        if new or late or any(lane.busy for lane in lanes):
+          break
+        if self._draining:
+          return False
+        self._working = False
+        self._changed.wait()
+      if not self._working:
+        self._progress_at, self._working = self._clock(), True
+    for ticket in late:  # outside the lock: listeners take their own
+      ticket.tell(Failed(Draining('the server is shutting down')))
+    for ticket in new:
+      self._lanes[ticket.model].add(ticket)
+    return True
+
+  def _fail_all(self, error: Exception) -> None:
+    with self._changed:
+      tickets, self._tickets = self._tickets, []
+    for ticket in tickets:
+      ticket.tell(Failed(error))
+
+
+class _Leave(BaseException):
+  """The thread ends before its jobs have."""
+
+
+_EMPTY = Request(np.zeros(0, np.int32))  # a prompt of no job

@@ -1,0 +1,93 @@
+"""A job's way through the engine: who still wants which of its answers."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from mmicl_jax.serve.jobs import (
+  AnswerJob,
+  Event,
+  Failed,
+  Finished,
+  Job,
+  Listener,
+  NewTokens,
+  Rated,
+  Started,
+)
+
+
+class Ticket:
+  """What `submit` returns: the client cancels by it, the engine tells by it.
+
+  model, job, deadline: as given to submit. rows: how many rows of the decoder
+  the job takes. started: whether it has left the queue.
+  """
+
+  def __init__(
+    self,
+    model: str,
+    job: Job,
+    listener: Listener,
+    deadline: float | None,
+    wake: Callable[[], None],
+  ):
+    self.model, self.job, self.deadline = model, job, deadline
+    self.started = False
+    self._listener, self._wake = listener, wake
+    self._lock = threading.RLock()  # a listener may cancel
+    choices = job.choices if isinstance(job, AnswerJob) else 1
+    self._open = set(range(choices))
+
+  @property
+  def rows(self) -> int:
+    if not isinstance(self.job, AnswerJob):
+      return 1
+    return max(self.job.options.num_beams, len(self.job.rows))
+
+  @property
+  def alive(self) -> bool:
+    """Whether an event may still come."""
+    return bool(self._open)
+
+  def wants(self, choice: int) -> bool:
+    """Whether an event of this choice may still come."""
+    return choice in self._open
+
+  def cancel(self, choice: int | None = None) -> None:
+    """Ends the job, or one of its choices, without an event.
+
+    Any thread may call it, at any time and as often as it likes.
+    """
+    with self._lock:
+      if choice is None:
+        self._open.clear()
+      else:
+        self._open.discard(choice)
+    self._wake()
+
+  def start(self, cached: bool) -> None:
+    """The engine takes the job out of the queue."""
+    self.started = True
+    self.tell(Started(cached))
+
+  def tell(self, event: Event) -> None:
+    """Calls the listener, unless the event's answer is not wanted any more.
+
+    A listener that raises gets no more events.
+    """
+    with self._lock:
+      if not self._open:
+        return
+      if isinstance(event, NewTokens | Finished):
+        if event.choice not in self._open:
+          return
+        if isinstance(event, Finished):
+          self._open.discard(event.choice)
+      elif isinstance(event, Rated | Failed):
+        self._open.clear()
+      try:
+        self._listener(event)
+      except Exception:  # its fault must not end other clients' jobs
+        self._open.clear()
+        logging.exception('a listener of the engine failed')
