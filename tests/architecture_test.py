@@ -42,8 +42,8 @@ def test_each_step_is_imported_by_the_one_before_it(name, figure):
     assert names(driver, file), f'{driver} does not import {file}'
 
 
-def test_both_ways_are_there():
-  assert [name for name, _ in WAYS] == ['A record', 'A prompt']
+def test_all_ways_are_there():
+  assert [name for name, _ in WAYS] == ['A record', 'A prompt', 'A client']
 
 
 def test_the_answers_name_what_is_there():

@@ -110,41 +110,41 @@ def chosen(
   As sampling.draw. live: whose result matters; the work is what these need.
   """
   vocabulary = logits.shape[-1]
-  ordered = (options.top_k > 0) | (options.top_p < 1)
-  ordered &= options.do_sample
+  ordered = options.do_sample & ((options.top_k > 0) | (options.top_p < 1))
   few = (options.top_k > 0) & (options.top_k <= FEW)
 
-  def greedy():
-    return largest(logits)
-
-  def plain():
-    drawn = largest(logits / options.temperature[:, None] + noise())
-    return jnp.where(options.do_sample, drawn, greedy())
-
-  def noise():
+  def sample():
+    scores = logits / options.temperature[:, None]
     # An entry depends on its place alone, so the first ones are those that a
     # shorter vector would have.
-    return jax.vmap(lambda key: jax.random.gumbel(key, (vocabulary,)))(keys)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocabulary,)))(keys)
+    free = largest(scores + noise)
 
-  def cut(kept: int):
-    scores = logits / options.temperature[:, None]
-    values, ids = jax.lax.top_k(scores, kept)
-    top_k = options.top_k[:, None]
-    place = jnp.arange(kept)
-    values = jnp.where((place < top_k) | (top_k == 0), values, -jnp.inf)
-    probs = jax.nn.softmax(values)
-    before = jnp.cumsum(probs, -1) - probs
-    top_p = options.top_p[:, None]
-    values = jnp.where((before < top_p) | (top_p >= 1), values, -jnp.inf)
-    best = largest(values + noise()[:, :kept])
-    drawn = jnp.take_along_axis(ids, best[:, None], axis=1)[:, 0]
-    return jnp.where(ordered, drawn, plain())
+    def cut(kept: int):
+      values, ids = jax.lax.top_k(scores, kept)
+      top_k, top_p = options.top_k[:, None], options.top_p[:, None]
+      stay = (jnp.arange(kept) < top_k) | (top_k == 0)
+      values = jnp.where(stay, values, -jnp.inf)
+      probs = jax.nn.softmax(values)
+      before = jnp.cumsum(probs, -1) - probs
+      values = jnp.where((before < top_p) | (top_p >= 1), values, -jnp.inf)
+      best = largest(values + noise[:, :kept])
+      return jnp.take_along_axis(ids, best[:, None], axis=1)[:, 0]
 
-  level = jnp.where(ordered, jnp.where(few, 2, 3), options.do_sample)
-  return jax.lax.switch(
-    jnp.where(live, level, 0).max(),
-    [greedy, plain, lambda: cut(min(FEW, vocabulary)), lambda: cut(vocabulary)],
-  )
+    level = jnp.where(ordered, jnp.where(few, 1, 2), 0)
+    drawn = jax.lax.switch(
+      jnp.where(live, level, 0).max(),
+      [
+        lambda: free,
+        lambda: cut(min(FEW, vocabulary)),
+        lambda: cut(vocabulary),
+      ],
+    )
+    drawn = jnp.where(ordered, drawn, free)
+    return jnp.where(options.do_sample, drawn, largest(logits))
+
+  sampled = (options.do_sample & live).any()
+  return jax.lax.cond(sampled, sample, lambda: largest(logits))
 
 
 def likeliest(

@@ -27,7 +27,7 @@ from mmicl_jax.serve.tickets import Ticket
 from mmicl_jax.types import EOS
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
   """What searches must share to run in one batch.
 
   length: of their prompts' shape. seed: what the samples of sampled beams
@@ -40,13 +40,13 @@ class Plan(NamedTuple):
   seed: tuple[int, int, int]
 
 
-def plan_of(job: AnswerJob, length: int, room: int) -> Plan:
+def plan_of(job: AnswerJob, length: int, room: int) -> SearchPlan:
   """length: of the prompt's shape. room: for new tokens."""
   static, dynamic = split_options(job.options, room)
   own = row_options(job.options, job.rows[0])
   high, low = own.seed.tolist()
   seed = (high, low, int(own.number)) if static.do_sample else (0, 0, 0)
-  return Plan(length, static, dynamic, seed)
+  return SearchPlan(length, static, dynamic, seed)
 
 
 class BeamBatch:
@@ -60,7 +60,7 @@ class BeamBatch:
     self,
     model: MMICL,
     params: Any,
-    plan: Plan,
+    plan: SearchPlan,
     memory: Memory,
     jobs: Mapping[int, Sequence[Ticket]],
   ):
@@ -137,7 +137,7 @@ class BeamBatch:
 
 
 def warm_up_beams(
-  model: MMICL, params: Any, plan: Plan, memory: Memory
+  model: MMICL, params: Any, plan: SearchPlan, memory: Memory
 ) -> None:
   """Compiles what searches in prompts that were read as `memory` need."""
   batch = BeamBatch(model, params, plan, memory, {0: ()})

@@ -25,6 +25,6 @@ def _count() -> _Count:
   return count
 
 
-def programs() -> int:
+def compiled_programs() -> int:
   """How many there are since the first call of this function."""
   return _count().programs

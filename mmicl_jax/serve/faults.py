@@ -1,7 +1,7 @@
 """Whose fault an exception of the device or the code is: a job's, or ours."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 
@@ -9,6 +9,7 @@ from mmicl_jax.serve.jobs import Failed, OutOfMemory
 from mmicl_jax.serve.tickets import Ticket
 
 
+@runtime_checkable  # so that the tests can check signatures with it
 class Ticketed(Protocol):
   """Something that is done for a job."""
 

@@ -174,7 +174,7 @@ class Finished:
 class Rated:
   """For each candidate the log-probabilities of its tokens."""
 
-  log_probs: tuple[Float[ndarray, 'U'], ...]
+  log_probs: tuple[Float[ndarray, '_'], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

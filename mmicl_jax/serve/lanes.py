@@ -160,7 +160,7 @@ class Lane:
   def _start(self) -> None:
     """Takes jobs from the queue for which there is room, the oldest first."""
     free = {shape: pool.free for shape, pool in self._pools.items()}
-    ranked, plan = len(self._scoring), None
+    ranked, plan, searches = len(self._scoring), None, 0
     searching = bool(self._batches)
     for own in self._preparing:
       job = own.ticket.job
@@ -274,7 +274,7 @@ class Lane:
       for memory, rows in memories.values()
     ]
 
-  def _plan(self, job: Job, shape: PoolShape) -> beams.Plan:
+  def _plan(self, job: Job, shape: PoolShape) -> beams.SearchPlan:
     assert isinstance(job, AnswerJob)
     return beams.plan_of(job, shape.length, self._room)
 

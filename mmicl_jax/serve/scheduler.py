@@ -16,7 +16,7 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.engine import check_size
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.inference.prompts import Request
-from mmicl_jax.serve.compiled import programs
+from mmicl_jax.serve.compiled import compiled_programs
 from mmicl_jax.serve.jobs import (
   AnswerJob,
   Counts,
@@ -90,7 +90,7 @@ class Scheduler:
 
   def start(self) -> None:
     """Starts the thread, which compiles all programs before the first job."""
-    programs()
+    compiled_programs()
     self._thread.start()
 
   def submit(
@@ -98,7 +98,7 @@ class Scheduler:
     model: str,
     job: Job,
     listener: Listener,
-    deadline: float | None = None,
+    deadline: float | int | None = None,
   ) -> Ticket:
     """Puts a job into the queue, from any thread; see jobs.py for its events.
 
@@ -147,9 +147,9 @@ class Scheduler:
     }
     with self._changed:
       total['waiting'] = self._waiting()
-    return Counts(**{**total, 'programs': programs()})
+    return Counts(**{**total, 'programs': compiled_programs()})
 
-  def drain(self, timeout: float | None = None) -> bool:
+  def drain(self, timeout: float | int | None = None) -> bool:
     """Takes no more jobs, fails those that wait, and ends when the others have.
 
     Waits for that; when the timeout (in seconds) has passed, the others fail,

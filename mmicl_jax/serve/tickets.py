@@ -29,7 +29,7 @@ class Ticket:
     model: str,
     job: Job,
     listener: Listener,
-    deadline: float | None,
+    deadline: float | int | None,
     wake: Callable[[], None],
   ):
     self.model, self.job, self.deadline = model, job, deadline
