@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
-from mmicl_jax.decoding.loop import Memory, model_step
+from mmicl_jax.decoding.loop import Memory, Step, model_step
 from mmicl_jax.decoding.row_options import (
   RowOptions,
   chosen,
@@ -24,6 +24,7 @@ from mmicl_jax.types import EOS, START
 
 CHUNK = 4  # tokens of a row at most before the host looks at them
 TOP = 20  # likeliest tokens that a row can be told
+SHORT = 64  # while no row has more, steps do not attend to the room for more
 
 
 class Slots(NamedTuple):
@@ -140,12 +141,60 @@ def advance_slots(
   count = len(active)
   part = jax.tree.map(lambda x: x[:count], slots)
   step = model_step(model, params, part.prompt)
+  live = active & ~part.done
+
+  def run(part: Slots) -> tuple[Slots, SlotTokens]:
+    return _run(step, part, active, _vocabulary(model))
+
+  def run_short(part: Slots) -> tuple[Slots, SlotTokens]:
+    changed, new = run(_shortened(part))
+    # Others may have more tokens than fit.
+    own = jax.tree.map(
+      lambda x, y: x.at[:, :, :SHORT].set(
+        jnp.where(live[:, None, None, None], y, x[:, :, :SHORT])
+      ),
+      part.own,
+      changed.own,
+    )
+    sequences = jnp.where(
+      live[:, None], changed.sequences, part.sequences[:, : SHORT + 1]
+    )
+    sequences = part.sequences.at[:, : SHORT + 1].set(sequences)
+    return changed._replace(own=own, sequences=sequences), new
+
+  if part.sequences.shape[1] > SHORT + 1:
+    longest = jnp.where(live, part.index, 0).max() + CHUNK
+    part, new = jax.lax.cond(longest <= SHORT, run_short, run, part)
+  else:
+    part, new = run(part)
+  # The prompts do not change, so they are not written back.
+  fixed: dict[str, Any] = {'prompt': None, 'options': None}
+  changed = jax.tree.map(
+    lambda x, y: x.at[:count].set(y),
+    slots._replace(**fixed),
+    part._replace(**fixed),
+  )
+  return changed._replace(prompt=slots.prompt, options=slots.options), new
+
+
+def _shortened(part: Slots) -> Slots:
+  return part._replace(
+    own=jax.tree.map(lambda x: x[:, :, :SHORT], part.own),
+    sequences=part.sequences[:, : SHORT + 1],
+  )
+
+
+def _run(
+  step: Step, part: Slots, active: Bool[Array, 'A'], vocabulary: int
+) -> tuple[Slots, SlotTokens]:
+  """Adds up to CHUNK tokens to each active row, for which there is room."""
+  shape = (len(active), CHUNK)
   new = SlotTokens(
-    jnp.zeros((count, CHUNK), jnp.int32),
-    jnp.zeros((count, CHUNK)),
-    jnp.zeros((count, CHUNK, min(TOP, _vocabulary(model))), jnp.int32),
-    jnp.zeros((count, CHUNK, min(TOP, _vocabulary(model)))),
-    jnp.zeros(count, jnp.int32),
+    jnp.zeros(shape, jnp.int32),
+    jnp.zeros(shape),
+    jnp.zeros((*shape, min(TOP, vocabulary)), jnp.int32),
+    jnp.zeros((*shape, min(TOP, vocabulary))),
+    jnp.zeros(len(active), jnp.int32),
     part.done,
   )
 
@@ -158,22 +207,12 @@ def advance_slots(
     return i + 1, *_add_tokens(step, part, new, active & ~part.done)
 
   _, part, new = jax.lax.while_loop(running, body, (0, part, new))
-  # The prompts do not change, so they are not written back.
-  fixed = {'prompt': None, 'options': None}
-  changed = jax.tree.map(
-    lambda x, y: x.at[:count].set(y),
-    slots._replace(**fixed),
-    part._replace(**fixed),
-  )
-  return slots._replace(
-    own=changed.own,
-    sequences=changed.sequences,
-    index=changed.index,
-    done=changed.done,
-  ), new
+  return part, new
 
 
-def _add_tokens(step, part: Slots, new: SlotTokens, live: Bool[Array, 'A']):
+def _add_tokens(
+  step: Step, part: Slots, new: SlotTokens, live: Bool[Array, 'A']
+) -> tuple[Slots, SlotTokens]:
   """Runs the model once; rows that are not live keep what they have."""
   index, options = part.index, part.options
   rows = jnp.arange(len(index))

@@ -79,6 +79,7 @@ def alone(pair, i, options, number):
 def test_rows_that_come_and_go_are_as_alone(pair, monkeypatch):
   """Eight rows pass through four slots; some leave early, or pause."""
   monkeypatch.setattr(row_options, 'FEW', 8)
+  monkeypatch.setattr(slots, 'SHORT', 6)
   cases = [
     Options(**{'max_new_tokens': LENGTH, **changes})
     for changes in OPTIONS.values()
