@@ -21,6 +21,9 @@ IMAGE_SPAN = re.compile(rf'(?:<image(?P<name>[0-9]+)> ?)?{IMAGE}+')
 _PROTECTED = re.compile(
   rf'(?:\b[Ii]mage [0-9]+(?: is|:)? ?)?(?:<image[0-9]+> ?)?{IMAGE}+\.?'
 )
+# 'image 0 is <image0>图.': group 2 is the image alone.
+_DECLARATION = re.compile(rf'\b[Ii]mage ([0-9]+) is (<image\1> ?{IMAGE}+)\.?')
+_CHAT_TURN = re.compile('\n(?=User: )')
 # 'image 3', 'images 0, 1 and 3'; never 'image 30', 'preimage 3', 'image 3.5'.
 _END = r'(?![0-9A-Za-z_]|\.[0-9])'
 MENTION = re.compile(
@@ -51,6 +54,27 @@ def spans(inputs: str) -> list[Span]:
   if end < len(inputs):
     pieces.append(Span(inputs[end:], False))
   return pieces
+
+
+def divided(inputs: str, style: str) -> list[str]:
+  """The texts of a prompt's turns, the query's last."""
+  return _CHAT_TURN.split(inputs) if style == 'chat' else inputs.split('\n\n')
+
+
+def style_of(inputs: str) -> str:
+  """The form that a prompt has: 'chat' if it begins with 'User: '."""
+  return 'chat' if inputs.startswith('User: ') else 'plain'
+
+
+def undeclared(inputs: str) -> str:
+  """A prompt without declarations: 'image 0 is <image0>图.' -> '<image0>图'."""
+  return _DECLARATION.sub(r'\2', inputs)
+
+
+def without_images(text: str) -> str:
+  """The text of a turn without its images and their declarations."""
+  lines = re.sub(rf'{_DECLARATION.pattern}\n?', '', text)
+  return IMAGE_SPAN.sub('', lines).lstrip()
 
 
 def collapse(inputs: str) -> str:

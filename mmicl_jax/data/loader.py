@@ -73,11 +73,12 @@ def record_loader(
   buckets: Sequence[Any] | None = None,
   pack: bool = False,
   num_microbatches: int = 1,
+  ablate: Sequence[str] = (),
 ) -> 'Loader':
   """Loads record files, mixed by `weights`, in the shapes of a model.
 
   batch_size: rows of all processes together. mesh: decides which of them this
-  process reads: see hosts.batch_share. weights, limit, templates: see
+  process reads: see hosts.batch_share. weights, limit, templates, ablate: see
   sources.open_sources.
   num_epochs: None repeats without end, in a new order each time if `shuffle`; a
   number is for evaluation, which is never shuffled. qformer_vocabulary: BERT's
@@ -109,6 +110,7 @@ def record_loader(
       split='train' if num_epochs is None else 'val',
       weights=weights,
       limit=limit,
+      ablate=ablate,
     ),
     feature_spec(
       model,

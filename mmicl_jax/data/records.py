@@ -65,6 +65,18 @@ class Record:
     images = _listed(self.input_image)
     return tuple(resolve(image, self.root) for image in images)
 
+  @property
+  def num_shots(self) -> int | None:
+    """The number of demonstrations, if `meta.shots` tells it.
+
+    It is a number, or the ids of the records that are shown.
+    """
+    shots = self.meta.get('shots') if isinstance(self.meta, Mapping) else None
+    if isinstance(shots, list):
+      return len(shots)
+    whole = isinstance(shots, int) and not isinstance(shots, bool)
+    return shots if whole else None
+
   @functools.cached_property
   def example(self) -> Example:
     """The record as an Example with one 图 for each image; made only once.

@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 
 from mmicl_jax.context import templates as forms
 from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.data.ablations import ablated_source
 from mmicl_jax.data.opened import (
   Chained,
   is_there,
@@ -54,6 +55,7 @@ def open_sources(
   split: str = 'train',
   weights: float | int | Sequence[float | int] | None = None,
   limit: int | Sequence[int] | None = None,
+  ablate: Sequence[str] = (),
 ) -> list[Source]:
   """Opens one source for each name of `data`, named after it.
 
@@ -64,7 +66,8 @@ def open_sources(
   templates: a name or a JSON path (see context.templates). A record's prompt is
   then one of their forms, drawn by seed and id, and filled with the record's
   other keys (such as `question`) and its images. None: the prompt is
-  `input_text`. Raises UserError for a file that is missing or empty, and if
+  `input_text`. ablate: of ablations.ABLATIONS, what prompts are to lack. Raises
+  UserError for a file that is missing or empty, and if
   there are not as many weights or limits as names.
   """
   paths = [data] if isinstance(data, str) else list(data)
@@ -91,6 +94,7 @@ def open_sources(
       raise UserError(f'{path}: no records; correct the path or drop it.')
     if chosen is not None:
       records = Templated(records, chosen, seed)
+    records = ablated_source(records, ablate)
     if most is not None and most < len(records):
       records = Spread(records, most)
     found.append(Source(source_name(path), records, weight))

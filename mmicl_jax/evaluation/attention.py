@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mmicl_jax.context.text import IMAGE, collapse
+from mmicl_jax.context.text import IMAGE, collapse, divided
 from mmicl_jax.context.turns import Example
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attribution import request_maker
-from mmicl_jax.evaluation.split_prompt import divided
 from mmicl_jax.inference.attention import Attended, answer_attention
 from mmicl_jax.inference.predictor import Predictor
 

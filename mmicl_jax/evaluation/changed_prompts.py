@@ -17,11 +17,13 @@ from mmicl_jax.context.text import (
   IMAGE,
   IMAGE_SPAN,
   MAX_IMAGES,
+  divided,
   slotted,
+  undeclared,
+  without_images,
 )
 from mmicl_jax.context.turns import Example, Turn, assemble, numbered
 from mmicl_jax.errors import UserError
-from mmicl_jax.evaluation.split_prompt import divided
 
 UNCHANGED = 'unchanged'
 # What is done to the prompt, in the order of tables.
@@ -46,7 +48,6 @@ KINDS = {
 }
 
 GREY = np.full((8, 8, 3), 128, np.uint8)
-_DECLARATION = re.compile(rf'\b[Ii]mage ([0-9]+) is (<image\1> ?{IMAGE})\.?')
 _NAME = re.compile(r'<image([0-9]+)>')
 
 
@@ -166,13 +167,13 @@ class PromptChanger:
 
     made = []
     if count > own:
-      texts = [_without_images(part) for part in shown]
+      texts = [without_images(part) for part in shown]
       last = example.images[count - own :]
       made.append(self._text('text_only', joined(texts), images=last))
       user = 'User: ' if example.style == 'chat' else ''
       pictures = [_only_images(part, user) for part in shown]
       made.append(self._text('images_only', joined(pictures)))
-    made.append(self._text('no_declarations', _DECLARATION.sub(r'\2', inputs)))
+    made.append(self._text('no_declarations', undeclared(inputs)))
     bare = IMAGE_SPAN.sub(IMAGE, inputs)
     made.append(
       self._text(
@@ -276,11 +277,6 @@ def _blank(shot: Turn) -> Turn | None:
 def _known(image: Any) -> Any:
   """What tells one image from another: a path, the text or bytes of a file."""
   return image if isinstance(image, (str, bytes)) else id(image)
-
-
-def _without_images(part: str) -> str:
-  declared = re.compile(rf'{_DECLARATION.pattern}\n?')
-  return IMAGE_SPAN.sub('', declared.sub('', part)).lstrip()
 
 
 def _only_images(part: str, user: str) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmicl_jax.context.text import IMAGE_SPAN
+from mmicl_jax.context.text import IMAGE_SPAN, divided
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.changed_prompts import KINDS, UNCHANGED
 from mmicl_jax.evaluation.heat_maps import heat_maps, picture_uri
-from mmicl_jax.evaluation.split_prompt import divided
 from mmicl_jax.runtime import page
 
 _SHOWN = 24

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmicl_jax.context.text import MENTION, slotted
+from mmicl_jax.context.text import MENTION, divided, slotted, style_of
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.data.records import Record
 from mmicl_jax.errors import UserError
 
 _USER, _BOT = 'User: ', 'Bot: '
-_CHAT_TURN = re.compile(f'\n(?={_USER})')
 _ASKED = re.compile(r'[?:] ')
 
 
@@ -56,10 +55,10 @@ def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
     raise Unexplained(
       'no answer', f'{where}: no answer to score, "output_text" is blank.'
     )
-  chat = inputs.startswith(_USER)
-  parts = divided(inputs, 'chat' if chat else 'plain')
+  chat = style_of(inputs) == 'chat'
+  parts = divided(inputs, style_of(inputs))
   ids = shown_ids(record.meta)
-  count = _count(record.meta)
+  count = record.num_shots
   if count == 0 or (count is None and len(parts) == 1):
     raise Unexplained(
       'no demonstrations',
@@ -97,19 +96,14 @@ def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
   return found
 
 
-def divided(inputs: str, style: str) -> list[str]:
-  """The texts of a prompt's turns, the query's last."""
-  return _CHAT_TURN.split(inputs) if style == 'chat' else inputs.split('\n\n')
-
-
 def own_answer(record: Record) -> str:
   """A record's answer as its query alone would have it, with slots.
 
   Raises UserError if two images of the query have the same name.
   """
   inputs = record.example.inputs
-  chat = inputs.startswith(_USER)
-  query = divided(inputs, 'chat' if chat else 'plain')[-1]
+  chat = style_of(inputs) == 'chat'
+  query = divided(inputs, style_of(inputs))[-1]
   answer = record.output_text
   return slotted(query, answer.removeprefix(_BOT) if chat else answer)[1]
 
@@ -120,15 +114,6 @@ def shown_ids(meta: Any) -> list[Any]:
   if not isinstance(shots, list):
     return []
   return [i if isinstance(i, (str, int)) else None for i in shots]
-
-
-def _count(meta: Any) -> int | None:
-  """The number of demonstrations, if the record says it."""
-  shots = meta.get('shots') if isinstance(meta, Mapping) else None
-  if isinstance(shots, list):
-    return len(shots)
-  whole = isinstance(shots, int) and not isinstance(shots, bool)
-  return shots if whole else None
 
 
 def _assembled(

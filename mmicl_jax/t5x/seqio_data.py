@@ -107,6 +107,7 @@ def mic_records(
   max_images: int = 12,
   qformer_vocabulary: str | None = None,
   qformer_length: int = 512,
+  ablate: Sequence[str] = (),
 ) -> str:
   """Declares a task, or a mixture of several, over records; returns its name.
 
@@ -121,7 +122,7 @@ def mic_records(
   rest = (data_dir, templates, seed)
   train = held_out = []
   if data is not None:
-    train = open_sources(data, *rest, weights=weights)
+    train = open_sources(data, *rest, weights=weights, ablate=ablate)
   if eval_data is not None:
     held_out = open_sources(eval_data, *rest, split='val', limit=eval_limit)
   spec = feature_spec(

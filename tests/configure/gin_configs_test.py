@@ -146,3 +146,24 @@ def test_the_order_of_the_files_does_not_matter():
 
 def test_presets_cover_the_models():
   assert set(names('models')) <= set(presets.PRESETS)
+
+
+def test_each_ablation_changes_what_it_says():
+  found = {}
+  for name in names('ablations'):
+    stage = [] if name.startswith('stage') else ['stages/tune.gin']
+    files = ['models/tiny.gin', *stage, 'meshes/cpu.gin', 'runs/train.gin']
+    gin_files.parse_gin(
+      [*files, f'ablations/{name}.gin'], [*BINDINGS, 'TRAIN_STEPS=1000']
+    )
+    gin.query_parameter('train_data/loader.record_loader.ablate')
+    with pytest.raises(ValueError):  # held-out records stay as they are
+      gin.query_parameter('loader.record_loader.ablate')
+    found[name] = value('ABLATE'), value('TRAINABLE')
+  assert found == {
+    'no_declarations': (('declarations',), 'tune'),
+    'no_few_shot': (('few_shot',), 'tune'),
+    'no_interconnected': (('interconnected',), 'tune'),
+    'stage_1_only': ((), 'pretrain'),
+    'stages_1_and_2': ((), 'tune'),
+  }
