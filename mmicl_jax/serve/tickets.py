@@ -57,7 +57,8 @@ class Ticket:
   def cancel(self, choice: int | None = None) -> None:
     """Ends the job, or one of its choices, without an event.
 
-    Any thread may call it, at any time and as often as it likes.
+    Any thread may call it, at any time and as often as it likes; a call of the
+    listener that has begun ends first.
     """
     with self._lock:
       if choice is None:

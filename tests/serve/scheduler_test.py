@@ -262,6 +262,37 @@ def test_the_queue_is_bounded_and_jobs_have_deadlines(cases):
   assert scheduler.drain(small_server.PATIENCE) and wide.events == []
 
 
+def test_what_nobody_wants_is_not_run(cases):
+  """A row, searches and choices that wait for slots leave at once."""
+  scheduler = start()
+  gates = Gate(), Gate()
+
+  def hold(client, event):
+    """In the middle of its answer."""
+    if isinstance(event, NewTokens):
+      gates[1](client, event)
+
+  first = submit(scheduler, cases[2][0], gates[0])
+  gates[0].reached()
+  left = submit(scheduler, cases[1][0])
+  beside = submit(scheduler, cases[0][0], hold)
+  gates[0].open()
+  gates[1].reached()
+  wide = submit(scheduler, cases[5][0])  # four samples for two slots
+  searches = [submit(scheduler, cases[i][0]) for i in (8, 9)]
+  for client in (left, wide, *searches):
+    client.ticket.cancel()
+  last = submit(scheduler, cases[1][0])
+  gates[1].open()
+  for client, i in ((first, 2), (beside, 0), (last, 1)):
+    assert_whole(client, cases[i])
+  assert 0 < len(left.tokens()[0]) < len(last.tokens()[0])
+  assert [client.events for client in (wide, *searches)] == [[], [], []]
+  ran = sum(len(c.tokens()[0]) for c in (first, left, beside, last))
+  assert scheduler.counts().step_rows == ran
+  assert scheduler.drain(small_server.PATIENCE)
+
+
 def test_a_job_with_more_rows_than_the_queue_is_taken_when_none_waits(cases):
   scheduler = start(max_queue=1)
   assert_whole(submit(scheduler, cases[5][0]), cases[5])
