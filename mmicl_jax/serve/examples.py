@@ -7,6 +7,7 @@ demonstrations on cards of their own.
 
 import base64
 import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,19 @@ MAX_IMAGE_BYTES = 1 << 18  # of each image: the page loads them all at once
 _KINDS = {b'\x89PNG': 'png', b'\xff\xd8\xff': 'jpeg', b'RIFF': 'webp'}
 
 
-def examples_route(checkpoint: str) -> Route:
-  """The route that hands the page the examples of a checkpoint."""
+def examples_route(checkpoints: Callable[[], Iterable[str]]) -> Route:
+  """The route that hands the page the examples of the served checkpoints."""
 
   def send(request: Request) -> Response:  # in a thread: it reads files
     headers = {'cache-control': 'no-cache'}
-    return JSONResponse(examples(checkpoint), headers=headers)
+    found = [one for place in checkpoints() for one in examples(place)]
+    return JSONResponse({'examples': found}, headers=headers)
 
   return Route('/page/examples.json', send)
 
 
-def examples(checkpoint: str) -> dict[str, Any]:
-  """What the page asks for: {'examples': [{id, kind, style, turns}, ...]}.
+def examples(checkpoint: str) -> list[dict[str, Any]]:
+  """A few records of each kind, as {id, kind, style, turns}.
 
   A turn has a text with slots as in `context.turns.Turn`, its images as {name,
   data}, where data is a data URL, and an answer. The list is empty if no folder
@@ -49,7 +51,7 @@ def examples(checkpoint: str) -> dict[str, Any]:
   """
   folder = find(checkpoint)
   files = sorted(folder.glob('*.jsonl'))[:MAX_KINDS] if folder else []
-  return {'examples': [one for file in files for one in _of_file(file)]}
+  return [one for file in files for one in _of_file(file)]
 
 
 def find(checkpoint: str) -> Path | None:

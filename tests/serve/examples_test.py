@@ -35,7 +35,7 @@ def write(folder, kind, text, images, answer, **rest):
 
 
 def test_demonstrations_are_turns_of_their_own(folder):
-  caption, words = examples.examples(str(folder))['examples']
+  caption, words = examples.examples(str(folder))
   assert (caption['id'], caption['kind']) == ('caption-0', 'caption')
   assert [turn['text'] for turn in words['turns']] == [
     'image {0} is {image}.\nimage {0} is'
@@ -55,11 +55,11 @@ def test_records_that_cannot_be_shown_are_left_out(folder, monkeypatch):
   write(
     held_out, 'words', 'what is <image0>图?', ['images/a.png'], 'x', id='last'
   )
-  found = examples.examples(str(folder))['examples']
+  found = examples.examples(str(folder))
   assert [one['id'] for one in found] == ['caption-0', 'words-0', 'last']
   monkeypatch.setattr(examples, 'MAX_IMAGE_BYTES', len(PICTURE) - 1)
-  assert examples.examples(str(folder)) == {'examples': []}
+  assert examples.examples(str(folder)) == []
 
 
 def test_without_such_a_folder_there_are_none(tmp_path):
-  assert examples.examples(str(tmp_path / 'model')) == {'examples': []}
+  assert examples.examples(str(tmp_path / 'model')) == []

@@ -56,6 +56,13 @@ export async function* stream(path, body, signal) {
   }
 }
 
+/** What the server says of itself: 'ready', 'warming' and so on. */
+export async function health() {
+  const response = await send('health');
+  const found = await response.json().catch(() => ({}));
+  return found.status ?? (response.ok ? 'ready' : '');
+}
+
 async function send(path, body, signal) {
   const headers = {};
   if (state.apiKey) headers.authorization = `Bearer ${state.apiKey}`;
@@ -82,7 +89,7 @@ async function errorOf(response) {
   return new ApiError(message, response.status, found ?? {});
 }
 
-function pause(milliseconds, signal) {
+export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener('abort', () => {

@@ -3,7 +3,7 @@
 import { renumber, island } from './chip.js';
 import { h } from './dom.js';
 import { dragCard } from './drag.js';
-import { editor } from './editor.js';
+import { afterPress, editor } from './editor.js';
 import { chooseFiles, insertFiles } from './files.js';
 import { icon } from './icons.js';
 import { notify, say } from './notice.js';
@@ -23,7 +23,7 @@ export function cardView(card, isQuery) {
     const parts = withMentions(card[field], numbers(state.cards));
     if (parts.length === card[field].length) return;
     card[field] = parts;
-    changed('cards');
+    afterPress(() => changed('cards'));
   };
   const text = editor({
     parts: card.parts,

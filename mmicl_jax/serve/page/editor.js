@@ -178,6 +178,21 @@ function textNodes(value) {
     ]);
 }
 
+let pressed = false;
+document.addEventListener('pointerdown', () => (pressed = true), true);
+for (const end of ['pointerup', 'pointercancel'])
+  document.addEventListener(end, () => (pressed = false), true);
+
+/**
+ * Calls a function now, or once the pointer is up: a press elsewhere ends the
+ * editing, and what it presses must not be made anew before it is a click.
+ */
+export function afterPress(action) {
+  if (!pressed) return action();
+  const soon = () => setTimeout(action);
+  return document.addEventListener('pointerup', soon, { once: true });
+}
+
 /** The place in an editor's text at a point of the window, or null. */
 export function rangeAt(x, y) {
   if (document.caretPositionFromPoint) {

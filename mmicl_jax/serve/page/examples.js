@@ -15,6 +15,8 @@ export async function loadExamples() {
   known = (await ask('page/examples.json')).examples;
 }
 
+export const hasExamples = () => known.length > 0;
+
 const kinds = () => [...new Set(known.map(({ kind }) => kind))];
 
 export async function openExample(example) {

@@ -1,13 +1,14 @@
 // Puts the page together.
 
 import { answerPane, isRunning, run, stop } from './answer.js';
-import { ask } from './api.js';
+import { ask, health, pause } from './api.js';
 import { candidatesPane } from './candidates.js';
 import { column, editorAt } from './column.js';
 import { comparePane } from './compare.js';
 import { fill, h } from './dom.js';
 import {
   examplesDialog,
+  hasExamples,
   loadExamples,
   openNamed,
   suggestions,
@@ -166,8 +167,15 @@ function runBar(begin) {
 }
 
 async function connect(banner) {
+  const say = (message) =>
+    fill(banner, h('p', { class: 'banner', role: 'status' }, message));
   for (;;) {
     try {
+      if ((await health()) === 'warming') {
+        say(TEXT.errors.warming);
+        await pause(2000);
+        continue;
+      }
       state.models = (await ask('v1/models')).data;
       if (!state.models.some(({ id }) => id === state.settings.model))
         state.settings.model = state.models[0]?.id ?? '';
@@ -175,20 +183,9 @@ async function connect(banner) {
       changed('models', 'settings');
       return;
     } catch (error) {
-      fill(
-        banner,
-        h(
-          'p',
-          { class: 'banner', role: 'status' },
-          error.status === 401
-            ? TEXT.errors.key
-            : error.code === 'warming_up'
-              ? TEXT.errors.warming
-              : error.message,
-        ),
-      );
+      say(error.status === 401 ? TEXT.errors.key : error.message);
       if (error.status === 401) return;
-      await new Promise((resolve) => setTimeout(resolve, 2000));
+      await pause(2000);
     }
   }
 }
@@ -249,6 +246,9 @@ async function start() {
   on('key', () => {
     connect(banner);
     fetchExamples();
+  });
+  on('models', () => {
+    if (!hasExamples()) fetchExamples(); // while it loads, a server has none
   });
   connect(banner);
   await fetchExamples();

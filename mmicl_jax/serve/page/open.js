@@ -38,7 +38,8 @@ export async function openText(value) {
 
 async function readText(value) {
   if (/\bTurn\s*\(/.test(value) && !value.startsWith('{')) {
-    await openTurns(readPython(value));
+    const { turns, style } = readPython(value);
+    await openTurns(turns, style);
     return true;
   }
   if (!value.startsWith('{')) throw new Error(TEXT.open.unknown);

@@ -7,8 +7,9 @@ const TOKEN =
 const ESCAPES = { n: '\n', t: '\t', r: '\r', '\n': '', 0: '\0' };
 
 /**
- * The turns of a text: [{text, images, answer}]. The last Turn is the query; a
- * name stands for the text or list that was given to it. Throws an Error.
+ * The turns of a text, and the style that it asks for: {turns, style}, where a
+ * turn is {text, images, answer}. The last Turn is the query; a name stands for
+ * the text that was given to it. Throws an Error.
  */
 export function readPython(source) {
   const tokens = tokenise(source);
@@ -26,7 +27,8 @@ export function readPython(source) {
   const last = turns.at(-1);
   if (last && !last.answer && typeof names.get('expected') === 'string')
     last.answer = names.get('expected');
-  return turns;
+  const style = names.get('style') === 'chat' ? 'chat' : 'plain';
+  return { turns, style };
 }
 
 function tokenise(source) {
