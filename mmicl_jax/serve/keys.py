@@ -11,6 +11,7 @@ from mmicl_jax.serve.http_errors import HttpError
 
 _FREE = ('/', '/ping', '/health', '/health/live', '/health/ready')
 _FREE_FOLDER = '/page/'
+_DATA = '/page/examples.json'  # records of the operator, no file of the page
 
 
 class KeyCheck:
@@ -46,6 +47,8 @@ class KeyCheck:
 
 def is_free(path: str) -> bool:
   """Whether a path needs no key: those of probes and of the page's files."""
+  if path == _DATA:
+    return False
   return path in _FREE or path.startswith(_FREE_FOLDER)
 
 

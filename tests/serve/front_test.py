@@ -43,7 +43,8 @@ KEY = {'authorization': 'Bearer second'}
 
 
 def test_a_key_is_wanted_on_every_path_but_probes_and_the_page(port):
-  for path in ('/version', '/v1/models', '/metrics', '/nothing', '/pagex'):
+  wanting = ('/version', '/v1/models', '/metrics', '/nothing', '/pagex')
+  for path in (*wanting, '/page/examples.json'):
     assert error_of(http_running.ask(port, 'GET', path)) == (
       401,
       'invalid_api_key',

@@ -140,6 +140,10 @@ export function editor({
       const after = document.createRange();
       after.setStartAfter(nodes.at(-1));
       caret = after;
+      if (document.activeElement === field) {
+        getSelection().removeAllRanges();
+        getSelection().addRange(after);
+      }
     } else {
       const images = [...field.childNodes].findIndex(
         (node) => !node.dataset?.key,

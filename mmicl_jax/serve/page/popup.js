@@ -29,7 +29,7 @@ export function menu(anchor, entries, label) {
   setTimeout(() => document.addEventListener('pointerdown', away));
   open = { box, anchor, away };
   anchor.setAttribute('aria-expanded', 'true');
-  box.querySelector('[role=menuitem]:not(:disabled)')?.focus();
+  box.querySelector('[role=menuitem]:not(:disabled)')?.focus({ preventScroll: true });
 }
 
 function item({ label, icon: name, run, off }) {
@@ -58,7 +58,7 @@ export function closeMenu(back = true) {
   document.removeEventListener('pointerdown', away);
   anchor.setAttribute('aria-expanded', 'false');
   box.remove();
-  if (back && anchor.isConnected) anchor.focus();
+  if (back && anchor.isConnected) anchor.focus({ preventScroll: true });
   return true;
 }
 
