@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='also what the answer attends to, with maps over the pictures',
   )
+  add(
+    '--zero_shot',
+    action='store_true',
+    help='also prompts without demonstrations: how their images are named, '
+    "beside the file's other answers",
+  )
   add_shard(parser)
   group = parser.add_argument_group('with --task, as in mmicl eval')
   add = group.add_argument
@@ -129,8 +135,9 @@ def _check(args: argparse.Namespace) -> None:
       setattr(args, name, default)
     elif args.input:
       raise UserError(f'--{name} is for --task: leave it out with --input')
-  if args.task and args.data_dir:
-    raise UserError('--data_dir is for --input: leave it out with --task')
+  for name in ('data_dir', 'zero_shot'):
+    if args.task and getattr(args, name):
+      raise UserError(f'--{name} is for --input: leave it out with --task')
 
 
 @contextlib.contextmanager
@@ -144,7 +151,7 @@ def _prompts(
 
   if args.input:
     with _records(args) as (path, data_dir):
-      yield explanation.explainable(path, data_dir, args.limit)
+      yield explanation.explainable(path, data_dir, args.limit, args.zero_shot)
     return
   plan = TaskPlan(
     load_benchmark(args.task),

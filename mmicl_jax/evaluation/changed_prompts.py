@@ -69,11 +69,13 @@ class ChangedPrompt:
 class Others:
   """What is taken from other prompts: their images, and words of their texts.
 
-  images: of demonstrations. words: of all texts, each once.
+  images: of demonstrations. words: of all texts, each once. answers: those that
+  prompts without demonstrations are compared with, with slots.
   """
 
   images: Sequence[Any]
   words: Sequence[str]
+  answers: Sequence[str] = ()
 
 
 class PromptChanger:
@@ -90,7 +92,9 @@ class PromptChanger:
     # A label may refer to images that the query does not have.
     self._answers = [
       answer
-      for answer in dict.fromkeys([self._query.answer, *labels])
+      for answer in dict.fromkeys(
+        [self._query.answer, *(labels or others.answers)]
+      )
       if _possible(self._query, answer)
     ]
     rng = random.Random(seed)
@@ -136,8 +140,10 @@ class PromptChanger:
   def _together(self) -> list[ChangedPrompt | None]:
     """All demonstrations are changed."""
     shots = self._shots
+    if not shots:
+      return []
     numbers = range(len(shots))
-    made = [self._turns('drop_all', None, [])]
+    made: list[ChangedPrompt | None] = [self._turns('drop_all', None, [])]
     for kind, others in (
       ('swap_all_images', [self._swapped(shots[j], self._before(j))
                            for j in numbers]),

@@ -43,6 +43,7 @@ PAGE, TABLE, RECORDS = 'index.html', 'explain.json', 'explain.jsonl'
 _AT_ONCE = (4, 8)  # records that are scored together, at least and at most
 _SHARDS = 16  # of 64 records and more, so many have work
 _MOST = 2000  # words, and images, to draw from
+_ANSWERS = 20  # that a prompt without demonstrations is compared with
 
 Explained = tuple[Record, Example]
 
@@ -69,8 +70,11 @@ def explainable(
   path: str | os.PathLike,
   data_dir: str | None = None,
   limit: int | None = None,
+  zero_shot: bool = False,
 ) -> tuple[list[Explained], dict[str, int]]:
   """The first `limit` records with demonstrations, and their turns.
+
+  zero_shot: those without demonstrations, too.
 
   Also returns how many records before were left out, by the reason. Raises
   UserError for a line that is no record, and if no record can be explained.
@@ -81,7 +85,7 @@ def explainable(
   first: UserError | None = None
   for record in read_records(path, data_dir, need_answer=False):
     try:
-      found.append((record, split_prompt(record, answers)))
+      found.append((record, split_prompt(record, answers, zero_shot)))
     except Unexplained as error:
       left_out[error.reason] += 1
       first = first or error
@@ -243,12 +247,17 @@ def _told(record: Record, example: Example) -> dict[str, Any]:
 
 
 def _others(examples: Sequence[Example]) -> Others:
-  """Images of demonstrations, and the words of all prompts."""
+  """Images of demonstrations, the words of all prompts, common answers."""
   images, words = {}, {}
+  answers = collections.Counter(one.turns[-1].answer for one in examples)
   for example in examples:
     for shot in example.turns[:-1]:
       images |= dict.fromkeys(shot.images)
     words |= dict.fromkeys(re.findall(r'[^\W\d_]{2,}', example.inputs))
     if len(images) > _MOST and len(words) > _MOST:
       break
-  return Others(list(images)[:_MOST], list(words)[:_MOST])
+  return Others(
+    list(images)[:_MOST],
+    list(words)[:_MOST],
+    [answer for answer, _ in answers.most_common(_ANSWERS)],
+  )

@@ -35,7 +35,9 @@ class FileAnswers:
   each: Set[str] = frozenset()
 
 
-def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
+def split_prompt(
+  record: Record, answers: FileAnswers | None = None, zero_shot: bool = False
+) -> Example:
   """The record as an Example that knows its turns.
 
   In chat form turns begin with 'User: '; in plain form a blank line ends each
@@ -45,8 +47,9 @@ def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
   another one, this must be an answer of some record. Only where `meta.shots` is
   a number may it also be what follows the last '?' or ':'.
 
-  answers: of the file. Raises Unexplained for a record without demonstrations
-  or answer, and for one that cannot be divided.
+  answers: of the file. zero_shot: a record may also be a query alone. Raises
+  Unexplained for a record without demonstrations or answer, and for one that
+  cannot be divided.
   """
   answers = answers or FileAnswers()
   where = record.where or 'the record'
@@ -60,11 +63,14 @@ def split_prompt(record: Record, answers: FileAnswers | None = None) -> Example:
   ids = shown_ids(record.meta)
   count = record.num_shots
   if count == 0 or (count is None and len(parts) == 1):
-    raise Unexplained(
-      'no demonstrations',
-      f'{where}: no demonstrations in the prompt; build records with --shots, '
-      'or separate turns by a blank line.',
-    )
+    if not zero_shot:
+      raise Unexplained(
+        'no demonstrations',
+        f'{where}: no demonstrations in the prompt; build records with '
+        '--shots, separate turns by a blank line, or give --zero_shot to '
+        'change declarations and names alone.',
+      )
+    parts, count = [inputs], 0
   if count is not None and len(parts) != count + 1:
     raise Unexplained(
       'not divided',

@@ -9,6 +9,7 @@ from keyed_prompts import OTHERS, follows_the_key, prompts, records_in
 
 import mmicl_jax as mmicl
 from mmicl_jax.__main__ import main
+from mmicl_jax.context.turns import Turn, assemble
 from mmicl_jax.data.records import Record, write_records
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attribution import effects, judged, prompt_scores
@@ -92,6 +93,45 @@ def test_files_and_page(tmp_path):
   assert page.count('<details class="card"') == 3
   assert page.count('<img src="data:image/jpeg') == 9
   assert '+4.90' in page and '<script' not in page and '://' not in page
+
+
+def test_names_of_images_without_demonstrations(tmp_path):
+  images = ['a.png', 'b.png']
+  records = []
+  for i in range(4):
+    query = Turn('which is larger?', images, f'image {{{i % 2}}}')
+    one = assemble(query)
+    records.append(Record(one.inputs, images, one.targets, id=i))
+  path = tmp_path / 'named.jsonl'
+  write_records(path, records)
+  with pytest.raises(UserError, match='--zero_shot'):
+    explainable(path)
+  chosen, left_out = explainable(path, zero_shot=True)
+  assert len(chosen) == 4 and not left_out
+
+  def reads_declarations(ones):
+    """Without them it says what comes first in the alphabet."""
+    found = []
+    for one in ones:
+      known = 'image 0 is <image0>' in one.example.inputs
+      said = one.candidates[0] if known else min(one.candidates)
+      found.append([-0.1 if c == said else -5.0 for c in one.candidates])
+    return found
+
+  facts = {'checkpoint': 'c', 'input': 'i'}
+  found = explain_records(
+    chosen, {}, reads_declarations, tmp_path / 'out', facts
+  )
+  assert found['accuracy'] == 1
+  lines = [json.loads(x) for x in (tmp_path / 'out/explain.jsonl').open()]
+  assert [x['candidates'] for x in lines[:2]] == [
+    ['image 0', 'image 1'],
+    ['image 1', 'image 0'],
+  ]
+  assert all(x['carried'] == [] for x in lines)
+  rows = {row['kind']: row['accuracy'] for row in found['effects']}
+  assert list(rows) == ['no_declarations', 'no_proxies', 'rename', 'shuffle']
+  assert rows['no_declarations'] == 0.5
 
 
 def refused(capsys, *arguments):
