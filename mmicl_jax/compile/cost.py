@@ -14,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from mmicl_jax.compile.hlo import (
   Instruction,
   array_shapes,
+  estimated_cycles,
   nbytes,
   parse_program,
   reached,
 )
 from mmicl_jax.compile.traffic import COLLECTIVES, moved
+
+_REDUCE_SCATTER = 'all-reduce-scatter'  # a computation of the TPU compiler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +30,24 @@ class Cost:
 
   flops: of matrix products and convolutions. hbm_bytes: what instructions
   outside fusions read from HBM and write to it. collectives: bytes that a chip
-  sends, by kind. collective_counts: how many run, by kind.
+  sends, by kind. collective_counts: how many run, by kind. alone_bytes: of the
+  bytes sent, those of collectives that no computation runs beside. cycles: the
+  TPU compiler's estimate of all instructions' time, without collectives.
   """
 
   flops: float
   hbm_bytes: float
   collectives: Mapping[str, float]
   collective_counts: Mapping[str, int]
+  alone_bytes: float
+  cycles: int
 
 
 def analyse(text: str) -> Cost:
   """Reads the text of an optimised HLO module: `compiled.as_text()`."""
   computations, entry = parse_program(text)
-  flops = traffic = 0.0
+  flops = traffic = alone = 0.0
+  cycles = 0
   sent: dict[str, float] = collections.defaultdict(float)
   counts: collections.Counter = collections.Counter()
   seen: set[tuple[str, str]] = set()
@@ -49,15 +57,30 @@ def analyse(text: str) -> Cost:
       if each.opcode in ('dot', 'convolution'):
         flops += times * _product_flops(each, body)
       kind = each.opcode.removesuffix('-start')
-      if kind == 'all-reduce' and name.startswith('all-reduce-scatter'):
+      if kind == 'all-reduce' and name.startswith(_REDUCE_SCATTER):
         # The TPU compiler's form of it: each chip keeps a slice of the sum.
         kind = 'reduce-scatter'
       if kind in COLLECTIVES and not _repeated(each, holder, seen):
-        sent[kind] += times * _sent(kind, each, body)
+        size = times * _sent(kind, each, body)
+        sent[kind] += size
         counts[kind] += times
+        alone += size if _alone(each, name, holder) else 0.0
       if holder is None:
         traffic += times * moved(each, body, computations)
-  return Cost(flops, traffic, dict(sent), dict(counts))
+        cycles += times * estimated_cycles(each)
+  return Cost(flops, traffic, dict(sent), dict(counts), alone, cycles)
+
+
+def _alone(each: Instruction, computation: str, holder: str | None) -> bool:
+  """Whether a collective is waited for, with nothing computed meanwhile.
+
+  The TPU compiler puts what it overlaps into one fusion with a computation, or
+  splits it into a start and an end. Its fusions named all-reduce-scatter hold
+  nothing else.
+  """
+  if each.opcode.endswith('-start'):
+    return False
+  return holder is None or computation.startswith(_REDUCE_SCATTER)
 
 
 def _repeated(

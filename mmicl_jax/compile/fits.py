@@ -37,19 +37,21 @@ def compile_run(
   *,
   shardings_only: bool = False,
   num_beams: int | None = None,
+  eight_bits: bool = False,
 ) -> dict[str, CompileReport]:
   """Compiles the step of a run that gin files describe.
 
   Returns {'step': the training step's report}. With num_beams it compiles
   generation instead and returns reports of 'prefill' and 'step'; 'step' is
-  missing if the prefill does not fit or is not compiled. With shardings_only,
+  missing if the prefill does not fit or is not compiled. eight_bits: kernels
+  for generation are held in eight bits. With shardings_only,
   or without libtpu, nothing is compiled. Raises UserError for gin files, a
   topology or a mesh that cannot work.
   """
   job, where, sizes = _parse(files, bindings, topology)
   found = None if shardings_only else devices(where)
   if num_beams is not None:
-    return dict(reports(job, where, sizes, found, num_beams))
+    return dict(reports(job, where, sizes, found, num_beams, eight_bits))
   if found is None:
     return {'step': report_abstract(job, where, sizes)}
   return {'step': compile_step(job, where, sizes, found)}
@@ -60,13 +62,19 @@ def compile_apart(
   bindings: Sequence[str],
   topology: str,
   num_beams: int | None = None,
+  eight_bits: bool = False,
 ) -> dict[str, CompileReport]:
   """Does `compile_run` in a process of its own, since the compiler may crash.
 
   After a crash the reports hold what the shardings alone say.
   """
   again = functools.partial(
-    compile_run, files, bindings, topology, num_beams=num_beams
+    compile_run,
+    files,
+    bindings,
+    topology,
+    num_beams=num_beams,
+    eight_bits=eight_bits,
   )
   context = multiprocessing.get_context('spawn')
   with ProcessPoolExecutor(1, context) as process:

@@ -6,6 +6,7 @@ its arguments have the shardings of the prefill's results.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,9 +25,10 @@ from mmicl_jax.cost.chips import Topology
 from mmicl_jax.decoding import loop
 from mmicl_jax.decoding.options import Options, split_options
 from mmicl_jax.decoding.strategy import strategy_of
-from mmicl_jax.models import partitioning
+from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params
+from mmicl_jax.models.quantized import place_of, quantize_leaf
 from mmicl_jax.types import PAD
 
 
@@ -44,19 +46,22 @@ def reports(
   sizes: Mapping[str, int],
   chips: Sequence[Any] | None,
   num_beams: int = 1,
+  eight_bits: bool = False,
 ) -> Iterator[tuple[str, CompileReport]]:
   """Yields ('prefill', its report), then ('step', its report).
 
   chips: the topology's devices. Without them only the prefill's report comes,
   with the memory of weights and prompts. The weights have the job's frozen
-  dtype or, if it names none, the dtype of the model's parameters.
+  dtype or, if it names none, the dtype of the model's parameters; with
+  eight_bits kernels are held in eight (models/quantized.py). As in the engine
+  that answers, layers stand one after the other, not in a loop.
   """
   model = _served(job)
   options = Options(num_beams=num_beams, max_new_tokens=job.targets_length)
   if chips is None:
     whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
     mesh = jax.sharding.AbstractMesh(tuple(whole), partitioning.MESH_AXES)
-    held = (_params(model, mesh), _prompts(job, mesh))
+    held = (_params(model, mesh, eight_bits), _prompts(job, mesh))
     needed = _prefill_flops(job, model)
     yield (
       'prefill',
@@ -65,7 +70,7 @@ def reports(
     return
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   prefill, step = programs(model, options)
-  params = _params(model, mesh)
+  params = _params(model, mesh, eight_bits)
   first = _Phase(
     'prefill',
     prefill,
@@ -111,13 +116,21 @@ def programs(
 
 def _served(job: Job) -> MMICLConfig:
   weights = job.model.frozen_dtype or job.model.config.execution.param_dtype
-  return with_execution(job.model.config, param_dtype=weights, remat='none')
+  return with_execution(
+    job.model.config, param_dtype=weights, remat='none', scan_layers=False
+  )
 
 
-def _params(model: MMICLConfig, mesh: Any) -> Any:
+def _params(model: MMICLConfig, mesh: Any, eight_bits: bool) -> Any:
   boxed = abstract_params(model)
-  places = partitioning.shardings(boxed, mesh)
-  return jax.tree.map(_placed, nn.unbox(boxed), places)
+  places = trees.flatten(partitioning.shardings(boxed, mesh))
+  held: dict[str, Any] = {}
+  for path, leaf in trees.flatten(nn.unbox(boxed)).items():
+    if eight_bits:
+      leaf = jax.eval_shape(functools.partial(quantize_leaf, path), leaf)
+    place = place_of(leaf, places[path])
+    held[path] = jax.tree.map(_placed, leaf, place)
+  return trees.unflatten(held)
 
 
 def _prompts(job: Job, mesh: Any) -> dict[str, Any]:

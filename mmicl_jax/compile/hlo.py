@@ -12,7 +12,10 @@ BITS = {'pred': 8, 'bf16': 16, 'token': 0}
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One line of HLO: name = type opcode(operands), attributes."""
+  """One line of HLO: name = type opcode(operands), attributes.
+
+  root: whether its value is that of its computation.
+  """
 
   name: str
   type: str
@@ -20,6 +23,7 @@ class Instruction:
   operands: tuple[str, ...]
   attributes: str
   literal: str  # the text in the parentheses
+  root: bool
 
 
 def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
@@ -93,6 +97,21 @@ def called(attributes: str, keys: str) -> list[str]:
   return names
 
 
+def custom_call_target(each: Instruction) -> str:
+  """The function that a custom call names; '' for other instructions."""
+  found = re.search(r'custom_call_target="([^"]*)"', each.attributes)
+  return found[1] if found else ''
+
+
+def estimated_cycles(each: Instruction) -> int:
+  """The TPU compiler's own estimate of an instruction's time; 0 if it has none.
+
+  It has one for computations, not for collectives or kernels of our own.
+  """
+  found = re.search(r'"estimated_cycles":"(\d+)"', each.attributes)
+  return int(found[1]) if found else 0
+
+
 def _instruction(line: str) -> Instruction:
   left, _, right = line.strip().partition(' = ')
   name = left.removeprefix('ROOT ').lstrip('%')
@@ -102,7 +121,8 @@ def _instruction(line: str) -> Instruction:
   close = _closing(rest, len(opcode))
   inside = rest[len(opcode) + 1 : close - 1]
   operands = tuple(re.findall(r'%([\w.\-]+)', inside))
-  return Instruction(name, type_, opcode, operands, rest[close:], inside)
+  root = left.startswith('ROOT ')
+  return Instruction(name, type_, opcode, operands, rest[close:], inside, root)
 
 
 def _closing(text: str, start: int) -> int:

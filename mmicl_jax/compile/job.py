@@ -95,10 +95,12 @@ class CompileReport:
 
   compiled: whether the figures are from XLA's TPU compiler. If not, there are
   only those that follow from the shardings, and `fits` is about them.
-  roofline: the seconds of compute, memory and network, each at its peak.
-  step_seconds: the largest of these, as if they overlapped perfectly.
-  exposed_seconds: the larger of compute and memory, plus network, as if sending
-  overlapped with nothing. bound: which of the three is the largest.
+  Of the step's time there are three kinds of figure. roofline: the seconds of
+  compute, memory and network, each at its peak; step_seconds: the largest of
+  these, as if they overlapped perfectly; bound: which it is; mfu: by it.
+  estimated_seconds: the compiler's own estimate of all computations, one after
+  the other. alone_seconds: of sending that no computation runs beside.
+  estimated_mfu: by the sum of these two.
   """
 
   topology: str
@@ -117,9 +119,11 @@ class CompileReport:
   collective_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
   roofline: Mapping[str, float] = dataclasses.field(default_factory=dict)
   step_seconds: float | None = None
-  exposed_seconds: float | None = None
   bound: str | None = None
   mfu: float | None = None
+  estimated_seconds: float | None = None
+  alone_seconds: float | None = None
+  estimated_mfu: float | None = None
   compile_seconds: float | None = None
 
   @property
@@ -283,9 +287,12 @@ def _read(
   times = {
     'compute': cost.flops / chip.flops,
     'memory': cost.hbm_bytes / chip.hbm_bandwidth,
-    'network': sum(cost.collectives.values()) / chip.ici_bandwidth,
+    'network': _over(sum(cost.collectives.values()), topology),
   }
   bound = max(times, key=lambda name: times[name])
+  ideal = before.model_flops / topology.chips / chip.flops
+  estimated = cost.cycles / chip.clock
+  alone = _over(cost.alone_bytes, topology)
   return dataclasses.replace(
     found,
     compiled_flops=cost.flops,
@@ -294,10 +301,17 @@ def _read(
     collective_counts=cost.collective_counts,
     roofline=times,
     step_seconds=times[bound],
-    exposed_seconds=max(times['compute'], times['memory']) + times['network'],
     bound=bound,
-    mfu=before.model_flops / topology.chips / chip.flops / times[bound],
+    mfu=ideal / times[bound],
+    estimated_seconds=estimated,
+    alone_seconds=alone,
+    estimated_mfu=ideal / (estimated + alone) if estimated else None,
   )
+
+
+def _over(sent: float, topology: Topology) -> float:
+  """The seconds that a chip takes to send bytes; 0 for no bytes."""
+  return sent / topology.ici_bandwidth if sent else 0.0
 
 
 def _model_flops(job: Job, layout: RunLayout) -> float:

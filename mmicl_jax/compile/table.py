@@ -28,11 +28,13 @@ class ScalingRow:
   batch_size: int = 8
   remat: str = 'full'
   num_beams: int = 1
+  eight_bits: bool = False
 
   @property
   def name(self) -> str:
     """Model and stage in words, or model and search."""
     search = 'greedy' if self.num_beams == 1 else f'{self.num_beams} beams'
+    search += ', int8' if self.eight_bits else ''
     what = STAGES[self.stage] if self.stage else search
     return f'{self.model.upper()} {what}'
 
@@ -56,7 +58,13 @@ class ScalingRow:
     ]
     if self.stage:
       return {self.name: run(files, bindings, self.topology)['step']}
-    found = run(files, bindings, self.topology, num_beams=self.num_beams)
+    found = run(
+      files,
+      bindings,
+      self.topology,
+      num_beams=self.num_beams,
+      eight_bits=self.eight_bits,
+    )
     return {f'{self.name}, {phase}': x for phase, x in found.items()}
 
 
@@ -81,6 +89,7 @@ ROWS = (
   ScalingRow('xxl', None, 'v5e:2x4', (1, 1, 8)),
   ScalingRow('xxl', None, 'v5e:2x4', (1, 1, 8), num_beams=4),
   ScalingRow('xl', None, 'v5e:1x1', (1, 1, 1)),
+  ScalingRow('xl', None, 'v5e:1x1', (1, 1, 1), eight_bits=True),
   ScalingRow('xl', None, 'v5e:1x1', (1, 1, 1), num_beams=4),
 )
 
@@ -132,10 +141,9 @@ def _training(
     'batch': str(report.batch_size),
     'remat': row.remat,
     **_memory_and_work(report),
-    'step': _milliseconds(report.step_seconds),
-    'nothing hidden': _milliseconds(report.exposed_seconds),
-    'bound by': report.bound or '',
-    'MFU': '' if report.mfu is None else f'{report.mfu:.0%}',
+    **_times(report),
+    'MFU at the roofline': _share(report.mfu),
+    'MFU estimated': _share(report.estimated_mfu),
     'compile': _seconds(report.compile_seconds),
   }
 
@@ -148,9 +156,7 @@ def _generation(
     **_slice(report),
     'prompts': str(report.batch_size),
     **_memory_and_work(report),
-    'time': _milliseconds(report.step_seconds),
-    'nothing hidden': _milliseconds(report.exposed_seconds),
-    'bound by': report.bound or '',
+    **_times(report),
     'compile': _seconds(report.compile_seconds),
   }
 
@@ -176,6 +182,23 @@ def _memory_and_work(report: CompileReport) -> dict[str, str]:
     if report.bound
     else '',
   }
+
+
+def _times(report: CompileReport) -> dict[str, str]:
+  parts = {
+    f'roofline: {name}': _milliseconds(report.roofline.get(name))
+    for name in ('compute', 'memory', 'network')
+  }
+  return {
+    **parts,
+    'bound by': report.bound or '',
+    'estimated': _milliseconds(report.estimated_seconds),
+    'sending alone': _milliseconds(report.alone_seconds),
+  }
+
+
+def _share(x: float | None) -> str:
+  return '' if x is None else f'{x:.0%}'
 
 
 def _gibibytes(x: float | int | None) -> str:

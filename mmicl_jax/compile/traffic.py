@@ -3,7 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from mmicl_jax.compile.hlo import Instruction, called, hbm_bytes, nbytes
+from mmicl_jax.compile.hlo import (
+  Instruction,
+  called,
+  custom_call_target,
+  hbm_bytes,
+  nbytes,
+)
 
 Computation = Mapping[str, Instruction]
 
@@ -20,6 +26,14 @@ FREE = {
   *('conditional', 'call', 'after-all', 'partition-id', 'opt-barrier', 'iota'),
   *('async-done', 'async-update'),
 }
+# A fusion of these alone, within another, gives a buffer a second name.
+RENAMING = {'parameter', 'copy', 'bitcast'}
+# Custom calls of the TPU compiler that do the same.
+FREE_CALLS = {
+  *('AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound'),
+  *('AsyncCollectiveStart', 'AsyncCollectiveDone'),
+  'GatherScatterIndicesBitpacked',
+}
 
 
 def moved(
@@ -30,6 +44,8 @@ def moved(
   each: an instruction of the computation `body`, outside fusions.
   """
   if each.opcode in FREE or each.opcode.endswith('-start'):
+    return 0.0
+  if each.opcode == 'custom-call' and custom_call_target(each) in FREE_CALLS:
     return 0.0
   operands = [body[name].type for name in each.operands if name in body]
   if each.opcode == 'slice-done':  # from HBM, and perhaps back
@@ -77,9 +93,11 @@ def _parts(
   """Bytes that a fusion reads of a value, and those it writes in its place.
 
   Fusions read stacked weights and activations slice by slice. This follows
-  the value into nested fusions.
+  the value into nested fusions, and behind those that give it another name or
+  tiling only. A value that becomes the result is read whole.
   """
-  read = update = 0.0
+  read = nbytes(inner[name].type) if inner[name].root else 0.0
+  update = 0.0
   for use in (x for x in inner.values() if name in x.operands):
     at = use.operands.index(name)
     if use.opcode == 'dynamic-slice' and not at:
@@ -89,17 +107,22 @@ def _parts(
     elif use.opcode in ('bitcast', 'fusion'):
       body, below = inner, use.name
       if use.opcode == 'fusion':
-        body = computations[called(use.attributes, 'calls')[0]]
-        below = next(
-          x.name
-          for x in body.values()
-          if x.opcode == 'parameter' and int(x.literal) == at
-        )
+        nested = computations[called(use.attributes, 'calls')[0]]
+        if not all(x.opcode in RENAMING for x in nested.values()):
+          body, below = nested, _parameter(nested, at).name
       more = _parts(below, body, computations)
       read, update = read + more[0], update + more[1]
     else:
       read += nbytes(inner[name].type)
   return read, update
+
+
+def _parameter(body: Computation, number: int) -> Instruction:
+  return next(
+    x
+    for x in body.values()
+    if x.opcode == 'parameter' and int(x.literal) == number
+  )
 
 
 def _handed_on(each: Instruction) -> list[int]:

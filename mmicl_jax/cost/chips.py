@@ -2,7 +2,9 @@
 
 The TPUs' figures are the peaks of one chip that Google Cloud publishes, copied
 by hand: bfloat16 FLOP/s, capacity and bandwidth of HBM, and the bandwidth of
-all interconnect links in one direction. Nothing here was measured.
+all interconnect links in one direction. What a chip multiplies in a cycle is
+that of its matrix units: 128 x 128 multiply-adds each, on a v6e 256 x 256.
+Nothing here was measured.
 """
 
 import dataclasses
@@ -14,24 +16,36 @@ from mmicl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One chip: bfloat16 FLOP/s, bytes of HBM, and bandwidths in bytes/s."""
+  """One chip: bfloat16 FLOP/s, bytes of HBM, and bandwidths in bytes/s.
+
+  ici_bandwidth: of all links. wraps: the length from which an axis of a slice
+  is closed to a ring.
+  """
 
   name: str
   flops: float
   hbm_bytes: int
   hbm_bandwidth: float
   ici_bandwidth: float
+  links: int
+  wraps: int
+  flops_per_cycle: int
   cores: int = 1  # XLA joins them into one device
+
+  @property
+  def clock(self) -> float:
+    """Cycles per second: the published FLOP/s over those of one cycle."""
+    return self.flops / self.flops_per_cycle
 
 
 GIB = 2**30
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip('v4', 275e12, 32 * GIB, 1228e9, 300e9, cores=2),
-    Chip('v5e', 197e12, 16 * GIB, 819e9, 200e9),
-    Chip('v5p', 459e12, 95 * GIB, 2765e9, 600e9, cores=2),
-    Chip('v6e', 918e12, 32 * GIB, 1640e9, 448e9),
+    Chip('v4', 275e12, 32 * GIB, 1228e9, 300e9, 6, 4, 2 * 8 * 128**2, cores=2),
+    Chip('v5e', 197e12, 16 * GIB, 819e9, 200e9, 4, 16, 2 * 4 * 128**2),
+    Chip('v5p', 459e12, 95 * GIB, 2765e9, 600e9, 6, 4, 2 * 8 * 128**2, cores=2),
+    Chip('v6e', 918e12, 32 * GIB, 1640e9, 448e9, 4, 16, 2 * 4 * 256**2),
   )
 }
 
@@ -47,6 +61,23 @@ class Topology:
   def chips(self) -> int:
     """The number of chips."""
     return math.prod(self.shape)
+
+  @property
+  def ici_bandwidth(self) -> float:
+    """Bytes per second that a chip sends over the links which the slice uses.
+
+    An axis of two chips, or one that is not closed to a ring, uses one link of
+    each chip for a ring in one direction; a closed one uses two.
+    """
+    chip = self.chip
+    if chip.links == 6:  # cubes of 4 x 4 x 4 close all three axes together
+      closed = [all(not n % chip.wraps for n in self.shape)] * len(self.shape)
+    else:
+      closed = [n == chip.wraps for n in self.shape]
+    used = sum(
+      1 + ring for n, ring in zip(self.shape, closed, strict=True) if n > 1
+    )
+    return chip.ici_bandwidth * used / chip.links
 
   def __str__(self) -> str:
     return f'{self.chip.name}:{"x".join(map(str, self.shape))}'

@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from mmicl_jax.models import trees
+from mmicl_jax.models.partitioning import replicated
 
 # Modules whose kernels contract more than one axis, and how many.
 CONTRACTED = {'out': 2, 'patch_embedding': 3}
@@ -75,6 +77,16 @@ def quantize(params: Mapping[str, Any]) -> dict[str, Any]:
   """
   flat = trees.flatten(params)
   return trees.unflatten({p: quantize_leaf(p, x) for p, x in flat.items()})
+
+
+def place_of(leaf: Any, place: Any) -> Any:
+  """The place of a leaf whose values go to `place`, a device or a sharding.
+
+  The scales of a quantised kernel are small and go to every device.
+  """
+  if isinstance(leaf, Quantized) and isinstance(place, NamedSharding):
+    return Quantized(place, replicated(place.mesh))
+  return place
 
 
 def is_quantized(params: Any) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mmicl_jax.compile import cost, hlo, traffic
+from mmicl_jax.cost.chips import parse_topology
 
 # As the TPU compiler writes it: a loop whose fused body multiplies a slice of
 # stacked weights, a product as a convolution, an asynchronous collective.
@@ -83,6 +84,109 @@ ENTRY %main (x: bf16[32,16]) -> bf16[8,16] {
   found = cost.analyse(text)
   assert found.collectives == {'reduce-scatter': 32 * 16 * 2 * 3 / 4}
   assert found.collective_counts == {'reduce-scatter': 1}
+  assert found.alone_bytes == sum(found.collectives.values())
+
+
+def one_fusion(*lines: str, result: str, more: str = '') -> str:
+  """A program of one fusion, p.0 of which is a stack of three in HBM."""
+  body = '\n'.join(f'  {line}' for line in lines)
+  return f"""{more}%fused (p.0: bf16[3,8,16], p.1: s32[]) -> {result} {{
+  %p.0 = bf16[3,8,16]{{2,1,0:T(8,128)}} parameter(0)
+  %p.1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+{body}
+}}
+
+ENTRY %main (ws: bf16[3,8,16], i: s32[]) -> {result} {{
+  %ws = bf16[3,8,16]{{2,1,0:T(8,128)}} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %y = {result} fusion(%ws, %i), kind=kLoop, calls=%fused
+}}
+"""
+
+
+RENAMED = """%copy_fusion (q: bf16[3,8,16]) -> bf16[3,8,16] {
+  %q = bf16[3,8,16]{2,1,0:T(8,128)} parameter(0)
+  ROOT %copy = bf16[3,8,16]{2,1,0:T(4,128)} copy(%q)
+}
+
+"""
+RENAMING = (
+  '%again = bf16[3,8,16]{2,1,0:T(4,128)} fusion(%p.0), kind=kLoop, '
+  'output_to_operand_aliasing={{}: (0, {})}, calls=%copy_fusion'
+)
+SLICE, SCALAR = 8 * 16 * 2, 4
+
+
+def test_a_second_name_of_a_stack_is_not_its_copy():
+  """The TPU compiler renames a buffer by a fusion within the fusion."""
+  one = (
+    'dynamic-slice(%again, %p.1, %zero, %zero), dynamic_slice_sizes={1,8,16}'
+  )
+  read = one_fusion(
+    RENAMING,
+    f'ROOT %one = bf16[1,8,16]{{2,1,0}} {one}',
+    result='bf16[1,8,16]{2,1,0}',
+    more=RENAMED,
+  )
+  assert cost.analyse(read).hbm_bytes == 2 * SLICE + SCALAR
+  written = one_fusion(
+    RENAMING,
+    '%new = bf16[1,8,16]{2,1,0} broadcast(%zero), dimensions={}',
+    'ROOT %all = bf16[3,8,16]{2,1,0} '
+    'dynamic-update-slice(%again, %new, %p.1, %zero, %zero)',
+    result='bf16[3,8,16]{2,1,0}',
+    more=RENAMED,
+  )
+  assert cost.analyse(written).hbm_bytes == SLICE + SCALAR
+
+
+def test_a_fusion_that_only_names_its_operand_copies_it():
+  text = one_fusion(
+    'ROOT %flat = bf16[384]{0} bitcast(%p.0)', result='bf16[384]{0}'
+  )
+  assert cost.analyse(text).hbm_bytes == 2 * 3 * SLICE
+
+
+@pytest.mark.parametrize(
+  'target, moved', [('AllocateBuffer', 0), ('Mosaic', 2 * 3 * SLICE)]
+)
+def test_a_call_that_gives_room_moves_nothing(target, moved):
+  text = f"""ENTRY %main (ws: bf16[3,8,16]) -> bf16[3,8,16] {{
+  %ws = bf16[3,8,16]{{2,1,0}} parameter(0)
+  ROOT %y = bf16[3,8,16]{{2,1,0}} custom-call(%ws), \
+custom_call_target="{target}"
+}}
+"""
+  assert cost.analyse(text).hbm_bytes == moved
+
+
+def test_the_estimated_cycles_of_a_loop_and_what_is_sent_alone():
+  cycles = ', backend_config={"window_config":{"estimated_cycles":"700"}}'
+  estimated = TEXT.replace('calls=%fused\n', f'calls=%fused{cycles}\n')
+  found = cost.analyse(estimated)
+  assert found.cycles == 3 * 700
+  assert found.alone_bytes == 0  # a start and an end: something runs between
+  waited = estimated.replace('all-reduce-start(', 'all-reduce(')
+  assert cost.analyse(waited).alone_bytes == 3 * 2 * 3 / 4 * 4 * 16 * 2
+  assert cost.analyse(CHAIN).alone_bytes == 0  # within a fusion that computes
+
+
+@pytest.mark.parametrize(
+  'topology, share',
+  [
+    ('v5e:1x1', 0),
+    ('v5e:2x2', 2 / 4),
+    ('v5e:4x8', 2 / 4),
+    ('v5e:16x16', 4 / 4),
+    ('v4:2x2x1', 2 / 6),
+    ('v5p:4x4x4', 6 / 6),
+    ('v5p:2x4x4', 3 / 6),
+  ],
+)
+def test_a_slice_sends_over_the_links_that_it_has(topology, share):
+  found = parse_topology(topology)
+  assert found.ici_bandwidth == share * found.chip.ici_bandwidth
 
 
 def test_the_trip_count_that_the_compiler_noted_wins():

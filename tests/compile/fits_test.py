@@ -51,9 +51,11 @@ def test_generation_on_a_small_topology(num_beams):
   found = cli.compile_run(TINY, BINDINGS, 'v5e:2x2', num_beams=num_beams)
   if not found['prefill'].compiled:
     pytest.skip('needs libtpu')
-  step = found['step']
-  assert step.fits and step.flops_ratio and 0.5 < step.flops_ratio < 3
-  assert step.model_flops < found['prefill'].model_flops
+  prefill, step = found['prefill'], found['step']
+  assert prefill.flops_ratio and 0.5 < prefill.flops_ratio < 3
+  # So small a step has sums in the place of products.
+  assert step.fits and step.estimated_seconds and step.estimated_mfu
+  assert step.model_flops < prefill.model_flops
 
 
 @pytest.mark.slow
