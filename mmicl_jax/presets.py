@@ -27,6 +27,7 @@ def model(
   vocab_size: int | None = None,
   image_token: int | None = None,
   lora: configs.LoRA | None = None,
+  dropout_bits: str = 'hash',
 ) -> configs.MMICLConfig:
   """A preset's configuration with changes; None keeps the preset's value.
 
@@ -49,6 +50,7 @@ def model(
     remat=remat,
     scan_layers=scan_layers,
     lora=lora,
+    dropout_bits=dropout_bits,
   )
   replace = dataclasses.replace
   if dropout_rate is not None:

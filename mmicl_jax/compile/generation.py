@@ -28,7 +28,7 @@ from mmicl_jax.decoding.strategy import strategy_of
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import MMICL, abstract_params
-from mmicl_jax.models.quantized import place_of, quantize_leaf
+from mmicl_jax.models.quantized import leaf_place, quantize_leaf
 from mmicl_jax.types import PAD
 
 
@@ -128,7 +128,7 @@ def _params(model: MMICLConfig, mesh: Any, eight_bits: bool) -> Any:
   for path, leaf in trees.flatten(nn.unbox(boxed)).items():
     if eight_bits:
       leaf = jax.eval_shape(functools.partial(quantize_leaf, path), leaf)
-    place = place_of(leaf, places[path])
+    place = leaf_place(leaf, places[path])
     held[path] = jax.tree.map(_placed, leaf, place)
   return trees.unflatten(held)
 

@@ -55,8 +55,11 @@ class Job:
       self.instruction_length,
     )
 
-  def layout(self, mesh: Mesh | AbstractMesh) -> RunLayout:
-    """Shapes and shardings of the run's state on a mesh."""
+  def layout(self, mesh: Mesh | AbstractMesh, memory: int) -> RunLayout:
+    """Shapes and shardings of the run's state on a mesh.
+
+    memory: of each of its devices, in bytes.
+    """
     model = self.model
     return RunLayout.of(
       model.config,
@@ -64,6 +67,7 @@ class Job:
       self.steps.chain(),
       mesh,
       model.frozen_dtype,
+      model.frozen_room(memory),
     )
 
   def batch(self, mesh: Mesh | AbstractMesh) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def report_abstract(
   """Reports what the shardings say: bytes of state and batch, model FLOPs."""
   whole = partitioning.mesh_sizes(**sizes, count=topology.chips)
   mesh = AbstractMesh(tuple(whole), partitioning.MESH_AXES)
-  layout = job.layout(mesh)
+  layout = job.layout(mesh, topology.chip.hbm_bytes)
   held = (layout.state, layout.frozen, job.batch(mesh))
   return shardings_report(
     topology, mesh, job.steps.batch_size, held, _model_flops(job, layout)
@@ -225,7 +229,7 @@ def compile_step(
   """Compiles the step for these chips and reports XLA's figures."""
   mesh = partitioning.make_mesh(**sizes, devices=chips)
   before = report_abstract(job, topology, dict(mesh.shape))
-  layout = job.layout(mesh)
+  layout = job.layout(mesh, topology.chip.hbm_bytes)
   step = compiled_step(layout, job.steps, jax.random.PRNGKey(0))
   lowered = step.lower(layout.state, layout.frozen, job.batch(mesh))
   return compiled_report(lowered, before, topology)[0]

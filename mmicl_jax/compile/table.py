@@ -26,7 +26,7 @@ class ScalingRow:
   topology: str
   mesh: tuple[int, int, int]  # data, fsdp, tensor
   batch_size: int = 8
-  remat: str = 'full'
+  remat: str = 'light'
   num_beams: int = 1
   eight_bits: bool = False
 

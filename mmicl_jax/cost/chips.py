@@ -100,18 +100,30 @@ def parse_topology(text: str) -> Topology:
   return found
 
 
-# Patterns of JAX's device_kind, the first match counts, and dense bfloat16
-# FLOP/s: the vendors' figures, copied by hand. 'TPU v5' is a v5p.
+# Patterns of JAX's device_kind, of which the first match counts. 'TPU v5' is a
+# v5p.
+_TPUS = (
+  (r'^TPU v4', CHIPS['v4']),
+  (r'^TPU v5 ?(lite|e)', CHIPS['v5e']),
+  (r'^TPU v5', CHIPS['v5p']),
+  (r'^TPU v6', CHIPS['v6e']),
+)
+# And dense bfloat16 FLOP/s: the vendors' figures, copied by hand.
 PEAKS = (
-  (r'^TPU v4', CHIPS['v4'].flops),
-  (r'^TPU v5 ?(lite|e)', CHIPS['v5e'].flops),
-  (r'^TPU v5', CHIPS['v5p'].flops),
-  (r'^TPU v6', CHIPS['v6e'].flops),
+  *((pattern, chip.flops) for pattern, chip in _TPUS),
   (r'A40\b', 149.7e12),
   (r'A100', 312e12),
   (r'H100 PCIe', 756e12),
   (r'H[12]00', 989e12),
 )
+
+
+def tpu_memory(kind: str) -> int | None:
+  """Bytes of a TPU's memory by its device_kind; None for other devices."""
+  return next(
+    (chip.hbm_bytes for pattern, chip in _TPUS if re.search(pattern, kind)),
+    None,
+  )
 
 
 def peak(kind: str) -> float | None:

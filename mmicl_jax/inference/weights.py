@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import abstract_params
-from mmicl_jax.models.quantized import place_of, quantize_leaf
+from mmicl_jax.models.quantized import leaf_place, quantize_leaf
 from mmicl_jax.models.stacking import single_layers
 
 Parts = Iterable[dict[str, Any]]
@@ -49,7 +49,7 @@ def hold_weights(
       for name, leaf in single_layers(path, part.pop(path)):
         leaf = quantize_leaf(name, leaf) if eight_bits else leaf
         place = places.get(name, jax.devices()[0])
-        new[name] = jax.device_put(leaf, place_of(leaf, place))
+        new[name] = jax.device_put(leaf, leaf_place(leaf, place))
         # device_put returns before it has copied; without waiting, arrays pile
         # up.
         jax.block_until_ready(new[name])

@@ -9,7 +9,8 @@ from typing import Any
 from mmicl_jax.errors import UserError
 
 DTYPES = ('float32', 'bfloat16', 'float16')
-REMATS = ('none', 'minimal', 'full')
+REMATS = ('none', 'light', 'minimal', 'full')
+DROPOUT_BITS = ('hash', 'threefry')
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -116,14 +117,17 @@ class Execution:
   """How the model runs; the mathematics stay the same.
 
   dtype: of activations. param_dtype: of parameters when they are initialised.
-  remat: which activations the backward pass computes again: 'none', 'minimal'
-  (all but matrix products) or 'full' (all).
+  remat: which activations the backward pass computes again: 'none', 'light'
+  (attention's scores, norms, gates and dropout), 'minimal' (all but matrix
+  products) or 'full' (all).
+  dropout_bits: what makes dropout's masks: 'hash' (models/dropout.py), or
+  'threefry', JAX's own bits, as former versions and T5X have them.
   scan_layers: True traces one layer and runs `lax.scan` over stacked
   parameters. False loops in Python over each layer's own parameters; it
   compiles longer and decodes faster.
   lora: adapters beside the kernels; None if there are none or they are folded
   into the kernels.
-  Raises UserError for a dtype or a remat of another name.
+  Raises UserError for a choice of another name.
   """
 
   dtype: str = 'float32'
@@ -131,8 +135,10 @@ class Execution:
   remat: str = 'none'
   scan_layers: bool = True
   lora: LoRA | None = None
+  dropout_bits: str = 'hash'
 
   def __post_init__(self):
+    check_choice('dropout_bits', self.dropout_bits, DROPOUT_BITS)
     check_choice('dtype', self.dtype, DTYPES)
     check_choice('param_dtype', self.param_dtype, DTYPES)
     check_choice('remat', self.remat, REMATS)

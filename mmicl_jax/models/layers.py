@@ -1,8 +1,8 @@
-"""What all towers are made of: Dense, norms, attention, dropout, stacks.
+"""What all towers are made of: Dense, norms, attention, stacks.
 
 Activations and matrix products are in `dtype`; attention scores, softmax and
-norms are in float32. Dropout is on if the caller gives
-`rngs={'dropout': key}`, and off otherwise.
+norms are in float32. Dropout is on if the caller gives `rngs={'dropout': key}`,
+and off otherwise.
 """
 
 import re
@@ -16,6 +16,8 @@ from flax.linen import spmd
 from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution, LoRA
+from mmicl_jax.models.dropout import dropout_key, dropped
+from mmicl_jax.models.recompute import recomputed, recomputed_layer
 
 ATTENTION = 'attention'  # the collection that has attention's weights
 
@@ -137,10 +139,14 @@ class LayerNorm(nn.Module):
         ('bias', nn.initializers.zeros),
       )
     )
-    x = x.astype(jnp.float32)
-    x -= x.mean(-1, keepdims=True)
-    x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
-    return (x * scale + bias).astype(self.execution.dtype)
+
+    def normalised(x, scale, bias):
+      x = x.astype(jnp.float32)
+      x -= x.mean(-1, keepdims=True)
+      x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+      return (x * scale + bias).astype(self.execution.dtype)
+
+    return recomputed(self.execution, normalised)(x, scale, bias)
 
 
 class RMSNorm(nn.Module):
@@ -154,9 +160,13 @@ class RMSNorm(nn.Module):
     ones = nn.initializers.ones
     shape = (x.shape[-1],)
     scale = param(self, 'scale', ones, shape, ('embed',), self.execution)
-    x = x.astype(jnp.float32)
-    x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
-    return (x * scale.astype(jnp.float32)).astype(self.execution.dtype)
+
+    def normalised(x, scale):
+      x = x.astype(jnp.float32)
+      x *= jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+      return (x * scale.astype(jnp.float32)).astype(self.execution.dtype)
+
+    return recomputed(self.execution, normalised)(x, scale)
 
 
 class Embed(nn.Module):
@@ -179,16 +189,6 @@ class Embed(nn.Module):
       self.execution,
     )
     return table[ids].astype(self.execution.dtype)
-
-
-def dropout(
-  module: nn.Module, x: Float[Array, '...'], rate: float
-) -> Float[Array, '...']:
-  """Drops entries of `x` and scales the rest, if there is a 'dropout' key."""
-  if rate == 0 or not module.has_rng('dropout'):
-    return x
-  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, x.shape)
-  return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -236,6 +236,35 @@ class Attention(nn.Module):
     if shared > 1:
       query = query.reshape(-1, shared, *query.shape[1:]).swapaxes(1, 2)
       query = query.reshape(*query.shape[:2], -1, self.head_dim)  # B H (n T) K
+    key = dropout_key(self, self.dropout_rate)
+    attend = self.attend
+    if not self.is_mutable_collection(ATTENTION):  # nothing is stored within
+      attend = recomputed(self.execution, attend)
+    y = attend(query, memory, mask, bias, key)
+    if shared > 1:
+      y = y.reshape(*y.shape[:2], shared, length, -1).swapaxes(1, 2)
+      y = y.reshape(rows, *y.shape[2:])
+    out = Dense(
+      (width,),
+      ('heads', 'kv', 'embed'),
+      self.execution,
+      self.use_bias,
+      name='out',
+    )
+    return out(y.swapaxes(1, 2))
+
+  def attend(
+    self,
+    query: Float[Array, 'B H T K'],
+    memory: KeyValues,
+    mask: Bool[Array, '#B #1 #T S'] | None,
+    bias: Float[Array, '#B #H #T S'] | None,
+    key: jax.Array | None,
+  ) -> Float[Array, 'B H T K']:
+    """The sums of values, weighted by the scores' softmax.
+
+    key: of the weights' dropout; None drops nothing.
+    """
     scores = jnp.einsum(
       'bhtk,bhsk->bhts',
       query,
@@ -253,19 +282,8 @@ class Attention(nn.Module):
       # Nothing, unless the caller makes the collection mutable: attended.py.
       self.sow(ATTENTION, 'weights', weights)
     weights = weights.astype(memory.value.dtype)
-    weights = dropout(self, weights, self.dropout_rate)
-    y = jnp.einsum('bhts,bhsk->bhtk', weights, memory.value)
-    if shared > 1:
-      y = y.reshape(*y.shape[:2], shared, length, -1).swapaxes(1, 2)
-      y = y.reshape(rows, *y.shape[2:])
-    out = Dense(
-      (width,),
-      ('heads', 'kv', 'embed'),
-      self.execution,
-      self.use_bias,
-      name='out',
-    )
-    return out(y.swapaxes(1, 2))
+    weights = dropped(self.execution, weights, key, self.dropout_rate)
+    return jnp.einsum('bhts,bhsk->bhtk', weights, memory.value)
 
 
 def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
@@ -273,12 +291,6 @@ def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
   return spmd.with_logical_constraint(
     x, ('activation_batch', 'activation_length', 'activation_embed')
   )
-
-
-POLICIES: dict[str, Callable[..., Any] | None] = {
-  'minimal': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  'full': None,
-}
 
 
 def stack(
@@ -296,14 +308,7 @@ def stack(
   an argument is a tree of stacked arrays, otherwise a sequence.
   """
   execution: Execution = fields['execution']
-  if execution.remat != 'none':
-    layer = nn.remat(
-      layer,
-      policy=POLICIES[execution.remat],
-      # Outside a loop XLA would see that the backward pass computes the same
-      # values again, and keep them instead. A loop separates the two passes.
-      prevent_cse=not execution.scan_layers,
-    )
+  layer = recomputed_layer(execution, layer)
   if execution.scan_layers:
     scanned = nn.scan(
       layer,

@@ -130,17 +130,23 @@ def partition_spec(
   return PartitionSpec(*entries)
 
 
-def shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
+def shardings(
+  boxed: Any, mesh: Mesh | AbstractMesh, *, over_fsdp: bool = True
+) -> Any:
   """The NamedSharding of each leaf of a tree.
 
   boxed: leaves in boxes with logical names, as `models.mmicl.abstract_params`
-  gives them; leaves without a box go to every device.
+  gives them; leaves without a box go to every device. over_fsdp: whether that
+  mesh axis splits them, too.
   """
 
   def one(leaf: Any) -> NamedSharding:
     value = nn.unbox(leaf)
     names = getattr(leaf, 'names', (None,) * len(value.shape))
-    return NamedSharding(mesh, partition_spec(names, value.shape, mesh))
+    spec = partition_spec(names, value.shape, mesh)
+    if not over_fsdp:
+      spec = PartitionSpec(*(None if axis == 'fsdp' else axis for axis in spec))
+    return NamedSharding(mesh, spec)
 
   return jax.tree.map(
     one, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.models.configs import Execution, QFormerConfig
+from mmicl_jax.models.dropout import dropout
 from mmicl_jax.models.layers import (
   Attention,
   Dense,
   Embed,
   LayerNorm,
   constrain,
-  dropout,
   stack,
 )
 

@@ -79,7 +79,7 @@ def quantize(params: Mapping[str, Any]) -> dict[str, Any]:
   return trees.unflatten({p: quantize_leaf(p, x) for p, x in flat.items()})
 
 
-def place_of(leaf: Any, place: Any) -> Any:
+def leaf_place(leaf: Any, place: Any) -> Any:
   """The place of a leaf whose values go to `place`, a device or a sharding.
 
   The scales of a quantised kernel are small and go to every device.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.models.configs import Execution, T5Config
+from mmicl_jax.models.dropout import dropout, dropout_key, dropped
 from mmicl_jax.models.layers import (
   Attention,
   Dense,
@@ -22,10 +23,10 @@ from mmicl_jax.models.layers import (
   KeyValues,
   RMSNorm,
   constrain,
-  dropout,
   param,
   stack,
 )
+from mmicl_jax.models.recompute import recomputed
 
 ACTIVATIONS = {
   'gelu': lambda x: jax.nn.gelu(x, approximate=False),
@@ -133,7 +134,13 @@ class MLP(nn.Module):
 
     gate = dense(c.mlp_dim, ('embed', 'mlp'), 'wi_0')(x)
     y = dense(c.mlp_dim, ('embed', 'mlp'), 'wi_1')(x)
-    y = dropout(self, ACTIVATIONS[c.activation](gate) * y, c.dropout_rate)
+
+    def gated(gate, y, key):
+      y = ACTIVATIONS[c.activation](gate) * y
+      return dropped(self.execution, y, key, c.dropout_rate)
+
+    key = dropout_key(self, c.dropout_rate)
+    y = recomputed(self.execution, gated)(gate, y, key)
     return dense(c.hidden_size, ('mlp', 'embed'), 'wo')(y)
 
 

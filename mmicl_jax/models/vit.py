@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from mmicl_jax.models.configs import Execution, ViTConfig
 from mmicl_jax.models.layers import Dense, LayerNorm, constrain, param, stack
+from mmicl_jax.models.recompute import recomputed
 
 
 class ViTLayer(nn.Module):
@@ -27,11 +28,15 @@ class ViTLayer(nn.Module):
     y = LayerNorm(c.layer_norm_eps, run, name='pre_attention_norm')(x)
     qkv = Dense((3, *heads), ('embed', None, 'heads', 'kv'), run, name='qkv')(y)
     query, key, value = jnp.moveaxis(qkv, 2, 0)  # each B P H K
-    scores = jnp.einsum(
-      'bthk,bshk->bhts', query, key, preferred_element_type=jnp.float32
-    )
-    weights = jax.nn.softmax(scores * heads[1] ** -0.5).astype(run.dtype)
-    y = jnp.einsum('bhts,bshk->bthk', weights, value)
+
+    def attend(query, key, value):
+      scores = jnp.einsum(
+        'bthk,bshk->bhts', query, key, preferred_element_type=jnp.float32
+      )
+      weights = jax.nn.softmax(scores * heads[1] ** -0.5).astype(run.dtype)
+      return jnp.einsum('bhts,bshk->bthk', weights, value)
+
+    y = recomputed(run, attend)(query, key, value)
     x += Dense((c.hidden_size,), ('heads', 'kv', 'embed'), run, name='out')(y)
 
     y = LayerNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)

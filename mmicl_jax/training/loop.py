@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from mmicl_jax.checkpoints.checkpointer import Checkpointer
+from mmicl_jax.cost import chips
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning
 from mmicl_jax.runtime import hosts, show
@@ -103,7 +104,12 @@ def train(
   run.evaluates(data)
   _, parts = hosts.batch_share(mesh)
   layout = RunLayout.of(
-    model.config, model.trainable, steps.chain(), mesh, model.frozen_dtype
+    model.config,
+    model.trainable,
+    steps.chain(),
+    mesh,
+    model.frozen_dtype,
+    model.frozen_room(chips.tpu_memory(mesh.devices.flat[0].device_kind)),
   )
   checkpointer = Checkpointer(run.model_dir, keep=run.keep, best_by=run.best_by)
   # T5X splits the key like this, so both trainers begin with the same weights

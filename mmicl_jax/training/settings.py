@@ -1,6 +1,7 @@
 """The settings of a run in four parts; each checks itself when it is made."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 
@@ -23,6 +24,10 @@ class ModelSettings:
 
   trainable: the name of a profile in stages.PROFILES, or regular expressions.
   frozen_dtype: of the frozen half's parameters; None keeps the model's.
+  frozen_whole: whether each device holds the frozen half whole (or what the
+  mesh's `tensor` axis leaves of it), so that no step gathers it; False splits
+  it over `fsdp`, too; None: whole if that takes at most half of a device's
+  memory, which is known of TPUs.
   init_from: a checkpoint whose weights a new run starts with: for stage 2, one
   of stage 1 or converted weights. A run that is resumed does not read it.
   Raises UserError for a profile or a dtype that does not exist.
@@ -31,11 +36,25 @@ class ModelSettings:
   config: MMICLConfig
   trainable: stages.Profile
   frozen_dtype: str | None = None
+  frozen_whole: bool | None = None
   init_from: str | os.PathLike | None = None
 
   def __post_init__(self):
     stages.patterns(self.trainable)
     check_choice('FROZEN_DTYPE', self.frozen_dtype or DTYPES[0], DTYPES)
+    if not isinstance(self.frozen_whole, bool | None):
+      raise UserError(
+        f'FROZEN_WHOLE is {self.frozen_whole!r}: give True, False or None'
+      )
+
+  def frozen_room(self, memory: int | None) -> float:
+    """The bytes that a whole frozen half may take of each device.
+
+    memory: a device's, in bytes; None if it is not known.
+    """
+    if self.frozen_whole is None:
+      return (memory or 0) / 2
+    return math.inf if self.frozen_whole else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

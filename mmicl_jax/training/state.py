@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -48,11 +49,14 @@ class RunLayout:
     optimizer: optax.GradientTransformation,
     mesh: Mesh | AbstractMesh,
     frozen_dtype: str | None = None,
+    frozen_room: float = 0.0,
   ) -> 'RunLayout':
     """Plans the arrays of a run; nothing is computed.
 
-    frozen_dtype: of the frozen half; None keeps the model's. Raises UserError
-    if the profile matches no parameter.
+    frozen_dtype: of the frozen half; None keeps the model's. frozen_room: if
+    the frozen half takes at most so many bytes of a device, the mesh's `fsdp`
+    axis does not split it, so that no step gathers it. Raises UserError if the
+    profile matches no parameter.
     """
     trainable, frozen = stages.split_params(
       mmicl.abstract_params(config), profile
@@ -61,6 +65,9 @@ class RunLayout:
       frozen = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(frozen_dtype)), frozen
       )
+    whole = _placed(frozen, mesh, over_fsdp=False)
+    if _device_bytes(whole) > frozen_room:
+      whole = _placed(frozen, mesh)
     # The weights are still in flax's boxes, which name their axes. So the
     # optimizer's moments are in such boxes, too, and are sharded like them.
     state = TrainState(
@@ -74,7 +81,7 @@ class RunLayout:
       optimizer,
       mesh,
       _placed(state, mesh),
-      _placed(frozen, mesh),
+      whole,
     )
 
   @property
@@ -174,11 +181,21 @@ def shardings_of(tree: Any) -> Any:
   return jax.tree.map(lambda x: x.sharding, tree)
 
 
-def _placed(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
+def _placed(
+  boxed: Any, mesh: Mesh | AbstractMesh, *, over_fsdp: bool = True
+) -> Any:
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     nn.unbox(boxed),
-    partitioning.shardings(boxed, mesh),
+    partitioning.shardings(boxed, mesh, over_fsdp=over_fsdp),
+  )
+
+
+def _device_bytes(placed: Any) -> int:
+  """The bytes of a tree that each device holds."""
+  return sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(placed)
   )
 
 

@@ -38,7 +38,8 @@ WORDS = (
   *('VOCABULARY', 'DATA_DIR', 'TEMPLATES', 'SKIP_BAD_RECORDS', 'SHUFFLE'),
   *('LOSS_MEAN', 'TENSORBOARD', 'FEATURE_CACHE', 'QFORMER_VOCABULARY'),
   *('presets.model.dtype', 'presets.model.remat', 'presets.model.scan_layers'),
-  *('presets.model.preset', 'NO_SUCH_NAME'),
+  *('presets.model.preset', 'NO_SUCH_NAME', 'FROZEN_WHOLE'),
+  'presets.model.dropout_bits',
 )
 VALUES = (
   *('0', '1', '2', '-1', '3', '2.5', '-0.5', '1e400', '1e-300', '1e30'),

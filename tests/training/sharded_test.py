@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import socket
@@ -17,12 +18,13 @@ import tiny_records
 import virtual_devices
 
 from mmicl_jax.checkpoints.steps import latest_step
+from mmicl_jax.cost import chips
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs, partitioning
 from mmicl_jax.runtime.hosts import join_hosts, share
 from mmicl_jax.training import optim, stages
 from mmicl_jax.training import state as training_state
-from mmicl_jax.training.settings import StepSettings
+from mmicl_jax.training.settings import ModelSettings, StepSettings
 from mmicl_jax.training.step import to_device
 
 STEPS = 20
@@ -33,9 +35,11 @@ CONFIG = dataclasses.replace(
 )
 
 
-def losses(mesh, steps=STEPS):
+def losses(mesh, steps=STEPS, frozen_room=0.0):
   settings = StepSettings(steps, 16, optim.constant(1e-3), num_microbatches=2)
-  layout = training_state.RunLayout.of(CONFIG, 'tune', settings.chain(), mesh)
+  layout = training_state.RunLayout.of(
+    CONFIG, 'tune', settings.chain(), mesh, frozen_room=frozen_room
+  )
   state, frozen = layout.random(jax.random.PRNGKey(0))
   step = training_state.compiled_step(layout, settings)
   data, seen = iter(small_run.Data(16, CONFIG)), []
@@ -54,8 +58,13 @@ def losses(mesh, steps=STEPS):
 @pytest.mark.devices(8)
 def test_every_mesh_trains_as_one_device_does():
   one, _ = losses(partitioning.make_mesh(1, 1, 1, jax.devices()[:1]))
-  for shape in ((8, 1, 1), (2, 2, 2), (1, 2, 4)):
-    eight, state = losses(partitioning.make_mesh(*shape))
+  for shape, room in (
+    ((8, 1, 1), 0.0),
+    ((2, 2, 2), 0.0),
+    ((1, 2, 4), 0.0),
+    ((1, 4, 2), math.inf),  # the frozen half is not split over fsdp
+  ):
+    eight, state = losses(partitioning.make_mesh(*shape), frozen_room=room)
     np.testing.assert_allclose(eight, one, rtol=1e-5, err_msg=str(shape))
     # Parameters and moments lie in pieces, alike.
     weight, moment = (
@@ -66,6 +75,43 @@ def test_every_mesh_trains_as_one_device_does():
     shard = weight.addressable_shards[0].data
     assert shard.size * shape[1] * shape[2] == weight.size
     assert stages.split_params(state.params, 'tune')[1] == {}
+
+
+def test_the_frozen_half_is_whole_where_there_is_room():
+  axes = {'data': 1, 'fsdp': 2, 'tensor': 2}
+  mesh = jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes))
+  chain = StepSettings(1, 8, optim.constant(1e-3)).chain()
+
+  def axes_of(frozen_room):
+    layout = training_state.RunLayout.of(
+      CONFIG, 'tune', chain, mesh, 'bfloat16', frozen_room
+    )
+    leaves = jax.tree.leaves(layout.frozen)
+    held = sum(
+      math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+      for x in leaves
+    )
+    return held, {axis for x in leaves for axis in x.sharding.spec} - {None}
+
+  _, split = axes_of(0.0)
+  held, whole = axes_of(math.inf)
+  assert split == {'fsdp', 'tensor'} and whole == {'tensor'}
+  assert axes_of(float(held))[1] == whole and axes_of(held - 1.0)[1] == split
+
+
+@pytest.mark.parametrize(
+  'whole, kind, room',
+  [
+    (None, 'TPU v5 lite', 8 * 2**30),
+    (None, 'TPU v5', 95 * 2**29),
+    (None, 'cpu', 0),
+    (True, 'cpu', math.inf),
+    (False, 'TPU v5 lite', 0),
+  ],
+)
+def test_how_much_a_whole_frozen_half_may_take(whole, kind, room):
+  model = ModelSettings(CONFIG, 'tune', frozen_whole=whole)
+  assert model.frozen_room(chips.tpu_memory(kind)) == room
 
 
 def command(data, name, steps, *more):
