@@ -24,6 +24,7 @@ COMMANDS = {
   'eval': 'ask the questions of benchmarks, and score the answers',
   'explain': 'what the demonstrations did to the answers',
   'generate': 'answer one prompt or a file of prompts',
+  'serve': 'answer over HTTP, as OpenAI clients expect',
   'score': 'score answers as a benchmark does',
   'merge': 'put the shards of generate or eval together',
   'convert': 'weights from PyTorch, and back',
@@ -35,7 +36,7 @@ COMMANDS = {
 
 # These run a model again and again, and may keep memory for that; the others
 # use as little as they can.
-COMPUTING = ('demo', 'train', 'eval', 'explain', 'generate', 'bench')
+COMPUTING = ('demo', 'train', 'eval', 'explain', 'generate', 'serve', 'bench')
 
 
 class _Parser(argparse.ArgumentParser):

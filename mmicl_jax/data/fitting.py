@@ -113,6 +113,14 @@ def _check_copies(example: Example, spec: FeatureSpec, name: str) -> None:
     )
 
 
+def prompt_ids(
+  inputs: str, tokenizer: Tokenizer, num_queries: int
+) -> list[int]:
+  """A prompt's ids, with num_queries tokens for each image and no end token."""
+  copies = IMAGE * num_queries
+  return tokenizer.encode(collapse(inputs).replace(IMAGE, copies))
+
+
 def _fit(
   example: Example, tokenizer: Tokenizer, spec: FeatureSpec, name: str
 ) -> tuple[Example, list[int], int]:
@@ -120,8 +128,7 @@ def _fit(
   limit = spec.inputs_length - 1  # one place is the end token's
 
   def ids_of(inputs: str) -> list[int]:
-    copies = IMAGE * spec.num_queries
-    return tokenizer.encode(collapse(inputs).replace(IMAGE, copies))
+    return prompt_ids(inputs, tokenizer, spec.num_queries)
 
   ids = ids_of(example.inputs)
   while example.num_shots and (

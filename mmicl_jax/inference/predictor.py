@@ -305,9 +305,28 @@ class Predictor:
       raise UserError(
         'demonstrations cannot be put in front of an Example: give a Turn.'
       )
-    fitted, ids, lost = fit_prompt(query, self.tokenizer, self._spec)
+    fitted, ids, lost = self.shortened(query)
     if lost:
       warnings.warn(str(lost), stacklevel=2)
+    try:
+      return lost, self.request(fitted, ids)
+    except UserError as error:
+      raise UserError(f'{lost.name}: {error}') from error
+
+  def shortened(
+    self, example: Example
+  ) -> tuple[Example, list[int], Truncation]:
+    """What is left of a prompt that may be too long; reads no image.
+
+    Returns what `data.fitting.fit_prompt` does, and raises the same.
+    """
+    return fit_prompt(example, self.tokenizer, self._spec)
+
+  def request(self, example: Example, ids: Sequence[int]) -> Request:
+    """The arrays of a prompt that `shortened` gave; reads its images.
+
+    Raises UserError if an image cannot be read.
+    """
     words = None
     if self._qformer_tokenizer is not None:
       length = self.config.qformer.max_positions
@@ -316,14 +335,11 @@ class Predictor:
         np.int32,
       )
     images, keys = [], []
-    try:
-      for source in fitted.images:
-        keys.append(key_of(source, words))
-        images.append(load_image(source, self.config.vit.image_size))
-    except UserError as error:
-      raise UserError(f'{lost.name}: {error}') from error
+    for source in example.images:
+      keys.append(key_of(source, words))
+      images.append(load_image(source, self.config.vit.image_size))
     tokens = np.array([*ids, self.tokenizer.eos_id], np.int32)
-    return lost, Request(tokens, tuple(images), words, tuple(keys))
+    return Request(tokens, tuple(images), words, tuple(keys))
 
   def warm_up(self, longest: int | None = None, **options: Any) -> int:
     """Compiles what `generate` with these options needs: see Engine.warm_up.

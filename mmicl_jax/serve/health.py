@@ -35,14 +35,15 @@ _REFUSALS = {
 }
 
 
-def check_ready(health: Health) -> None:
-  """Raises HttpError 503 if no prompt can be answered now.
+def not_ready(health: Health) -> HttpError | None:
+  """The HttpError 503 if no prompt can be answered now, otherwise None.
 
   A stalled server may only be slow: it still takes requests.
   """
-  if health in _REFUSALS:
-    code, message, seconds = _REFUSALS[health]
-    raise HttpError(503, message, kind=SERVER, code=code, retry_after=seconds)
+  if health not in _REFUSALS:
+    return None
+  code, message, seconds = _REFUSALS[health]
+  return HttpError(503, message, kind=SERVER, code=code, retry_after=seconds)
 
 
 def health_routes(health: Callable[[], Health]) -> list[Route]:

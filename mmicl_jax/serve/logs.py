@@ -13,6 +13,7 @@ from mmicl_jax.serve.http_errors import failure
 
 logger = logging.getLogger('mmicl_jax.serve')
 
+PROBES = ('/ping', '/health', '/health/live', '/health/ready', '/metrics')
 _SAFE_ID = re.compile(r'[\x21-\x7e]{1,128}')
 _MOST_PATH = 80  # characters that are logged
 
@@ -53,7 +54,10 @@ class RequestLog:
         response = failure('The server failed; its log has the reason.')
         await response.response()(scope, receive, sending)
     finally:
-      logger.info(
+      # Probes come every few seconds, and say nothing.
+      often = scope['path'] in PROBES
+      logger.log(
+        logging.DEBUG if often else logging.INFO,
         '%s %s %s %d %.3f s',
         own,
         scope['method'],

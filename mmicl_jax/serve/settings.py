@@ -25,7 +25,7 @@ class Settings:
   media_domains: tuple[str, ...] = ()
   http_media: bool = False
   max_queue: int | None = None
-  max_tokens: int = 512
+  max_tokens: int = 64
   request_timeout: float = 120.0
   body_timeout: float = 60.0
   shutdown_timeout: float = 30.0

@@ -35,14 +35,14 @@ def running(app, drain=lambda: None, is_idle=lambda: True, seconds=10.0):
 
 def ask(port, method, path, body=None, **headers):
   """(status, headers, JSON or bytes) of one request."""
-  connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+  connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
   with contextlib.closing(connection):
     data = body
     if body is not None and not isinstance(body, bytes):
       data = json.dumps(body).encode()
-    if data is not None:
-      headers.setdefault('content-type', 'application/json')
     named = {name.replace('_', '-'): value for name, value in headers.items()}
+    if data is not None:
+      named.setdefault('content-type', 'application/json')
     connection.request(method, path, data, named)
     response = connection.getresponse()
     content = response.read()
@@ -62,7 +62,7 @@ def raw(port, data, most=65536):
     return found
 
 
-def eventually(condition, seconds=60):
+def eventually(condition, seconds=15):
   """Waits until a condition holds, and returns what it found."""
   end = time.monotonic() + seconds
   while not (found := condition()):

@@ -1,0 +1,122 @@
+"""What all paths that take a body do before and after they answer."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mmicl_jax.serve.admission import Visit
+from mmicl_jax.serve.health import not_ready
+from mmicl_jax.serve.http_errors import HttpError
+from mmicl_jax.serve.logs import logger
+from mmicl_jax.serve.protocol import Inquiry, parse_body, read_inquiry
+from mmicl_jax.serve.service import Service
+
+T = TypeVar('T')
+
+
+class Posted:
+  """A request on its way through a path.
+
+  id: as logged. ending: runs its callbacks when the response is over, whether
+  it was sent or not.
+  """
+
+  def __init__(
+    self, request: Request, entry: Visit, ending: contextlib.ExitStack
+  ):
+    self.entry, self.ending = entry, ending
+    self.id: str = request.scope['mmicl_id']
+
+
+Respond = Callable[[Service, Posted, Inquiry], Awaitable[Response]]
+
+
+class PostedPath:
+  """An ASGI endpoint: admits a request, reads its body, and lets it respond.
+
+  body: the kind of body in reference.py. A client that leaves ends it all.
+  """
+
+  def __init__(self, service: Service, body: str, respond: Respond):
+    self._service, self._body, self._respond = service, body, respond
+
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    try:
+      await self._answer(request, send)
+    except ClientDisconnect:
+      logger.info('%s: the client left', scope['mmicl_id'])
+    except HttpError as error:
+      self._service.metrics.reject(error.code or str(error.status))
+      raise
+
+  async def _answer(self, request: Request, send: Send) -> None:
+    service = self._service
+    if (error := not_ready(service.health())) is not None:
+      raise error
+    kind = request.headers.get('content-type', '').partition(';')[0]
+    if kind.strip().lower() != 'application/json':
+      raise HttpError(
+        415,
+        "The body is JSON: send the header 'content-type: application/json'.",
+        code='unsupported_media_type',
+      )
+    with service.admission.entered() as entry, contextlib.ExitStack() as ending:
+      settings = service.settings
+      data = await entry.read_body(
+        request, settings.max_body, settings.body_timeout
+      )
+      posted = Posted(request, entry, ending)
+      response = await _unless_left(request, self._work(posted, data))
+      await response(request.scope, request.receive, send)
+
+  async def _work(self, posted: Posted, data: bytes) -> Response:
+    service = self._service
+    read = functools.partial(
+      _read, data, self._body, service.settings.max_tokens
+    )
+    del data
+    wanted = await service.in_thread(read)
+    posted.entry.drop_body()
+    if service.settings.log_prompts:
+      drafts = wanted.prompting.conversation.drafts
+      logger.info('%s asks %r', posted.id, [draft.text for draft in drafts])
+    response = await self._respond(service, posted, wanted)
+    if wanted.ignored:
+      names = ', '.join(wanted.ignored)
+      response.headers['x-mmicl-ignored'] = names.encode(
+        'ascii', 'backslashreplace'
+      ).decode()[:1000]
+    return response
+
+
+def _read(data: bytes, body: str, most_tokens: int) -> Inquiry:
+  return read_inquiry(parse_body(data), body, most_tokens)
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+  """The result of the work; raises ClientDisconnect once the client left."""
+  task = asyncio.create_task(work)
+  watcher = asyncio.create_task(_left(request))
+  try:
+    await asyncio.wait((task, watcher), return_when='FIRST_COMPLETED')
+    if not task.done():
+      raise ClientDisconnect
+    return task.result()
+  finally:
+    watcher.cancel()
+    if not task.done():
+      task.cancel()
+      with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _left(request: Request) -> None:
+  while (await request.receive())['type'] != 'http.disconnect':
+    pass
