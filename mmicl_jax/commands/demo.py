@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from mmicl_jax.demo.ablations import DEMO_ABLATIONS
 from mmicl_jax.demo.run import run_demo
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote, show
@@ -15,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--out', default='runs/demo', help='a new folder (%(default)s)'
   )
   parser.add_argument('--seed', type=int, default=0, help='of everything')
+  parser.add_argument(
+    '--ablation',
+    choices=DEMO_ABLATIONS,
+    help='train without a part of it: docs/in_context_learning.md',
+  )
   parser.add_argument('--json', action='store_true', help='print JSON')
   parser.epilog = 'example:\n  mmicl demo --out runs/demo'
 
@@ -27,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
       f'{out} is there already: name a new folder with --out, or remove it.'
     )
   with only_writer(out):
-    found = run_demo(out, args.seed)
+    found = run_demo(out, args.seed, ablation=args.ablation)
   if args.json:
     show.print_json(dataclasses.asdict(found), None)
     return 0

@@ -13,10 +13,11 @@ import bisect
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mmicl_jax.context.turns import Example
 from mmicl_jax.data.features import Features, FeatureSpec, collate, featurize
 from mmicl_jax.demo.data import batch_examples
 from mmicl_jax.errors import UserError
@@ -67,11 +68,19 @@ class Phase:
 class LessonStream:
   """A phase's batches for `loop.train`; a batch depends on its step alone.
 
-  A thread makes the next batches while the device computes.
+  A thread makes the next batches while the device computes. change: what is
+  done to a batch's examples, as an ablation does.
   """
 
-  def __init__(self, phase: Phase, tokenizer: Tokenizer, seed: int):
+  def __init__(
+    self,
+    phase: Phase,
+    tokenizer: Tokenizer,
+    seed: int,
+    change: Callable[[Sequence[Example]], list[Example]] | None = None,
+  ):
     self._phase, self._tokenizer, self._seed = phase, tokenizer, seed
+    self._change = change or list
     self._ends = list(itertools.accumulate(x.steps for x in phase.lessons))
     self._step = 0
 
@@ -80,8 +89,9 @@ class LessonStream:
     lesson = self._phase.lessons[bisect.bisect_right(self._ends, step)]
     size = self._phase.batch_size
     items = batch_examples(lesson.mix, self._seed, step * size, size, size=SIZE)
+    examples = self._change([item.example for item in items])
     return collate(
-      [featurize(i.example, self._tokenizer, lesson.spec) for i in items]
+      [featurize(one, self._tokenizer, lesson.spec) for one in examples]
     )
 
   def __iter__(self) -> Iterator[tuple[Features, None]]:

@@ -20,6 +20,7 @@ from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.convert.disk import to_pytorch
 from mmicl_jax.demo import data, page, results
+from mmicl_jax.demo.ablations import Change, ablated_phases, lesson_change
 from mmicl_jax.demo.lessons import (
   PHASES,
   QUERIES,
@@ -72,11 +73,14 @@ def config(tokenizer: Tokenizer) -> MMICLConfig:
   )  # fmt: skip
 
 
-def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
+def run_demo(
+  out: Path, seed: int = 0, items: int = 512, ablation: str | None = None
+) -> results.Results:
   """Trains, answers held-out prompts, exports to PyTorch and writes the page.
 
-  items: held-out prompts for each number of demonstrations. All files go to
-  `out`.
+  items: held-out prompts for each number of demonstrations. ablation: of
+  ablations.DEMO_ABLATIONS, what training lacks; held-out prompts stay the same.
+  All files go to `out`.
   """
   begin = time.monotonic()
   out.mkdir(parents=True, exist_ok=True)
@@ -86,12 +90,14 @@ def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
   model = config(tokenizer)
 
   phases, ledgers = [], []
-  for i, phase in enumerate(PHASES):
-    before = _folder(out, PHASES[i - 1]) if i else None
-    done, ledger = _train(phase, model, vocabulary, out, before, seed)
+  trained = ablated_phases(PHASES, ablation)
+  for i, phase in enumerate(trained):
+    before = _folder(out, trained[i - 1]) if i else None
+    change = lesson_change(ablation, i)
+    done, ledger = _train(phase, model, vocabulary, out, before, seed, change)
     phases.append(done)
     ledgers += _ledger_rows(phase.name, ledger)
-  final = _folder(out, PHASES[-1])
+  final = _folder(out, trained[-1])
 
   _say('answering prompts about held-out images')
   answerer = load(final, batch_size=64)
@@ -113,7 +119,7 @@ def run_demo(out: Path, seed: int = 0, items: int = 512) -> results.Results:
     seconds=time.monotonic() - begin,
     memory_bytes=_peak_memory(),
     # Each phase's ledger counts the whole model.
-    parameters=sum(row.parameters for row in ledgers) // len(PHASES),
+    parameters=sum(row.parameters for row in ledgers) // len(trained),
     shots=tuple(_score(f'{k} shots', asked[k], answers[k], k) for k in SHOTS),
     phases=tuple(phases),
     tasks=tuple(_score(t, asked[t], answers[t]) for t in OTHER_TASKS),
@@ -136,6 +142,7 @@ def _train(
   out: Path,
   before: Path | None,
   seed: int,
+  change: Change | None,
 ) -> tuple[results.PhaseResult, Ledger]:
   _say(f'\n{phase.name}: {phase.note}')
   curve: dict[int, dict[str, float]] = {}
@@ -147,7 +154,7 @@ def _train(
   done = loop.train(
     ModelSettings(model, phase.profile, init_from=before),
     DataSettings(
-      LessonStream(phase, Tokenizer(vocabulary), seed),
+      LessonStream(phase, Tokenizer(vocabulary), seed, change),
       HeldOut('icl_words_4', Tokenizer(vocabulary), HELD_OUT_SEED),
       vocabulary,
     ),

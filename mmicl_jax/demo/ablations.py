@@ -1,0 +1,56 @@
+"""The demo without a part of its training, as the paper ablates MMICL's.
+
+The first phase stands in for pre-trained towers and stays as it is.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+from mmicl_jax.context.turns import Example
+from mmicl_jax.data.ablations import ABLATIONS, ablated
+from mmicl_jax.demo.lessons import Phase
+
+# What data.ablations leaves out of the prompts of both stages.
+_OF_DATA = {
+  'no_declarations': 'declarations',
+  'no_interconnected': 'interconnected',
+  'no_few_shot': 'few_shot',
+}
+DEMO_ABLATIONS = (*_OF_DATA, 'stage_1_only', 'stages_1_and_2')
+
+Change = Callable[[Sequence[Example]], list[Example]]
+
+
+def ablated_phases(
+  phases: Sequence[Phase], name: str | None
+) -> tuple[Phase, ...]:
+  """The phases that are trained, whose notes say what they lack."""
+  if name == 'stage_1_only':
+    return tuple(phases[:-1])
+  if name not in _OF_DATA:
+    return tuple(phases)
+  about = ABLATIONS[_OF_DATA[name]]
+  rest = (
+    dataclasses.replace(phase, note=f'{phase.note} ({name}: {about})')
+    for phase in phases[1:]
+  )
+  return phases[0], *rest
+
+
+def lesson_change(name: str | None, place: int) -> Change | None:
+  """How a phase, from 0 on, has its prompts changed; None if it has not."""
+  if name not in _OF_DATA or place == 0:
+    return None
+  part = _OF_DATA[name]
+
+  def change(examples: Sequence[Example]) -> list[Example]:
+    found = [ablated(example, (part,)) for example in examples]
+    left = [example for example in found if example is not None]
+    if len(left) == len(found):
+      return left
+    # Others of the batch, again, stand for prompts that are left out.
+    others = itertools.cycle(left)
+    return [next(others) if x is None else x for x in found]
+
+  return change
