@@ -20,6 +20,7 @@ export async function askFor(cards, settings, signal, told) {
     usage: null,
     finish: null,
     extra: {},
+    sampled: settings.mode === 'sample',
     error: null,
   };
   const began = performance.now();

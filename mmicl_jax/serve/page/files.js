@@ -58,6 +58,7 @@ export async function partsOf(files) {
 
 /** Puts files into an editor: at a range, at its caret, or in front. */
 export async function insertFiles(files, target, range) {
+  if (!files.length) return;
   remember();
   const parts = await partsOf(files);
   if (parts.length) target.insert(parts, range);

@@ -256,7 +256,7 @@ export const TEXT = {
   },
   open: {
     heading: 'Open',
-    hint: 'Drop or choose a saved session, a file of MIC records or Python with mmicl.Turn, or paste its text.',
+    hint: 'Drop or choose a saved session, a file of MIC records or Python with mmicl_jax.Turn, or paste its text.',
     choose: 'Choose a file',
     paste: 'Pasted text',
     label: 'Text of a session, a record or Python',
