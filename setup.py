@@ -82,6 +82,7 @@ TEST = [
   *TENSORBOARD,
   *TORCH,
   *VIDEO,
+  'axe-playwright-python>=0.1.8,<0.2',  # accessibility of the page
   'beartype>=0.23,<0.24',
   'flask>=3.1,<4',  # moto's server
   'flask-cors>=6,<7',

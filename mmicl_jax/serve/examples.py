@@ -35,22 +35,22 @@ def examples_route(checkpoints: Callable[[], Iterable[str]]) -> Route:
 
   def send(request: Request) -> Response:  # in a thread: it reads files
     headers = {'cache-control': 'no-cache'}
-    found = [one for place in checkpoints() for one in examples(place)]
+    # Stages of one run lie beside the same folder.
+    folders = dict.fromkeys(filter(None, map(find, checkpoints())))
+    found = [one for folder in folders for one in examples(folder)]
     return JSONResponse({'examples': found}, headers=headers)
 
   return Route('/page/examples.json', send)
 
 
-def examples(checkpoint: str) -> list[dict[str, Any]]:
+def examples(folder: Path) -> list[dict[str, Any]]:
   """A few records of each kind, as {id, kind, style, turns}.
 
   A turn has a text with slots as in `context.turns.Turn`, its images as {name,
-  data}, where data is a data URL, and an answer. The list is empty if no folder
-  held_out/ lies beside the checkpoint. A record whose demonstrations cannot be
-  told apart is one turn; one that cannot be read is left out.
+  data}, where data is a data URL, and an answer. A record whose demonstrations
+  cannot be told apart is one turn; one that cannot be read is left out.
   """
-  folder = find(checkpoint)
-  files = sorted(folder.glob('*.jsonl'))[:MAX_KINDS] if folder else []
+  files = sorted(folder.glob('*.jsonl'))[:MAX_KINDS]
   return [one for file in files for one in _of_file(file)]
 
 

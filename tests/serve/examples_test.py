@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from mmicl_jax.data.images import to_png
 from mmicl_jax.serve import examples
@@ -34,8 +36,12 @@ def write(folder, kind, text, images, answer, **rest):
     file.write(json.dumps({**record, **rest}) + '\n')
 
 
+def shown(checkpoint):
+  return examples.examples(examples.find(str(checkpoint)))
+
+
 def test_demonstrations_are_turns_of_their_own(folder):
-  caption, words = examples.examples(str(folder))
+  caption, words = shown(folder)
   assert (caption['id'], caption['kind']) == ('caption-0', 'caption')
   assert [turn['text'] for turn in words['turns']] == [
     'image {0} is {image}.\nimage {0} is'
@@ -55,11 +61,19 @@ def test_records_that_cannot_be_shown_are_left_out(folder, monkeypatch):
   write(
     held_out, 'words', 'what is <image0>图?', ['images/a.png'], 'x', id='last'
   )
-  found = examples.examples(str(folder))
+  found = shown(folder)
   assert [one['id'] for one in found] == ['caption-0', 'words-0', 'last']
   monkeypatch.setattr(examples, 'MAX_IMAGE_BYTES', len(PICTURE) - 1)
-  assert examples.examples(str(folder)) == []
+  assert shown(folder) == []
+
+
+def test_stages_of_one_run_have_the_same_examples(folder):
+  other = folder.parent.parent / 'stage_1'
+  other.mkdir()
+  route = examples.examples_route(lambda: [str(folder), str(other), 'gs://x/y'])
+  answer = TestClient(Starlette(routes=[route])).get(route.path)
+  assert answer.json() == {'examples': shown(folder)}
 
 
 def test_without_such_a_folder_there_are_none(tmp_path):
-  assert examples.examples(str(tmp_path / 'model')) == []
+  assert examples.find(str(tmp_path / 'model')) is None
