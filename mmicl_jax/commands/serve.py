@@ -144,6 +144,8 @@ def main(args: argparse.Namespace) -> int:
     if not getattr(args, name) > 0:
       flag = name.replace('_', '-')
       raise UserError(f'--{flag} is {getattr(args, name):g}: give seconds.')
+  if args.max_queue is not None and args.max_queue < 0:
+    raise UserError(f'--max-queue is {args.max_queue}: give 0 or more.')
   try:
     from mmicl_jax.serve.run import serve_checkpoints
   except ImportError as error:

@@ -24,6 +24,8 @@ from mmicl_jax.serve.server import DrainingServer, uvicorn_config
 from mmicl_jax.serve.service import ServedModel, Service
 from mmicl_jax.serve.settings import Settings
 
+LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+
 Load = Callable[[str], Predictor]
 
 
@@ -56,6 +58,8 @@ def serve_checkpoints(
     )
   shown = f'[{settings.host}]' if ':' in settings.host else settings.host
   logger.info('listening on http://%s:%d', shown, listening.getsockname()[1])
+  if settings.host not in LOOPBACK and not settings.api_keys:
+    logger.warning('whoever reaches this port may ask: give --api-key KEY')
   asyncio.run(server.serve([listening]))
   service.close()
   if failures:

@@ -56,6 +56,11 @@ def test_no_time_is_a_mistake(flag, capsys):
   assert f'--{flag}-timeout is 0' in capsys.readouterr().err
 
 
+def test_a_queue_is_not_negative(capsys):
+  assert main(['serve', '--checkpoint', 'a', '--max-queue', '-1']) == 2
+  assert '--max-queue is -1' in capsys.readouterr().err
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'starlette.applications', None)
   for name in [n for n in sys.modules if n.startswith('mmicl_jax.serve.')]:
