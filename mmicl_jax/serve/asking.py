@@ -29,7 +29,7 @@ from mmicl_jax.serve.jobs import (
   Rated,
   Started,
 )
-from mmicl_jax.serve.logs import logger
+from mmicl_jax.serve.logs import log_fault
 from mmicl_jax.serve.metrics import Metrics
 from mmicl_jax.serve.scheduler import Scheduler
 from mmicl_jax.serve.service import ServedModel
@@ -165,5 +165,5 @@ def explained_failure(error: Exception) -> HttpError:
   for kind, health in ((Draining, Health.DRAINING), (EngineDead, Health.DEAD)):
     if isinstance(error, kind) and (found := not_ready(health)):
       return found
-  logger.error('a job failed: %s', type(error).__name__)
+  log_fault('a job', error)
   return failure('The model failed; the log of the server has the reason.')

@@ -49,7 +49,7 @@ class RequestLog:
     try:
       await self._app(scope, receive, sending)
     except Exception as error:
-      _log_fault(own, error)
+      log_fault(own, error)
       if not status:
         response = failure('The server failed; its log has the reason.')
         await response.response()(scope, receive, sending)
@@ -68,7 +68,7 @@ class RequestLog:
       )
 
 
-def _log_fault(own: str, error: BaseException) -> None:
+def log_fault(own: str, error: BaseException) -> None:
   """Logs where an error arose, without its message: it may quote a prompt."""
   places = ''.join(traceback.format_tb(error.__traceback__))
   logger.error('%s failed: %s\n%s', own, type(error).__name__, places)

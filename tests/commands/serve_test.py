@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import build_deps
 import http_running
@@ -118,6 +119,14 @@ def started(tmp_path):
     process.end()
 
 
+def prompts_read(port, key):
+  """How many requests have come in, and are counted once."""
+  _, _, text = http_running.ask(port, 'GET', '/metrics', **key)
+  name = 'mmicl_request_prompt_tokens_count'
+  found = re.findall(rf'^{name}{{.*}} (.*)$', text.decode(), re.M)
+  return sum(map(float, found))
+
+
 @pytest.mark.slow
 def test_a_process_is_started_asked_and_ended(tmp_path, started):
   """It listens while it loads; two names are two models; SIGTERM is 0."""
@@ -147,7 +156,20 @@ def test_a_process_is_started_asked_and_ended(tmp_path, started):
     answers.append(body['choices'][0]['message']['content'])
   assert answers[0] == answers[1]
   assert ask(server.port, 'GET', '/')[0] == 200
-  server.process.send_signal(signal.SIGTERM)
+  many = 24  # more than there are slots
+  sampled = {**ASK, 'temperature': 1, 'min_tokens': 4}
+  with ThreadPoolExecutor(many) as pool:
+    asked = [
+      pool.submit(ask, server.port, 'POST', CHAT, sampled, **key)
+      for _ in range(many)
+    ]
+    # All have come in: two were answered above.
+    http_running.eventually(lambda: prompts_read(server.port, key) == many + 2)
+    server.process.send_signal(signal.SIGTERM)
+    found = [future.result() for future in asked]
+  for status, _, body in found:
+    assert status == 200 or body['error']['code'] == 'draining'
+  assert any(status == 200 for status, *_ in found)
   assert server.process.wait(60) == 0, server.log()
   said = server.log()
   assert 'Traceback' not in said and 'what is it' not in said
