@@ -1,5 +1,6 @@
 """Beam searches with the same options, as one batch that runs in chunks."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,7 +43,11 @@ class SearchPlan(NamedTuple):
 
 def plan_of(job: AnswerJob, length: int, room: int) -> SearchPlan:
   """length: of the prompt's shape. room: for new tokens."""
-  static, dynamic = split_options(job.options, room)
+  # All beams' answers come back, so that one program serves any number.
+  options = dataclasses.replace(
+    job.options, num_return_sequences=job.options.num_beams
+  )
+  static, dynamic = split_options(options, room)
   own = row_options(job.options, job.rows[0])
   high, low = own.seed.tolist()
   seed = (high, low, int(own.number)) if static.do_sample else (0, 0, 0)
@@ -146,7 +151,8 @@ def warm_up_beams(
 
 def _tell(ticket: Ticket, found: Decoded) -> None:
   """found: the answers to one prompt, [K, U], the best first."""
-  for choice, length in enumerate(found.lengths):
+  assert isinstance(ticket.job, AnswerJob)
+  for choice, length in enumerate(found.lengths[: ticket.job.choices]):
     tokens = tuple(found.tokens[choice, :length].tolist())
     log_probs = tuple(found.log_probs[choice, :length].tolist())
     ticket.tell(NewTokens(choice, tokens, log_probs))

@@ -12,7 +12,7 @@ from small_server import IMAGES, SETTINGS, Client, Gate, turn, until
 
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.serve import lanes, pools, prefills
+from mmicl_jax.serve import beams, lanes, pools, prefills
 from mmicl_jax.serve.jobs import (
   AnswerJob,
   DeadlinePassed,
@@ -68,7 +68,7 @@ def cases(reference, prompts):
     AnswerJob(prompts[1], SAMPLES, (0,)),
     AnswerJob(prompts[2], NUCLEUS, (5, 6)),
     AnswerJob(prompts[0], BEAMS),
-    AnswerJob(prompts[1], BEAMS),
+    AnswerJob(prompts[1], Options(max_new_tokens=6, num_beams=3)),
     RankJob(prompts[0], CANDIDATES),
     RankJob(prompts[1], CANDIDATES[:2]),
   ]
@@ -101,7 +101,7 @@ def start(**settings):
 
 @pytest.fixture(scope='module')
 def shared(cases):
-  scheduler = start()
+  scheduler = start(max_queue=1000)  # a slow machine refuses nothing
   until(lambda: scheduler.status() == 'ready')
   yield scheduler
   assert scheduler.drain(small_server.PATIENCE)
@@ -262,10 +262,20 @@ def test_the_queue_is_bounded_and_jobs_have_deadlines(cases):
   assert scheduler.drain(small_server.PATIENCE) and wide.events == []
 
 
-def test_what_nobody_wants_is_not_run(cases):
-  """A row, searches and choices that wait for slots leave at once."""
+def test_what_nobody_wants_is_not_run(cases, monkeypatch):
+  """Rows and searches leave at once, whether they run or wait."""
+  advance, searched = beams._advance, []
+
+  def note(*args):
+    searched.append(args)
+    return advance(*args)
+
   scheduler = start()
   gates = Gate(), Gate()
+  early = [submit(scheduler, cases[i][0]) for i in (0, 1)]
+  for client in early:  # their prompts need not be read again
+    client.result()
+  monkeypatch.setattr(beams, '_advance', note)
 
   def hold(client, event):
     """In the middle of its answer."""
@@ -274,13 +284,14 @@ def test_what_nobody_wants_is_not_run(cases):
 
   first = submit(scheduler, cases[2][0], gates[0])
   gates[0].reached()
+  search = submit(scheduler, AnswerJob(cases[3][0].prompt, BEAMS))
   left = submit(scheduler, cases[1][0])
   beside = submit(scheduler, cases[0][0], hold)
   gates[0].open()
   gates[1].reached()
   wide = submit(scheduler, cases[5][0])  # four samples for two slots
   searches = [submit(scheduler, cases[i][0]) for i in (8, 9)]
-  for client in (left, wide, *searches):
+  for client in (left, search, wide, *searches):
     client.ticket.cancel()
   last = submit(scheduler, cases[1][0])
   gates[1].open()
@@ -288,7 +299,9 @@ def test_what_nobody_wants_is_not_run(cases):
     assert_whole(client, cases[i])
   assert 0 < len(left.tokens()[0]) < len(last.tokens()[0])
   assert [client.events for client in (wide, *searches)] == [[], [], []]
-  ran = sum(len(c.tokens()[0]) for c in (first, left, beside, last))
+  assert len(search.events) == len(searched) == 1
+  told = (*early, first, left, beside, last)
+  ran = sum(len(client.tokens()[0]) for client in told)
   assert scheduler.counts().step_rows == ran
   assert scheduler.drain(small_server.PATIENCE)
 
@@ -398,8 +411,6 @@ def test_slots_without_memory_are_made_anew(cases, monkeypatch):
 
 
 def test_searches_without_memory_are_tried_alone(reference, cases, monkeypatch):
-  from mmicl_jax.serve import beams
-
   advance, asked = beams._advance, []
 
   def narrow(model, params, memory, *rest):
