@@ -9,7 +9,8 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 
-WHAT = ('generate', 'train', 'features', 'data', 'quality', 'demo', 'score')
+WHAT = ('generate', 'train', 'features', 'data', 'quality', 'demo')
+WHAT += ('score', 'serve')
 EPILOG = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
   mmicl bench train --sizes small --images 1
@@ -17,6 +18,7 @@ EPILOG = """examples:
   mmicl bench data --sizes small --rounds 3
   mmicl bench demo
   mmicl bench score --rounds 3
+  mmicl bench serve --sizes small --clients 1,32 --rounds 1
   mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
 
 
@@ -32,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--beams', default='1,5', help='1 is greedy (%(default)s)')
   add('--kinds', default='encode,generate,questions', help='cases to run')
   add('--new_tokens', type=int, default=32)
+  add('--clients', default='1,8,32,64', help='serve: at a time (%(default)s)')
+  add('--workloads', default='vqa,few-shot', help='serve: (%(default)s)')
+  add('--requests', type=int, default=2, help='serve: of each client')
   add('--rounds', type=int, default=5, help='timed runs of each side')
   add('--threads', type=int, default=2, help='CPU cores of each side')
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
@@ -49,6 +54,7 @@ def main(args: argparse.Namespace) -> int:
     'quality': _quality,
     'demo': _demo,
     'score': _score,
+    'serve': _serve,
   }[args.what]
   rows, text = run(args)
   if args.json:
@@ -139,6 +145,33 @@ def _score(args: argparse.Namespace) -> tuple[list[Any], str]:
 
   rows = score.measure_scoring(args.rounds)
   return rows, show.table(rows)
+
+
+def _serve(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import serve  # needs the packages of the extra `serve`
+
+  kinds = args.workloads.split(',')
+  for kind in kinds:
+    if kind not in serve.KINDS:
+      raise UserError(
+        f'--workloads has {kind!r}: use {", ".join(serve.KINDS)}.'
+      )
+  cases = serve.serve_cases(kinds, _numbers(args, 'clients'), args.requests)
+  rows = []
+  for size in _sizes(args):
+    for row in serve.run_serving(
+      size, cases, args.dtype, args.threads, args.rounds
+    ):
+      _tell_rate(row)
+      rows.append(row)
+  return rows, serve.serve_table(rows)
+
+
+def _tell_rate(row: dict[str, Any]) -> None:
+  """Prints the rate of one side of a case as soon as it is measured."""
+  rate = f'{row["requests_per_second"]:.2f} requests/s'
+  text = f'{row["size"]}: {row["case"]}: {row["side"]}: {rate}'
+  print(text, file=sys.stderr)
 
 
 def _sizes(args: argparse.Namespace) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Lane:
   shapes: of prompts. room: the most new tokens of an answer.
   candidate_lengths: to which candidates are padded. prompt_bytes: device
   memory for prompts that may come again. progress: called whenever the device
-  has done something.
+  has done something. pool: the kind of slots.
   """
 
   def __init__(
@@ -51,6 +51,7 @@ class Lane:
     candidate_lengths: tuple[int, ...],
     prompt_bytes: int,
     progress: Callable[[], None],
+    pool: type[Pool] = Pool,
   ):
     self._predictor, self._engine = predictor, predictor.engine
     self._model, self._params = self._engine.model, self._engine.params
@@ -60,7 +61,7 @@ class Lane:
     self._progress = progress
     self._prefills = Prefills(self._engine.reader, prompt_bytes)
     self._pools = {
-      shape: Pool(self._model, self._params, shape, self._room)
+      shape: pool(self._model, self._params, shape, self._room)
       for shape in self._shapes
     }
     self._waiting: list[Ticket] = []

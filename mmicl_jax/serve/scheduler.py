@@ -28,6 +28,7 @@ from mmicl_jax.serve.jobs import (
   QueueFull,
 )
 from mmicl_jax.serve.lanes import Lane
+from mmicl_jax.serve.pools import Pool
 from mmicl_jax.serve.shapes import PoolShape, pool_shapes
 from mmicl_jax.serve.tickets import Ticket
 
@@ -44,7 +45,8 @@ class Scheduler:
   most tokens of one. max_queue: rows that wait at most, by default four for
   each slot. searches: options of beam searches whose programs are compiled
   before the first job, too. prompt_bytes: each model's device memory for
-  prompts that may come again. clock: seconds, as deadlines are given.
+  prompts that may come again. pool: the kind of slots. clock: seconds, as
+  deadlines are given.
   """
 
   def __init__(
@@ -57,6 +59,7 @@ class Scheduler:
     max_queue: int | None = None,
     searches: Sequence[Options] = (),
     prompt_bytes: int = 1 << 28,
+    pool: type[Pool] = Pool,
     clock: Callable[[], float] = time.monotonic,
   ):
     check_size('max_new_tokens', max_new_tokens)
@@ -73,6 +76,7 @@ class Scheduler:
         candidate_lengths,
         prompt_bytes,
         self._progress,
+        pool,
       )
     self.max_queue = 4 * slots if max_queue is None else max_queue
     self._searches = [AnswerJob(_EMPTY, options) for options in searches]
