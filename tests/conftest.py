@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 
+import hypothesis
 import pytest
 
 # Before JAX starts: one accelerator kind, and one thread for each of xdist's
@@ -25,6 +26,13 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+  'any machine',
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile('any machine')
 
 
 def pytest_configure(config):
@@ -44,6 +52,18 @@ def pytest_configure(config):
     config.add_cleanup(folder.cleanup)
     os.environ['JAX_COMPILATION_CACHE_DIR'] = folder.name
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+  """Gives xdist's workers whole stretches of the suite.
+
+  They then share fewer fixtures of modules, which each would make anew. A
+  worker that has no more tests takes over half of another's.
+  """
+  given = config.option
+  if getattr(given, 'numprocesses', None) and given.dist == 'no':
+    given.dist = 'worksteal'
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,6 +27,12 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope='module', autouse=True)
+def one_step():
+  with small_run.one_step_for_equal_runs():
+    yield
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
   return tiny_records.write(tmp_path_factory.mktemp('data'), 2)

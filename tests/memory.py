@@ -2,13 +2,15 @@
 
   python tests/memory.py --widths 512,768,1024
 
-Each piece of work runs in two processes, with a model of some size and with a
-tiny one of as many layers. The difference of their peaks, divided by that of
-the weights they hold in the end (and of the optimizer's state), is 1 where
-nothing is ever held twice. What the tiny one takes is the libraries' share.
+Each piece of work is done twice in one process. The first time libraries and
+compiled programs take their share. The second time tells how far the peak is
+above what the process had in use before. Divided by the weights that the work
+holds in the end (and by the optimizer's state) it is 1 where nothing is ever
+held twice.
 """
 
 import argparse
+import gc
 import statistics
 import sys
 import tempfile
@@ -42,7 +44,7 @@ WORKS = (
   'convert to-jax',
   'convert to-pytorch',
 )
-TINY = 64
+DEVICES = 4  # of the works that say so in their names
 
 
 def config_of(width, image_token):
@@ -74,7 +76,7 @@ def layout_of(config):
 def make(folder, width):
   """A MODEL_DIR of a run's step 3, and its export."""
   run = folder / 'run'
-  run.mkdir(parents=True)
+  run.mkdir()
   vocabulary = run / model_dir.VOCABULARY
   train_sentencepiece(tiny_dir.TEXTS, vocabulary, 50)
   config = config_of(width, Tokenizer(vocabulary).image_id)
@@ -90,6 +92,9 @@ def make(folder, width):
 
 class NoData:
   """Batches that nobody asks for."""
+
+  def get_state(self):
+    return {}
 
   def set_state(self, state):
     pass
@@ -148,23 +153,30 @@ def num_bytes(held):
   return sum(s.data.nbytes for x in arrays for s in x.addressable_shards)
 
 
-def measure(name, folder, width):
-  """(Peak, bytes held: both above a tiny model's; the tiny one's peak)."""
-  devices = 4 if '4 devices' in name else 1
-  large, tiny = (
-    peak_memory.run(
-      __file__, '--work', name, folder / str(each), devices=devices
-    )
-    for each in (width, TINY)
-  )
-  more = large['peak'] - tiny['peak']
-  return more, large['held'] - tiny['held'], tiny['peak']
+def measure(folder, names, runs=1):
+  """{name: [(peak above what was in use, bytes held)] of so many runs}.
+
+  Works on several devices have a process of their own.
+  """
+  found = {}
+  for devices in (1, DEVICES):
+    own = [n for n in names if (f'{DEVICES} devices' in n) == (devices > 1)]
+    if own:
+      arguments = '--work', folder, ','.join(own), '--runs', runs
+      found |= peak_memory.run(__file__, *arguments, devices=devices)
+  return found
 
 
-def prepare(folder, *widths):
-  """Models in folders of their own, made by another process than this."""
-  for width in (TINY, *widths):
-    peak_memory.run(__file__, '--make', folder / str(width), width)
+def repeated(name, folder, runs):
+  """[(Peak above what was in use, bytes held)], without the first time."""
+  found = []
+  for _ in range(runs + 1):
+    held = []
+    peak = peak_memory.above(lambda held=held: held.append(work(name, folder)))
+    found.append((peak, num_bytes(held)))
+    del held
+    gc.collect()
+  return found[1:]
 
 
 def main():
@@ -172,28 +184,23 @@ def main():
   parser.add_argument('--widths', default='512,768,1024')
   parser.add_argument('--works', default=','.join(WORKS))
   parser.add_argument('--runs', type=int, default=3)
-  parser.add_argument('--make', nargs=2, help=argparse.SUPPRESS)
   parser.add_argument('--work', nargs=2, help=argparse.SUPPRESS)
   args = parser.parse_args()
-  if args.make:
-    make(Path(args.make[0]), int(args.make[1]))
-    return peak_memory.report()
   if args.work:
-    name, folder = args.work
-    held = jax.block_until_ready(work(name, Path(folder)))
-    return peak_memory.report(held=num_bytes(held))
-  widths = [int(width) for width in args.widths.split(',')]
-  with tempfile.TemporaryDirectory() as folder:
-    prepare(Path(folder), *widths)
-    for name in args.works.split(','):
-      for width in widths:
-        found = [measure(name, Path(folder), width) for _ in range(args.runs)]
-        more, held, tiny = (
-          statistics.median(x) for x in zip(*found, strict=True)
-        )
+    folder, names = args.work
+    return peak_memory.report(
+      **{n: repeated(n, Path(folder), args.runs) for n in names.split(',')}
+    )
+  print(f'{"":20} {"MiB held":>9} {"peak":>9} {"peak / held":>11}')
+  for width in map(int, args.widths.split(',')):
+    with tempfile.TemporaryDirectory() as folder:
+      make(Path(folder), width)
+      found = measure(folder, args.works.split(','), args.runs)
+      for name in args.works.split(','):
+        more, held = map(statistics.median, zip(*found[name], strict=True))
         print(
-          f'{name:20} {held / 2**20:7.1f} MiB held, peak {more / held:.3f} of '
-          f'it, beside {tiny / 2**20:.0f} MiB of libraries',
+          f'{name:20} {held / 2**20:9.1f} {more / 2**20:9.1f} '
+          f'{more / held:11.3f}',
           flush=True,
         )
 

@@ -20,13 +20,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  made = tmp_path_factory.mktemp('models')
-  memory.prepare(made, WIDTH)
-  return made
+def found(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('model')
+  memory.make(folder, WIDTH)
+  return memory.measure(folder, memory.WORKS, runs=2)
 
 
 @pytest.mark.parametrize('name', memory.WORKS)
-def test_weights_are_in_memory_once(folder, name):
-  more, held, tiny = memory.measure(name, folder, WIDTH)
-  assert more < 1.15 * held + CONSTANT, (more, held, tiny)
+def test_weights_are_in_memory_once(found, name):
+  more, held = min(found[name])  # what else goes on only adds to it
+  assert more < 1.15 * held + CONSTANT, (more, held)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import object_store
+import ports
 import pytest
 import small_run
 import tiny_records
@@ -178,7 +178,7 @@ def test_a_run_that_is_killed_while_it_sends_loses_nothing_before(
   def wait_after_the_first_file(method, path):
     """All later files are held until the run is gone, and then refused."""
     if method == 'PUT' and 'checkpoint_4/' in path and stored():
-      return killed.wait(300)
+      return killed.wait()
 
   def stored():
     return any(name.startswith('checkpoint_4/') for name in names('run'))
@@ -191,8 +191,8 @@ def test_a_run_that_is_killed_while_it_sends_loses_nothing_before(
     cwd=Path(__file__).parents[1],
     stderr=subprocess.DEVNULL,
   )
-  deadline = time.monotonic() + 300
-  while not stored() and time.monotonic() < deadline:
+  while not stored():
+    assert child.poll() is None, 'the run has ended'
     time.sleep(0.05)
   child.send_signal(signal.SIGKILL)
   child.wait()
@@ -215,13 +215,13 @@ def test_a_store_that_fails_for_a_while_costs_time_alone(
 
   def fail(method, path):
     if 'checkpoint_' in path and len(seen) < 4:
-      seen.append(path)
+      seen.append(path)  # requests at one time may be one more
       return True
 
   bucket.watch = fail
   there = f'{BUCKET}/run'
   train(f'{BUCKET}/data', data, MODEL_DIR=repr(there), **settings)
-  assert len(seen) == 4
+  assert len(seen) >= 4
   assert staged.complete_steps(there, names('run')) == {1, 2}
 
 
@@ -255,9 +255,7 @@ def test_one_process_begins_on_gs_and_two_go_on(data, tmp_path, monkeypatch):
   with object_store.serving_google(monkeypatch):
     train(data, data, MODEL_DIR=repr(there), TRAIN_STEPS=2, **settings)
     settings |= {'MODEL_DIR': repr(there), 'TRAIN_STEPS': 5}
-    with socket.socket() as s:
-      s.bind(('localhost', 0))
-      port = s.getsockname()[1]
+    port = ports.free()
     runs = [
       subprocess.Popen(
         [sys.executable, '-m', 'mmicl_jax', *arguments(data, data, **settings)]

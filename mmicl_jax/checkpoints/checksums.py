@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Shaped, UInt32
 
 from mmicl_jax.models import trees
+from mmicl_jax.runtime import small_arrays
 
 _PIECE = 2**20  # values that are summed at once in host memory
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
@@ -58,7 +59,12 @@ def _sums(arrays: Mapping[str, Any]) -> dict[str, int]:
   # Jitted one by one, so that parameters of one shape share a program. Each is
   # awaited: processes that have many such programs under way may wait for each
   # other for ever.
-  return {name: int(_sum(x)) for name, x in arrays.items()}
+  return {name: _sum_of(x) for name, x in arrays.items()}
+
+
+def _sum_of(x: Any) -> int:
+  values = small_arrays.values_of(x)
+  return int(_sum(x)) if values is None else of_array(values)
 
 
 @jax.jit

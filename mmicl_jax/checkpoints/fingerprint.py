@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from mmicl_jax.checkpoints import checksums
 from mmicl_jax.models import configs, trees
+from mmicl_jax.runtime import small_arrays
 
 TOWERS = ('vit', 'qformer', 'query_tokens')
 
@@ -75,7 +76,12 @@ def saved_digest(sums: Mapping[str, int]) -> str:
 
 
 def _rounded_sums(towers: Mapping[str, Any]) -> dict[str, int]:
-  return checksums.of({n: x.astype(jnp.bfloat16) for n, x in towers.items()})
+  return checksums.of({name: _rounded(x) for name, x in towers.items()})
+
+
+def _rounded(x: Any) -> Any:
+  values = small_arrays.values_of(x)
+  return (x if values is None else values).astype(jnp.bfloat16)
 
 
 def _named(config: configs.MMICLConfig, sums: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
@@ -20,7 +21,7 @@ from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig, with_execution
 from mmicl_jax.models.mmicl import abstract_params
 from mmicl_jax.pieces.bert import BertTokenizer
-from mmicl_jax.runtime import remote
+from mmicl_jax.runtime import remote, small_arrays
 from mmicl_jax.runtime.malloc import returning_large_blocks
 from mmicl_jax.tokenizer import Tokenizer
 
@@ -189,7 +190,7 @@ def _finite(
   for part in parts:
     # Each is awaited: on a mesh of CPU devices, many programs under way may
     # wait for each other for ever.
-    sound = {name: bool(_is_finite(x)) for name, x in part.items()}
+    sound = {name: _is_finite(x) for name, x in part.items()}
     if wrong := [name for name in part if not sound[name]]:
       raise UserError(
         f'{path}: its weights are not finite numbers ({wrong[0]} holds NaN or '
@@ -199,8 +200,13 @@ def _finite(
     yield part
 
 
+def _is_finite(x: jax.Array) -> bool:
+  values = small_arrays.values_of(x)
+  return bool(_all_finite(x) if values is None else np.isfinite(values).all())
+
+
 @jax.jit
-def _is_finite(x: Float[jax.Array, '...']) -> Bool[jax.Array, '']:
+def _all_finite(x: Float[jax.Array, '...']) -> Bool[jax.Array, '']:
   return jnp.isfinite(x).all()
 
 

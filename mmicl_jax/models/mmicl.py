@@ -1,5 +1,6 @@
 """MMICL: images become visual tokens in a prompt that T5 reads."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -190,6 +191,13 @@ def example_batch(config: MMICLConfig) -> dict[str, jax.Array]:
 
 def abstract_params(config: MMICLConfig) -> dict[str, Any]:
   """Shapes, dtypes and logical axes of all parameters, computing nothing."""
+  # A tree of the caller's own, whose branches it may change.
+  return jax.tree.map(lambda x: x, _abstract_params(config))
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract_params(config: MMICLConfig) -> dict[str, Any]:
+  """The tree for each of the last few models: a second or two to trace."""
   key = jax.random.key(0)
   batch = example_batch(config)
   return jax.eval_shape(MMICL(config).init, key, batch)['params']

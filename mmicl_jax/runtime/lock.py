@@ -2,8 +2,8 @@
 
 A lock is a hidden file beside the output, held by flock(2), so that it ends
 with its process, however that ends. It works between processes of one machine
-and on network file systems that support it. Remote paths, file systems without
-locks, and files on Windows are written without one.
+and on network file systems that support it. Remote paths are leased instead.
+File systems without locks, and files on Windows, are written without one.
 """
 
 import atexit
@@ -15,6 +15,7 @@ from typing import Any
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.lease import leased
 
 fcntl: Any = None
 with contextlib.suppress(ImportError):  # Windows has none
@@ -25,9 +26,11 @@ with contextlib.suppress(ImportError):  # Windows has none
 def only_writer(path: str | os.PathLike) -> Iterator[None]:
   """Locks a file or folder during a block; only this process may write it.
 
-  Raises UserError at once if another process holds the lock.
+  Raises UserError if another process holds the lock: at once, or for a remote
+  path when the other one has shown that it is alive.
   """
-  with _locked(path, '.lock', wait=False):
+  remotely = remote.is_remote(path)
+  with leased(path) if remotely else _locked(path, '.lock', wait=False):
     yield
 
 
@@ -50,7 +53,10 @@ _held: dict[Any, contextlib.ExitStack] = {}
 
 @contextlib.contextmanager
 def in_turn(path: str | os.PathLike) -> Iterator[None]:
-  """Locks `path` during a block, waiting for its turn; for short additions."""
+  """Locks `path` during a block, waiting for its turn; for short additions.
+
+  Remote paths are not locked.
+  """
   with _locked(path, '.turn', wait=True):
     yield
 

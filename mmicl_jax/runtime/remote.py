@@ -282,6 +282,12 @@ def send(source: IO[bytes], path: str) -> None:
   retried(put)
 
 
+def write_bytes(path: str, data: bytes) -> None:
+  """Writes a small remote file. Raises what the package behind it raises."""
+  system, name = file_system(path)
+  retried(lambda: system.pipe_file(name, data))
+
+
 def remove(path: str) -> None:
   """Removes a remote file if it exists."""
   system, name = file_system(path)

@@ -170,7 +170,9 @@ def train(
       stream = iter(data.train)
       for step in range(start + 1, steps.train_steps + 1):
         preemption.check()
-        batch, info = _next(stream, steps.batch_size, parts, step)
+        # Before any process begins a step that another one cannot take.
+        with hosts.failing_together(hosts.all_agree_meanwhile):
+          batch, info = _next(stream, steps.batch_size, parts, step)
         log.dropped(info)
         if step == start + 1:
           show_first(log, step, batch, layout, data.vocabulary)

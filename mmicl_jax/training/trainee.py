@@ -41,6 +41,9 @@ class Trainee:
     default_factory=list
   )
 
+  def __post_init__(self):
+    self._place = self.data.get_state()  # in the data, after this step
+
   @classmethod
   def begin(
     cls,
@@ -86,6 +89,9 @@ class Trainee:
     """
     self.state, metrics = step_fn(self.state, self.frozen, batch)
     self.step += 1
+    # Not when it is saved: then a batch may have been read for a step that
+    # another process could not take.
+    self._place = self.data.get_state()
     self._unchecked.append((self.step, metrics, info))
     return metrics
 
@@ -140,8 +146,7 @@ class Trainee:
     self.check()
     if self.step != self.saved:
       tree = self.layout.save_tree(self.state, self.frozen)
-      place = self.data.get_state()
-      self.checkpointer.save(self.step, tree, place)
+      self.checkpointer.save(self.step, tree, self._place)
       self.saved = self.step
 
 

@@ -4,6 +4,14 @@ import numpy as np
 import pytest
 
 from mmicl_jax.checkpoints import checksums
+from mmicl_jax.runtime import small_arrays
+
+
+@pytest.fixture(params=['program', 'NumPy'], autouse=True)
+def way(request, monkeypatch):
+  """Both ways to sum: by a program, and of a small array by NumPy."""
+  if request.param == 'program':
+    monkeypatch.setattr(small_arrays, 'MOST', -1)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'int32', 'uint8'])

@@ -272,11 +272,12 @@ def test_a_second_process_is_told(tmp_path, capsys):
   write(tmp_path / 'in.jsonl')
   files = ['--input', str(tmp_path / 'in.jsonl')]
   files += ['--output', str(tmp_path / 'out.jsonl')]
-  script = 'import sys, time\nfrom mmicl_jax.runtime import lock\n'
+  script = 'import sys\nfrom mmicl_jax.runtime import lock\n'
   script += 'with lock.only_writer(sys.argv[1]):\n  print(flush=True)\n'
-  script += '  time.sleep(60)'
+  script += '  sys.stdin.read()'
   command = [sys.executable, '-c', script, files[-1]]
-  with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
+  with subprocess.Popen(command, **pipes) as other:
     other.stdout.readline()
     assert main(['generate', '--checkpoint', '/nowhere', *files]) == 2
     other.kill()

@@ -215,7 +215,7 @@ def test_worker_processes_give_the_same_and_resume(tokenizer, tmp_path):
   ended = subprocess.run(
     [sys.executable, script, path, tmp_path / 'spiece.model', out],
     stdout=subprocess.PIPE,  # which workers that stayed would keep open
-    timeout=600,  # ends what hangs; a busy machine needs minutes
+    timeout=1800,  # ends what hangs; a busy machine needs minutes
     env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])},
   )
   assert ended.returncode == -signal.SIGKILL

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import socket
 import subprocess
 import threading
 import time
@@ -10,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ports
 import pytest
 
 from mmicl_jax.runtime import remote
@@ -80,9 +80,7 @@ def serving_google(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
   fake = pytest.importorskip(
     f'{package}._server', reason=f'{package} is not installed'
   )
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
+  port = ports.free()
   url = f'http://127.0.0.1:{port}'
   server = subprocess.Popen(
     [fake._get_binary_path(), '-scheme', 'http', '-backend', 'memory']
@@ -102,11 +100,12 @@ def serving_google(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     {'Content-Type': 'application/json'},
   )
   try:
-    for _ in range(100):
+    while True:
+      assert server.poll() is None, 'the server has ended'
       with contextlib.suppress(OSError):
         urllib.request.urlopen(request).close()
         break
-      time.sleep(0.1)
+      time.sleep(0.05)
     remote._system.cache_clear()
     yield
   finally:

@@ -1,8 +1,11 @@
 """A run of a few steps on batches without files, and how runs compare."""
 
+import contextlib
 import dataclasses
 
+import jax
 import numpy as np
+import pytest
 import tiny_records
 from flax import traverse_util
 
@@ -14,6 +17,7 @@ from mmicl_jax.training.settings import (
   StepSettings,
 )
 
+SCHEDULE = optim.log_warmup(1e-2, 10)
 CONFIG = tiny_records.model(vocab_size=24, image_token=20)
 STEPS = 6
 
@@ -72,12 +76,39 @@ def run(directory, steps=STEPS, **changes):
     'model_dir': directory,
     'train_steps': steps,
     'batch_size': 4,
-    'learning_rate': optim.log_warmup(1e-2, 10),
+    'learning_rate': SCHEDULE,
     'num_microbatches': 2,
     'save_every': 2,
     'log_every': 2,
   }
   return train_with(**settings | changes)
+
+
+@contextlib.contextmanager
+def one_step_for_equal_runs():
+  """Runs that compute the same share one compiled step.
+
+  Tracing and compiling it takes longer than the few steps of a test's run.
+  """
+  real, steps_of = loop.compiled_step, {}
+
+  def compiled_step(layout, steps, rng=None):
+    arrays = jax.tree.map(
+      lambda x: (x.shape, str(x.dtype), x.sharding),
+      (layout.state, layout.frozen),
+    )
+    key = (
+      *(layout.config, str(arrays), rng if rng is None else str(rng)),
+      *(steps.learning_rate, steps.optimizer, steps.num_microbatches),
+      steps.loss_mean,
+    )
+    if key not in steps_of:
+      steps_of[key] = real(layout, steps, rng)
+    return steps_of[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, 'compiled_step', compiled_step)
+    yield
 
 
 def flat(tree):

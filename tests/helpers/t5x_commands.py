@@ -43,7 +43,7 @@ def run(
     },
     capture_output=True,
     text=True,
-    timeout=600,
+    timeout=1800,  # ends what hangs; a busy machine needs minutes
   )
   assert found.returncode == status, found.stderr[-3000:]
   return found.stderr

@@ -11,11 +11,11 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import lock
 
 HOLD = """
-import sys, time
+import sys
 from mmicl_jax.runtime import lock
 with lock.only_writer(sys.argv[1]):
   print('held', flush=True)
-  time.sleep(60)
+  sys.stdin.read()
 """
 ADD = """
 import pathlib, sys, time
@@ -33,7 +33,8 @@ for _ in range(200):
 def holder(tmp_path):
   """Another process that writes tmp_path/out."""
   command = [sys.executable, '-c', HOLD, str(tmp_path / 'out')]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
+  with subprocess.Popen(command, text=True, **pipes) as process:
     assert process.stdout.readline() == 'held\n'
     yield process
     process.kill()
@@ -73,7 +74,7 @@ def test_short_writers_take_turns(tmp_path):
 def test_where_no_lock_can_be_kept_the_writer_goes_on(tmp_path):
   with lock.only_writer(tmp_path / 'no' / 'such' / 'folder'):
     pass
-  with lock.only_writer('gs://bucket/answers.jsonl'):
+  with lock.in_turn('gs://bucket/index.json'):
     pass
 
 

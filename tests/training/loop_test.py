@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_run import CONFIG, STEPS, Data, assert_bits_equal, flat, run
+from small_run import (
+  CONFIG,
+  STEPS,
+  Data,
+  assert_bits_equal,
+  flat,
+  one_step_for_equal_runs,
+  run,
+)
 
 from mmicl_jax.checkpoints import checkpointer, model_dir, store
 from mmicl_jax.errors import UserError
@@ -20,6 +28,12 @@ from mmicl_jax.training import state as training_state
 from mmicl_jax.training import step as train_step
 
 pytestmark = pytest.mark.slow  # one model is compiled for all of them
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_step():
+  with one_step_for_equal_runs():
+    yield
 
 
 @pytest.fixture(scope='module')

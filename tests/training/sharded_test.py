@@ -5,13 +5,13 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import jax
 import numpy as np
+import ports
 import pytest
 import small_run
 import tiny_records
@@ -152,9 +152,7 @@ def environment(devices):
 
 def start(data, name, steps, hosts, devices, *more):
   """The processes of a run."""
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    port = s.getsockname()[1]
+  port = ports.free()
   flags = [
     f'--coordinator_address=localhost:{port}',
     f'--process_count={hosts}',
@@ -174,18 +172,19 @@ def start(data, name, steps, hosts, devices, *more):
   return runs
 
 
-def end(runs, timeout=600):
+def end(runs):
   """Exit codes and what the hosts said."""
   try:
-    said = [run.communicate(timeout=timeout)[0] for run in runs]
+    # The limit ends what would hang; a busy machine needs minutes.
+    said = [run.communicate(timeout=1800)[0] for run in runs]
   finally:
     for run in runs:
       run.kill()
   return [run.returncode for run in runs], said
 
 
-def train(data, name, steps, hosts=1, devices=1, *more, timeout=600):
-  return end(start(data, name, steps, hosts, devices, *more), timeout)
+def train(data, name, steps, hosts=1, devices=1, *more):
+  return end(start(data, name, steps, hosts, devices, *more))
 
 
 @pytest.fixture(scope='module')
@@ -225,17 +224,21 @@ def test_two_processes_train_as_one_device_does(data):
 
 
 @pytest.mark.slow
-def test_an_error_of_one_process_ends_both(data):
-  """At once, though the other waits for its gradients."""
+def test_a_bad_record_of_one_process_costs_no_step(data):
+  """Nor the batch that the other one had read: the run goes on before it."""
   records = (data / 'train.jsonl').read_text().splitlines()
   broken = json.loads(records[3]) | {'input_image': ['absent.png']}
   records[3] = json.dumps(broken)
   (data / 'broken.jsonl').write_text('\n'.join(records) + '\n')
   path = repr(str(data / 'broken.jsonl'))
   more = [f'--gin.DATA={path}', '--gin.SHUFFLE=False', '--gin.BATCH_SIZE=2']
-  codes, said = train(data, 'broken', 50, 2, 1, *more, timeout=150)
-  assert codes[0] not in (0, 2) and codes[1] == 2, said
+  codes, said = train(data, 'broken', 3, 2, 1, *more)
+  assert codes == [2, 2], said
   assert 'broken.jsonl:4' in said[1] and 'Traceback' not in said[1]
+  assert 'another process failed' in said[0]
+  assert latest_step(data / 'broken') == 1
+  places = (data / 'broken' / 'checkpoint_1' / 'dataset').glob('*.json')
+  assert [json.loads(p.read_text())['step'] for p in places] == [1, 1]
 
 
 @pytest.mark.slow
@@ -280,7 +283,7 @@ def test_sigterm_of_one_process_saves_once_and_ends_both(data):
   while not losses.exists() and all(run.poll() is None for run in runs):
     time.sleep(0.1)
   runs[1].send_signal(signal.SIGTERM)
-  codes, said = end(runs, 150)
+  codes, said = end(runs)
   assert codes == [0, 0], said
   saved = f'saved at step {max(read(data, "stopped"))}\n'
   assert saved in said[0] and 'SIGTERM: saved' not in said[1]
