@@ -6,6 +6,7 @@ from pathlib import Path
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime.lock import only_writer
 from mmicl_jax.runtime.outputs import check_output
+from mmicl_jax.runtime.remote import only_here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
   shards = [Path(path) for path in args.shards]
   for path in shards:
+    only_here(path, 'SHARD')
     if not path.exists():
       raise UserError(f'{path} does not exist: name a shard')
   if len({path.is_dir() for path in shards}) > 1:
     raise UserError(
       'give folders of mmicl eval or explain, or files of mmicl generate'
     )
+  if shards[0].is_dir():
+    only_here(args.out, 'OUT')
   with only_writer(args.out):
     if shards[0].is_dir():
       _folders(Path(args.out), shards)

@@ -15,6 +15,7 @@ from mmicl_jax.metrics.scorer import Scored
 from mmicl_jax.metrics.table import MODULES, scorer_of
 from mmicl_jax.runtime import files, show
 from mmicl_jax.runtime.mirror import local_file, local_folder
+from mmicl_jax.runtime.outputs import check_output
 
 _NAMES = textwrap.fill(f'benchmarks: {", ".join(MODULES)}', 78)
 EPILOG = f"""{_NAMES}
@@ -73,6 +74,9 @@ def main(args: argparse.Namespace) -> int:
   data = local_folder(args.data, _is_annotation)
   if not data.is_dir():
     raise UserError(f'--data {args.data} is no folder: name an existing one')
+  if args.per_item is not None:
+    read = [args.predictions, *filter(os.path.isfile, data.rglob('*'))]
+    check_output(args.per_item, read, mark=b'{"id":')
   answers = local_file(args.predictions)
   kinds = scorer.modes[args.mode]
   with _without_collection():
@@ -121,12 +125,6 @@ def _show(
   """Writes the file of items first: what fails there leaves stdout empty."""
   show.json_text(result)  # raises for NaN before anything is written
   if args.per_item is not None:
-    paths = args.per_item, args.predictions
-    here = all(map(os.path.exists, paths))
-    if paths[0] == paths[1] or (here and os.path.samefile(*paths)):
-      raise UserError(
-        f'--per_item {args.per_item} is the file of predictions: name another'
-      )
     with files.writing(args.per_item) as file:
       file.writelines(f'{_line(item)}\n' for item in scored.per_item)
   if args.json:

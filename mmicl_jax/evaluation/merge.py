@@ -35,6 +35,20 @@ def merge_folders(out: Path, shards: Sequence[Path]) -> None:
           shutil.copyfile(path, images / path.name)
 
 
+def _check_annotations(one: Path, other: Path) -> None:
+  """Raises UserError if two folders hold other files."""
+  read, other_read = (
+    {p.relative_to(at): p.read_bytes() for p in at.rglob('*') if p.is_file()}
+    for at in (one, other)
+  )
+  for name in sorted(read.keys() | other_read.keys()):
+    if read.get(name) != other_read.get(name):
+      raise UserError(
+        f'{one / name} is another one than that in {other}: ask all shards '
+        'with the same files'
+      )
+
+
 def _merge(tasks: Sequence[TaskFolder], target: Path) -> None:
   """One task of all shards."""
   first = tasks[0]
@@ -49,6 +63,7 @@ def _merge(tasks: Sequence[TaskFolder], target: Path) -> None:
         f'{task.folder} and {first.folder} were not asked in the same way'
       )
     told.append({**task.arguments, 'shard': task.arguments['shard'] or [0, 1]})
+    _check_annotations(task.folder / ANNOTATIONS, first.folder / ANNOTATIONS)
   folders = merging.in_order([task.folder for task in tasks], told)
   for variant in first.variants:
     inside = first.place(variant).relative_to(first.folder)

@@ -22,11 +22,16 @@ import numpy as np
 from mmicl_jax.context.templates import load_templates
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.errors import UserError
-from mmicl_jax.evaluation.annotations import FOLDER as ANNOTATIONS
 from mmicl_jax.evaluation.annotations import write_annotations
 from mmicl_jax.evaluation.declaration import Benchmark
 from mmicl_jax.evaluation.demonstrations import ShotSource, shot_source
 from mmicl_jax.evaluation.items import BUILT, IMAGES, ItemSource, sources
+from mmicl_jax.evaluation.out_folder import (
+  accept_annotations,
+  check_folder,
+  new_annotations,
+  remove_unfinished,
+)
 from mmicl_jax.evaluation.predictions import (
   PREDICTIONS,
   PredictionFile,
@@ -98,8 +103,10 @@ def evaluate(
     for benchmark in plan.benchmarks
   ]
   forms = {b.name: forms_of(b, plan.prompts) for b, _ in found}
-  for left in plan.out.rglob('.*.tmp'):
-    left.unlink()  # of a run that was killed while it wrote
+  names = [benchmark.name for benchmark in plan.benchmarks]
+  roots = [split.plan.tree.root for _, splits in found for split in splits]
+  check_folder(plan.out, names, roots)
+  remove_unfinished(plan.out, names)
   predictor = Loaded(load)
   shots_from = shot_source(
     plan.shot_source, predictor.look, plan.out / BUILT / IMAGES
@@ -125,7 +132,7 @@ def _annotations(
   plan: EvalPlan, benchmark: Benchmark, split_sources: Sequence[ItemSource]
 ) -> Sequence[str]:
   """Writes what the scorer reads; returns the ids that it knows."""
-  folder = plan.out / benchmark.name / ANNOTATIONS
+  folder = new_annotations(plan.out / benchmark.name)
   write_annotations(benchmark, split_sources, folder)
   return scorer_of(benchmark.scorer).read(folder).ids
 
@@ -249,8 +256,11 @@ def _task(
       kept = _job(plan, benchmark, new, place, block).check()
     except UserError:
       new.unlink()
+      remove_unfinished(plan.out, [benchmark.name])
       raise
     os.replace(new, place / ASKED)
+    # Only now: a run that is refused leaves what its report was made of.
+    accept_annotations(folder)
     with warnings.catch_warnings():
       # What a prompt lost is in its line.
       warnings.filterwarnings('ignore', message='.*left out')

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from mmicl_jax.errors import UserError, explained
 from mmicl_jax.runtime import remote
+from mmicl_jax.runtime.lease import leased
 
 REMEDY = 'make room or choose another place'
 # These files make a folder a checkpoint or a model, so they are sent last.
@@ -183,10 +184,13 @@ def _renamed_directory(path: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _sent_directory(path: str) -> Iterator[Path]:
   """`new_directory` for a remote path."""
-  with _making(path):
-    if remote.listing(path) or remote.mark(path) is not None:
-      raise _not_empty(path)
-  with tempfile.TemporaryDirectory() as folder:
+  with contextlib.ExitStack() as stack:
+    # Of two that fill it at once, each would find it empty.
+    stack.enter_context(leased(path))
+    with _making(path):
+      if remote.listing(path) or remote.mark(path) is not None:
+        raise _not_empty(path)
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
     yield Path(folder)
     try:
       files = [f for f in Path(folder).rglob('*') if f.is_file()]

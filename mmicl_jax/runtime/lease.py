@@ -36,6 +36,7 @@ def leased(path: str | os.PathLike) -> Iterator[None]:
   another one has taken over meanwhile. If the storage does not let the lease be
   kept, the block runs without; writing the output raises the reason, if any.
   """
+  remote.file_system(path)  # names the output if a package is missing
   lease = _Lease(remote.address(path).rstrip('/'))
   try:
     lease.take()
@@ -142,7 +143,7 @@ class _Lease:
 
   def _write(self) -> None:
     self._content['beat'] += 1
-    remote.write_bytes(self._file, json.dumps(self._content).encode())
+    remote.put_bytes(self._file, json.dumps(self._content).encode())
 
   def _taken(self, found: dict[str, Any]) -> UserError:
     return UserError(

@@ -282,7 +282,7 @@ def send(source: IO[bytes], path: str) -> None:
   retried(put)
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def put_bytes(path: str, data: bytes) -> None:
   """Writes a small remote file. Raises what the package behind it raises."""
   system, name = file_system(path)
   retried(lambda: system.pipe_file(name, data))

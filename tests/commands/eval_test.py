@@ -132,6 +132,12 @@ def test_shards_that_do_not_belong_together(parts, capsys, names, words):
   assert not (parts / 'merged.jsonl').exists()
 
 
+def test_shards_on_a_bucket_are_refused(tmp_path, capsys):
+  for out, shard in (('x', 'gs://b/part0'), ('memory://b/x', str(tmp_path))):
+    said = refused(capsys, 'merge', out, shard)
+    assert 'is kept on this machine' in said and '://b/' in said
+
+
 def test_a_shard_that_is_not_complete_or_of_another_run(parts, capsys):
   path, all_ = parts / 'part1.jsonl', merge(parts, 0, 1, 2)
   data = path.read_bytes()

@@ -132,7 +132,46 @@ def test_other_questions_leave_a_run_as_it_was(ask, tmp_path):
   assert 'another one then' in ask('mic', 'out', status=2).err
   assert predictions(place) == whole
   assert (place / 'asked.jsonl').read_bytes() == asked
+  assert 'a cat' not in (place / 'annotations/test.jsonl').read_text()
   assert not list(place.glob('*.new'))
+
+
+def test_what_others_have_written_stays(ask, tmp_path):
+  """Reports, annotations and unfinished files that are not of mmicl eval."""
+  theirs = tmp_path / 'out/mic/annotations/test.jsonl'
+  theirs.parent.mkdir(parents=True)
+  theirs.write_text('theirs')
+  said = ask('mic', 'out', status=2).err
+  assert 'out/mic holds files that mmicl eval has not written' in said
+  assert 'raw/mic holds files' in ask('mic', 'raw', status=2).err
+  report = tmp_path / 'other/report.md'
+  report.parent.mkdir()
+  report.write_text('theirs')
+  said = ask('mic', 'other', status=2).err
+  assert 'other/report.md is no report of mmicl eval' in said
+  assert theirs.read_text() == report.read_text() == 'theirs'
+  left = [
+    tmp_path / 'new/.theirs.tmp',
+    tmp_path / 'new/notes/.a.1-00000000.tmp',
+    tmp_path / 'new/mic/.a.tmp',
+  ]
+  ours = tmp_path / 'new/mic/.asked.jsonl.new.7-0123abcd.tmp'
+  for path in (*left, ours):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('x')
+  ask('mic', 'new', '--limit', '1')
+  assert all(path.exists() for path in left) and not ours.exists()
+
+
+def test_shards_with_other_annotations_are_not_merged(ask, tmp_path, capsys):
+  for i in range(2):
+    ask('vl_icl', f'part{i}', '--shard', f'{i}/2', '--limit', '2')
+  [path, *_] = (tmp_path / 'part1/vl_icl/annotations').rglob('*.json')
+  path.write_text(path.read_text() + ' ')
+  parts = [str(tmp_path / f'part{i}') for i in range(2)]
+  assert main(['merge', str(tmp_path / 'whole'), *parts]) == 2
+  assert f'{path} is another one than that in' in capsys.readouterr().err
+  assert not (tmp_path / 'whole').exists()
 
 
 def test_rotations_of_mmbench_are_one_item(tmp_path):

@@ -134,11 +134,15 @@ def test_the_file_of_items_is_whole_or_not_there(data, tmp_path):
     'q1': {'id': 'q1', 'score': 0.0, 'parsed': 'a\u2028b \ud83d'},
   }
   given = ('--benchmark', 'aokvqa_da', '--data', data, '--predictions', answers)
-  before = answers.read_bytes()
-  for path in (answers, tmp_path / 'answers.jsonl' / 'items.jsonl'):
+  [annotations, *_] = sorted(data.iterdir())
+  theirs = tmp_path / 'theirs.txt'
+  theirs.write_text('theirs')
+  kept = {p: p.read_bytes() for p in (answers, annotations, theirs)}
+  for path in (*kept, tmp_path / 'answers.jsonl' / 'items.jsonl'):
     status, out, err = run(*given, '--json', '--per_item', path)
     assert (status, out, err.count('\n')) == (2, '', 1)
-  assert answers.read_bytes() == before
+  assert {p: p.read_bytes() for p in kept} == kept
+  score('aokvqa_da', data, answers, '--per_item', items)  # ours is replaced
 
 
 def test_people_get_a_table(data, tmp_path):
