@@ -1,6 +1,5 @@
 """Reads the fields of a JSON object, and names what is wrong by its path."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +67,7 @@ class Fields:
       return None
     if isinstance(value, bool) or not isinstance(value, int | float):
       raise self.wrong(name, 'a number')
-    if not (math.isfinite(value) and least <= value <= most):
+    if not least <= value <= most:  # also false for NaN
       raise self.wrong(name, f'a number from {least:g} to {most:g}')
     return float(value)
 
