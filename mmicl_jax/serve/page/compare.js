@@ -3,7 +3,7 @@
 import { answerView } from './answer.js';
 import { askFor } from './ask.js';
 import { fill, h } from './dom.js';
-import { settingsForm, summary } from './settings.js';
+import { settingsForm, shortName, summary } from './settings.js';
 import { DEFAULTS, changed, on, state } from './store.js';
 import { taskPane } from './task.js';
 import { TEXT } from './texts.js';
@@ -107,7 +107,9 @@ function show(found) {
               'p',
               { class: 'hint' },
               found.blind ? `${T.revealed(T.sides[i])}: ` : '',
-              [settings.model, summary(settings)].filter(Boolean).join(', '),
+              [shortName(settings.model), summary(settings)]
+                .filter(Boolean)
+                .join(', '),
             )
           : answer?.status === 'done' &&
               h(

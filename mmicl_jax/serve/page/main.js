@@ -24,7 +24,7 @@ import { openDialog, openText } from './open.js';
 import { closeMenu, menu } from './popup.js';
 import { preview } from './preview.js';
 import { readLink } from './session.js';
-import { settingsForm, summary } from './settings.js';
+import { settingsForm, shortName, summary } from './settings.js';
 import { shotsPane } from './shots.js';
 import { changed, on, redo, remember, restore, state, undo } from './store.js';
 import { tabs } from './tabs.js';
@@ -50,7 +50,7 @@ function header() {
   on('models settings', () => {
     fill(
       model,
-      state.models.map(({ id }) => h('option', { value: id }, id)),
+      state.models.map(({ id }) => h('option', { value: id }, shortName(id))),
     );
     model.value = state.settings.model || state.models[0]?.id || '';
     model.hidden = !state.models.length;

@@ -29,7 +29,9 @@ export function menu(anchor, entries, label) {
   setTimeout(() => document.addEventListener('pointerdown', away));
   open = { box, anchor, away };
   anchor.setAttribute('aria-expanded', 'true');
-  box.querySelector('[role=menuitem]:not(:disabled)')?.focus({ preventScroll: true });
+  box
+    .querySelector('[role=menuitem]:not(:disabled)')
+    ?.focus({ preventScroll: true });
 }
 
 function item({ label, icon: name, run, off }) {

@@ -114,7 +114,9 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
     if (!whole)
       fill(
         model.querySelector('select'),
-        state.models.map(({ id: name }) => h('option', { value: name }, name)),
+        state.models.map(({ id: name }) =>
+          h('option', { value: name }, shortName(name)),
+        ),
       );
     for (const element of rows) {
       const { name } = element.dataset;
@@ -128,5 +130,8 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
   show();
   return form;
 }
+
+/** A model's name; of one that is called by its path only the end. */
+export const shortName = (name) => name.split('/').slice(-2).join('/');
 
 export const summary = (settings) => TEXT.run.summary[settings.mode](settings);
