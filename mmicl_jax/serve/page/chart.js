@@ -3,7 +3,8 @@
 import { h, svg } from './dom.js';
 import { TEXT } from './texts.js';
 
-const [WIDTH, HEIGHT] = [520, 260];
+const HEIGHT = 260;
+const [NARROW, WIDE] = [290, 520]; // letters keep their size on a phone
 const ROOM = { left: 44, right: 96, top: 14, bottom: 40 };
 const SHOWN = 6; // curves with a colour and a name of their own
 
@@ -13,8 +14,9 @@ const SHOWN = 6; // curves with a colour and a name of their own
  */
 export function curves(series, k) {
   const T = TEXT.shots;
+  const width = Math.min(Math.max(innerWidth - 62, NARROW), WIDE);
   const x = (i) =>
-    ROOM.left + (k ? (i / k) * (WIDTH - ROOM.left - ROOM.right) : 0);
+    ROOM.left + (k ? (i / k) * (width - ROOM.left - ROOM.right) : 0);
   const y = (p) => ROOM.top + (1 - p) * (HEIGHT - ROOM.top - ROOM.bottom);
   const named = [...series].sort(
     (a, b) =>
@@ -32,7 +34,7 @@ export function curves(series, k) {
       { class: 'grid' },
       svg('line', {
         x1: ROOM.left,
-        x2: WIDTH - ROOM.right,
+        x2: width - ROOM.right,
         y1: y(p),
         y2: y(p),
       }),
@@ -89,7 +91,7 @@ export function curves(series, k) {
       'text',
       {
         class: `name ${colour.get(one)}`,
-        x: WIDTH - ROOM.right + 10,
+        x: width - ROOM.right + 10,
         y: at + 4,
       },
       shortened(one.name, 13),
@@ -98,7 +100,7 @@ export function curves(series, k) {
   return svg(
     'svg',
     {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      viewBox: `0 0 ${width} ${HEIGHT}`,
       class: 'chart',
       role: 'img',
       'aria-label': T.chart(named[0].name),
@@ -109,7 +111,7 @@ export function curves(series, k) {
       'text',
       {
         class: 'axis',
-        x: (ROOM.left + WIDTH - ROOM.right) / 2,
+        x: (ROOM.left + width - ROOM.right) / 2,
         y: HEIGHT - 4,
         'text-anchor': 'middle',
       },
