@@ -205,6 +205,19 @@ def test_dropped_files_are_asked_about_and_copied_python_says_the_same(
   assert out.getvalue().rstrip('\n') == said
 
 
+def test_what_a_prompt_lacks_is_said_before_anything_is_asked(page):
+  write(page, 'Query', 'what is it?')
+  page.get_by_role('button', name='Add a demonstration').click()
+  page.keyboard.type('what?')
+  note = page.locator('.prompt-note')
+  sync_api.expect(note).to_have_text('Demonstration 1 needs an answer.')
+  page.keyboard.press('Control+Enter')
+  alert = page.locator('#pane-answer [role=alert]')
+  sync_api.expect(alert).to_have_text('Demonstration 1 needs an answer.')
+  answer(page, 'Demonstration 1', 'a cat')
+  sync_api.expect(note).to_be_empty()
+
+
 def test_a_session_is_saved_and_opened_again(page, tmp_path):
   two_shots(page)
   write(page, 'Query', ' or is image 2 a cat? ')

@@ -2,7 +2,8 @@
 
 import { ask, stream } from './api.js';
 import { missing, runBody } from './request.js';
-import { isEmpty } from './prompt.js';
+import { active, isEmpty, plain } from './prompt.js';
+import { state } from './store.js';
 import { TEXT } from './texts.js';
 
 /**
@@ -49,9 +50,22 @@ export async function askFor(cards, settings, signal, told) {
   return answer;
 }
 
+/** What a prompt lacks before it is one, as a sentence; '' if nothing. */
+export function lackOf(cards) {
+  const open = active(cards)
+    .slice(0, -1)
+    .find((card) => !plain(card.answer, new Map()).trim());
+  if (open) {
+    const at = state.cards.findIndex(({ id }) => id === open.id);
+    return TEXT.run.answer(TEXT.cards.demonstration(at + 1));
+  }
+  return isEmpty(cards.at(-1)) ? TEXT.run.empty : '';
+}
+
 /** Throws an Error to be shown if a prompt cannot be sent yet. */
 export function checkReady(cards) {
-  if (isEmpty(cards.at(-1))) throw new Error(TEXT.run.empty);
+  const lack = lackOf(cards);
+  if (lack) throw new Error(lack);
   const gone = missing(cards).length;
   if (gone) throw new Error(TEXT.images.missing(gone));
 }

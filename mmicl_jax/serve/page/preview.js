@@ -1,6 +1,7 @@
 // The exact prompt, with thumbnails where images go, and its length.
 
 import { ask } from './api.js';
+import { lackOf } from './ask.js';
 import { assemble } from './assemble.js';
 import { fill, h, later } from './dom.js';
 import { dataUrl, MAX_IMAGES } from './images.js';
@@ -49,7 +50,7 @@ export function preview() {
     const kept = found?.dropped
       ? assemble(active(state.cards).slice(found.dropped), style, format).prompt
       : prompt;
-    const known = found && !found.error && !state.cards.every(isEmpty);
+    const known = Boolean(found?.limit) && !state.cards.every(isEmpty);
     const own = !known || found.stale || [prompt, kept].includes(found.prompt);
     const shown = own ? prompt : found.prompt;
     const cut = known && own && found.dropped ? spans[found.dropped].start : 0;
@@ -105,6 +106,7 @@ function notes(found) {
   const T = TEXT.preview;
   if (!found) return null;
   if (found.error) return h('p', { class: 'bad' }, found.error.message);
+  if (found.lack) return h('p', { class: 'hint' }, found.lack);
   const over = Math.max(found.tokens - found.limit, 0);
   if (!over && !found.dropped && !found.words) return null;
   const allowed = state.settings.truncate;
@@ -138,6 +140,12 @@ async function render() {
   const { signal } = running;
   if (state.cards.every(isEmpty)) {
     state.rendered = null;
+    changed('rendered');
+    return;
+  }
+  const lack = lackOf(state.cards);
+  if (lack) {
+    state.rendered = { lack };
     changed('rendered');
     return;
   }

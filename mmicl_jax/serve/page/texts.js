@@ -110,6 +110,7 @@ export const TEXT = {
       beam: (s) => `${s.beams} beams, up to ${s.maxTokens} tokens`,
     },
     empty: 'Write a question, or start from an example.',
+    answer: (name) => `${name} needs an answer.`,
   },
   settings: {
     mode: 'Decoding',
