@@ -182,7 +182,8 @@ def test_a_signal_while_it_loads_ends_it_with_0(tmp_path, started):
   model.mkdir()
   tiny_dir.make(model)
   server = started('--checkpoint', str(model))
-  assert server.port  # it listens, and nothing is compiled yet
+  # It answers, so that it takes signals; nothing is compiled yet.
+  assert http_running.ask(server.port, 'GET', '/health')[0] == 503
   server.process.send_signal(signal.SIGTERM)
   assert server.process.wait(60) == 0, server.log()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import resource
 import socket
 
 import http_running
@@ -174,7 +175,17 @@ def test_what_is_no_http_is_refused(port):
   assert b'400' in http_running.raw(port, b'\x16\x03\x01\x02\x00\x01\r\n\r\n')
 
 
-def test_five_hundred_silent_connections_hold_nobody_up(port):
+@pytest.fixture
+def many_files():
+  """Room for both ends of the connections in this one process."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  most = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+  yield
+  resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_five_hundred_silent_connections_hold_nobody_up(port, many_files):
   with contextlib.ExitStack() as stack:
     for i in range(500):
       connection = socket.create_connection(('127.0.0.1', port), 60)
