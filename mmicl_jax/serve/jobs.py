@@ -192,8 +192,9 @@ class Failed:
 class Counts:
   """What the engine has to do and has done, of all models together.
 
-  running, waiting: rows; a job has one for each sample or beam. slots: rows
-  that can run at a time, without beams; slots_used: how many do. *_asked and
+  running, waiting: rows of jobs that have left the queue, and of those in it; a
+  job has one for each sample or beam that is still wanted. slots: rows that can
+  run at a time, without beams; slots_used: how many do. *_asked and
   *_known: prompts, and images, that were needed and that were found in the
   cache. steps, step_rows: runs of the decoder, and the rows that got a token
   from them. programs: how many have been compiled.

@@ -94,12 +94,10 @@ class Lane:
 
   @property
   def counts(self) -> Counts:
-    """What this model's jobs need; `waiting` and `programs` are not known."""
+    """What this model needs; its rows and `programs` are not known here."""
     prefills = self._prefills
     used = sum(pool.used for pool in self._pools.values())
-    batch = self._batches[0].rows if self._batches else 0
     return Counts(
-      running=used + batch + len(self._scoring),
       slots=sum(shape.slots for shape in self._shapes),
       slots_used=used,
       prompts_asked=prefills.asked,

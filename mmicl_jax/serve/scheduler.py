@@ -120,7 +120,7 @@ class Scheduler:
         raise EngineDead('the engine has died: start the server again')
       if self._draining:
         raise Draining('the server is shutting down')
-      waiting = self._waiting()
+      waiting = self._rows(started=False)
       if waiting and waiting + ticket.rows > self.max_queue:
         raise QueueFull(f'{waiting} rows wait already')
       self._tickets.append(ticket)
@@ -150,7 +150,8 @@ class Scheduler:
       for field in dataclasses.fields(Counts)
     }
     with self._changed:
-      total['waiting'] = self._waiting()
+      total['running'] = self._rows(started=True)
+      total['waiting'] = self._rows(started=False)
     return Counts(**{**total, 'programs': compiled_programs()})
 
   def drain(self, timeout: float | int | None = None) -> bool:
@@ -176,8 +177,9 @@ class Scheduler:
     with self._changed:
       self._changed.notify_all()
 
-  def _waiting(self) -> int:
-    return sum(t.rows for t in self._tickets if t.alive and not t.started)
+  def _rows(self, started: bool) -> int:
+    """Rows of the jobs that have left the queue, or of those in it."""
+    return sum(t.rows for t in self._tickets if t.started is started)
 
   def _progress(self) -> None:
     """The device has done something."""

@@ -20,8 +20,8 @@ from mmicl_jax.serve.jobs import (
 class Ticket:
   """What `submit` returns: the client cancels by it, the engine tells by it.
 
-  model, job, deadline: as given to submit. rows: how many rows of the decoder
-  the job takes. started: whether it has left the queue.
+  model, job, deadline: as given to submit. started: whether it has left the
+  queue.
   """
 
   def __init__(
@@ -41,9 +41,10 @@ class Ticket:
 
   @property
   def rows(self) -> int:
-    if not isinstance(self.job, AnswerJob):
-      return 1
-    return max(self.job.options.num_beams, len(self.job.rows))
+    """How many rows of the decoder the job takes for what is still wanted."""
+    if isinstance(self.job, AnswerJob) and self.job.searches:
+      return self.job.options.num_beams if self.alive else 0
+    return len(self._open)
 
   @property
   def alive(self) -> bool:
