@@ -87,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
     facts |= {name: getattr(args, name) for name in names}
   else:
     facts['input'] = args.input
+    if args.zero_shot:
+      facts['zero_shot'] = True
   with (
     files.new_directory(args.out) as folder,
     _prompts(args, model.look) as (chosen, left_out),
