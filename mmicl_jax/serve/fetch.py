@@ -135,7 +135,9 @@ class Fetcher:
   def _get(self, sock: socket.socket, target: _Target, param: str) -> bytes:
     """Asks for the path over a connection to the judged address."""
     # Timeouts of sockets begin anew with each byte; this one does not.
-    end = threading.Timer(ALL_SECONDS, _shut, (sock,))
+    # It has a socket of its own, since TLS takes the connection from this one.
+    same = sock.dup()
+    end = threading.Timer(ALL_SECONDS, _shut, (same,))
     end.daemon = True
     end.start()
     try:
@@ -167,6 +169,7 @@ class Fetcher:
       return data
     finally:
       end.cancel()
+      same.close()
       sock.close()
 
 
