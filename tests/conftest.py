@@ -81,6 +81,8 @@ def pytest_pyfunc_call(pyfuncitem):
     if not name.startswith('PYTEST_')
   }
   environment['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
+  # More threads than devices: see virtual_devices.py.
+  environment['NPROC'] = str(4 * marker.args[0])
   run = subprocess.run(
     [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-x']
     + [pyfuncitem.nodeid],

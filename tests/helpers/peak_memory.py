@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # What tests set to compile fast, with which XLA takes more memory, and to use
-# one thread each, with which several devices may wait for each other in vain.
+# one thread each.
 _FOR_TESTS = (
   'JAX_DISABLE_MOST_OPTIMIZATIONS',
   'NPROC',
@@ -25,7 +25,8 @@ def run(script, *arguments, devices=1):
   environment |= {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
   if devices > 1:
     flag = f'--xla_force_host_platform_device_count={devices}'
-    environment['XLA_FLAGS'] = flag
+    # More threads than devices: see virtual_devices.
+    environment |= {'XLA_FLAGS': flag, 'NPROC': str(4 * devices)}
   done = subprocess.run(
     [sys.executable, str(script), *map(str, arguments)],
     capture_output=True,

@@ -39,7 +39,7 @@ def run(
     env={
       **os.environ,
       'TF_CPP_MIN_LOG_LEVEL': '2',
-      'XLA_FLAGS': virtual_devices.xla_flags(devices),
+      **virtual_devices.variables(devices),
     },
     capture_output=True,
     text=True,

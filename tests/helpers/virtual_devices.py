@@ -3,10 +3,14 @@
 import os
 
 
-def xla_flags(count: int) -> str:
-  """XLA_FLAGS of this process, but with so many devices.
+def variables(count: int) -> dict[str, str]:
+  """Variables of the environment that give a process so many devices.
 
-  The same bits need the same flags: others would be compiled otherwise.
+  XLA_FLAGS are this process's otherwise: the same bits need the same flags.
+  NPROC is how many threads run programs. XLA takes one for each device, and if
+  another program has one of them, several devices may wait in vain.
   """
   flag = f'--xla_force_host_platform_device_count={count}'
-  return f'{os.environ["XLA_FLAGS"]} {flag}'
+  flags = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
+  more = {'NPROC': str(4 * count)} if count > 1 else {}
+  return {'XLA_FLAGS': flags, **more}

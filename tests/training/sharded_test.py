@@ -146,7 +146,7 @@ def command(data, name, steps, *more):
 def environment(devices):
   return os.environ | {
     'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    'XLA_FLAGS': virtual_devices.xla_flags(devices),
+    **virtual_devices.variables(devices),
   }
 
 
