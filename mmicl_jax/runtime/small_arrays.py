@@ -17,7 +17,7 @@ def values_of(x: Any) -> np.ndarray | None:
   Of a jax.Array they are a view. It is not kept by `x`, whose memory may be
   given to another array as soon as the view is gone.
   """
-  if x.size > MOST:
+  if not hasattr(x, 'size') or x.size > MOST:  # a number of Python has none
     return None
   if isinstance(x, np.ndarray | np.generic):
     return np.asarray(x)

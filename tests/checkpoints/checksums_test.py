@@ -28,6 +28,10 @@ def test_every_bit_counts(dtype):
   assert not checksums.changed({'a': {'x': jnp.asarray(x)}}, before, dtypes)
 
 
+def test_a_number_of_python_is_an_array():
+  assert checksums.of({'step': 3}) == checksums.of({'step': jnp.int32(3)})
+
+
 def test_places_count():
   x = jnp.arange(6.0).reshape(2, 3)
   sums = checksums.of({'x': x, 'other order': x[::-1]})

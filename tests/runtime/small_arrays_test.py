@@ -21,6 +21,7 @@ def test_only_small_arrays_are_viewed(monkeypatch):
   x = jnp.zeros((2, 3), jnp.bfloat16)
   assert small_arrays.values_of(x).dtype == jnp.bfloat16
   assert small_arrays.values_of(np.int32(3)) == 3
+  assert small_arrays.values_of(3) is None
   monkeypatch.setattr(small_arrays, 'MOST', 5)
   assert small_arrays.values_of(x) is None
   assert small_arrays.values_of(np.zeros(6)) is None
