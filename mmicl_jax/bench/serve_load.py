@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 WORDS = 'is it the red dog or a cat in image what yes no and'.split()
-DEMONSTRATIONS = 4  # of the kind 'few-shot'
+DEMONSTRATIONS = 3  # of the kind 'few-shot'
 POOL = 8  # demonstrations that all clients take theirs from
 PATIENCE = 600  # seconds for one answer
 
@@ -23,7 +23,7 @@ PATIENCE = 600  # seconds for one answer
 class ServeCase:
   """So many requests, from so many clients that each ask one at a time.
 
-  kind: 'vqa' (a new image and a question) or 'few-shot' (the same after four
+  kind: 'vqa' (a new image and a question) or 'few-shot' (the same after three
   demonstrations that other requests have, too). Seven answers of ten have 2 to
   20 tokens, the others 15 to 64. turn: of which the images depend, and nothing
   else, so that a run before the timed one compiles what this one needs.
@@ -122,7 +122,7 @@ def _turn(
   file = io.BytesIO()
   Image.fromarray(small).resize((size, size)).save(file, 'PNG')
   url = f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
-  text = ' '.join(chance.choice(WORDS, chance.integers(4, 12)))
+  text = ' '.join(chance.choice(WORDS, chance.integers(2, 6)))
   return [
     {'type': 'image_url', 'image_url': {'url': url}},
     {'type': 'text', 'text': text},

@@ -1,5 +1,6 @@
 """The benchmark of serving: what its clients ask, and what it says."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ from mmicl_jax.__main__ import main
 from mmicl_jax.bench import serve_load, serve_sides
 from mmicl_jax.bench.serve import measure_serving, serve_cases, serve_table
 from mmicl_jax.bench.serve_load import ServeCase, bodies
+from mmicl_jax.context.turns import Turn, assemble
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.serve.jobs import AnswerJob, Finished
 from mmicl_jax.serve.scheduler import Scheduler
+from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
 
 class FakeServers:
@@ -67,6 +70,26 @@ def test_turns_differ_in_images_alone():
   lengths = [body['max_tokens'] for body in first]
   assert min(lengths) >= 2 and max(lengths) <= 64
   assert np.mean([n <= 20 for n in lengths]) > 0.5
+
+
+def test_prompts_fit_the_servers(tmp_path):
+  vocabulary = tmp_path / 'spiece.model'
+  train_sentencepiece([' '.join(serve_load.WORDS)] * 9, vocabulary, 40)
+  tokenizer = Tokenizer(vocabulary)
+  lengths = []
+  for body in bodies(ServeCase('few-shot', 1, 64), 8):
+    turns = [
+      Turn(f'image {{0}} is {{image}}.\n{m["content"][1]["text"]}', [b''])
+      for m in body['messages'][::2]
+    ]
+    answers = [m['content'] for m in body['messages'][1::2]]
+    shots = [
+      dataclasses.replace(turn, answer=answer)
+      for turn, answer in zip(turns[:-1], answers, strict=True)
+    ]
+    text = assemble(turns[-1], shots).inputs
+    lengths.append(len(tokenizer.encode(text)) + 31 * len(turns) + 1)
+  assert 128 < min(lengths) and max(lengths) <= serve_sides.LONGEST
 
 
 def test_cases_and_arguments(capsys):
