@@ -9,7 +9,7 @@ sys.path.append(str(Path(__file__).parent))
 import memory  # noqa: E402
 
 WIDTH = 384  # 92 MiB of parameters
-CONSTANT = 24 * 2**20  # what is beside them while they are read, at any size
+CONSTANT = 40 * 2**20  # what is beside them while they are read, at any size
 
 pytestmark = [
   pytest.mark.slow,
