@@ -12,11 +12,18 @@ def model(
   instruction: bool = True,
   scan_layers: bool = True,
   dropout_rate: float = 0.1,
+  dropout_bits: str | None = None,
 ) -> mmicl_jax.MMICLConfig:
-  """Its sizes, with as many words as the vocabulary has."""
+  """Its sizes, with as many words as the vocabulary has.
+
+  dropout_bits: of the masks; the former commit had no such choice.
+  """
   words = mmicl_jax.Tokenizer(vocabulary)
   change = dataclasses.replace
   full = mmicl_jax.MMICLConfig()
+  execution = change(full.execution, scan_layers=scan_layers)
+  if dropout_bits is not None:
+    execution = change(execution, dropout_bits=dropout_bits)
   small = {'hidden_size': width, 'mlp_dim': width, 'num_heads': 2}
   return change(
     full,
@@ -41,5 +48,5 @@ def model(
       dropout_rate=dropout_rate,
     ),
     image_token=words.image_id,
-    execution=change(full.execution, scan_layers=scan_layers),
+    execution=execution,
   )
