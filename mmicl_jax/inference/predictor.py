@@ -24,7 +24,8 @@ from mmicl_jax.data.fitting import Truncation, fit_prompt
 from mmicl_jax.data.images import load_image
 from mmicl_jax.decoding import stops as stopping
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.errors import UserError, check_type
+from mmicl_jax.errors import UserError
+from mmicl_jax.inference.candidates import candidate_lists
 from mmicl_jax.inference.engine import Engine, PromptAnswers, check_size
 from mmicl_jax.inference.prompts import Request, requests_of
 from mmicl_jax.models.configs import MMICLConfig
@@ -223,7 +224,7 @@ class Predictor:
   ) -> list[list[Float[np.ndarray, 'U']]]:
     """The log-probabilities of each candidate's tokens; the end is the last."""
     queries = listed(queries)
-    lists = _candidate_lists(candidates, len(queries))
+    lists = candidate_lists(candidates, len(queries))
     prompts = [self.prompt(q, shots, style=style) for q in queries]
     end = self.tokenizer.eos_id
     known: dict[str, list[int]] = {}
@@ -385,26 +386,3 @@ def token_texts(tokenizer: Tokenizer) -> list[str]:
   # Decoding drops a space at the start; of two equal ids, the second keeps it.
   twice = (tokenizer.decode([i, i]) for i in range(tokenizer.vocab_size))
   return [text[len(text) // 2 :] for text in twice]
-
-
-def _candidate_lists(
-  candidates: str | Sequence[str] | Sequence[Sequence[str]], count: int
-) -> list[list[str]]:
-  """One list of candidates for each of `count` queries."""
-  given = listed(candidates)
-  if all(isinstance(c, str) for c in given):
-    if not given:
-      raise UserError("candidates is a list of texts, such as ['yes', 'no'].")
-    return [list(given)] * count
-  if len(given) != count:
-    raise UserError(
-      f'{len(given)} lists of candidates for {count} queries: give one list '
-      'for all, or one for each.'
-    )
-  lists = [list(listed(own)) for own in given]
-  for i, own in enumerate(lists):
-    for candidate in own:
-      check_type(f'a candidate of query {i}', candidate, str, 'a text')
-    if not own:
-      raise UserError(f'query {i} has no candidates: give at least one.')
-  return lists
