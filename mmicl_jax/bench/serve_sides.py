@@ -1,5 +1,6 @@
 """What stands behind the same HTTP layer: this engine, and what it replaces."""
 
+import abc
 import collections
 import threading
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Gangs(Pool):
       super()._fill()
 
 
-class Together:
+class Together(abc.ABC):
   """A thread that answers up to `most` waiting jobs at a time, to the end.
 
   It stands in for a Scheduler; jobs are greedy AnswerJobs.
@@ -74,9 +75,9 @@ class Together:
     del timeout
     return True
 
+  @abc.abstractmethod
   def answer(self, jobs: Sequence[AnswerJob]) -> list[list[int]]:
     """The tokens of each job's answer."""
-    raise NotImplementedError
 
   def _run(self) -> None:
     while True:
@@ -146,7 +147,7 @@ class TorchBatches(Together):
     ]
 
 
-class _Served:
+class _Served(abc.ABC):
   """A scheduler behind the HTTP layer, in a process of its own."""
 
   def __init__(self, directory: str, dtype: str, threads: int):
@@ -163,10 +164,11 @@ class _Served:
     service.open({'bench': model}, scheduler)
     self.port = _listen(service_server(service))
 
+  @abc.abstractmethod
   def scheduler(
     self, predictor: Predictor, directory: str, dtype: str, threads: int
   ) -> Any:
-    raise NotImplementedError
+    """What stands behind the HTTP layer."""
 
   def run(self, case: ServeCase) -> tuple[list[float], list[str]]:
     """The seconds of each request, and its answer."""

@@ -17,7 +17,11 @@ from mmicl_jax.cost.chips import GIB, Topology
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import partitioning, trees
 from mmicl_jax.training.settings import ModelSettings, StepSettings
-from mmicl_jax.training.state import RunLayout, compiled_step
+from mmicl_jax.training.state import (
+  RunLayout,
+  compiled_step,
+  device_bytes,
+)
 
 _MOST = 2**20  # tokens or images of an example
 
@@ -201,10 +205,7 @@ def shardings_report(
 
   arguments: the program's, a tree of ShapeDtypeStructs with shardings.
   """
-  held = sum(
-    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-    for x in jax.tree.leaves(arguments)
-  )
+  held = device_bytes(arguments)
   fits = held < topology.chip.hbm_bytes
   return CompileReport(
     topology=str(topology),

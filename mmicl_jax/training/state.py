@@ -66,7 +66,7 @@ class RunLayout:
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(frozen_dtype)), frozen
       )
     whole = _placed(frozen, mesh, over_fsdp=False)
-    if _device_bytes(whole) > frozen_room:
+    if device_bytes(whole) > frozen_room:
       whole = _placed(frozen, mesh)
     # The weights are still in flax's boxes, which name their axes. So the
     # optimizer's moments are in such boxes, too, and are sharded like them.
@@ -191,8 +191,8 @@ def _placed(
   )
 
 
-def _device_bytes(placed: Any) -> int:
-  """The bytes of a tree that each device holds."""
+def device_bytes(placed: Any) -> int:
+  """The bytes that each device holds of ShapeDtypeStructs with shardings."""
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x in jax.tree.leaves(placed)
