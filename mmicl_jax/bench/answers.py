@@ -5,6 +5,7 @@ has the medians with their spread, the ratios of medians and of minima, and how
 many of the answers' tokens agree.
 """
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 
 from mmicl_jax.bench.sides import Asked, Sides, save_random, timed
 from mmicl_jax.bench.workers import AnswerCase, OurAnswers, TheirAnswers
+from mmicl_jax.cost import chips, decoding, flops
 from mmicl_jax.errors import UserError
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 
-KINDS = ('encode', 'generate', 'questions')
+KINDS = ('encode', 'generate', 'decode', 'questions')
 TARGETS = {
   ('generate', 1, 1): 2.0,
   ('generate', 8, 1): 1.5,
@@ -66,13 +68,46 @@ def run_answers(
   dtypes: the first is that of both sides; in each further one transformers is
   measured once more.
   """
+  import jax
+
   sides = {'ours': (OurAnswers, dtypes[0]), 'theirs': (TheirAnswers, dtypes[0])}
   sides |= {f'theirs_{dtype}': (TheirAnswers, dtype) for dtype in dtypes[1:]}
   with tempfile.TemporaryDirectory() as directory:
-    save_random(PRESETS[size], directory)
+    save_random(PRESETS[size], directory, dtypes[0])
     with Sides(sides, directory, threads) as workers:
       for case in chosen:
-        yield measure_answers(size, case, workers, rounds)
+        row = measure_answers(size, case, workers, rounds)
+        if case.kind == 'decode':
+          kind = jax.devices()[0].device_kind
+          row |= _reading(
+            size, case, dtypes[0], min(row['seconds']['ours']), kind
+          )
+        yield row
+
+
+def _reading(
+  size: str, case: AnswerCase, dtype: str, seconds: float, device_kind: str
+) -> dict[str, float]:
+  """The bytes that a step must read, in a second, and their share of the peak.
+
+  seconds: of our step.
+  """
+  config = PRESETS[size]
+  inputs = case.text_tokens + case.images * config.qformer.num_queries
+  read = decoding.step_bytes(
+    config,
+    flops.Lengths(inputs, 2 * case.new_tokens, case.images),
+    prompts=case.batch,
+    beams=case.beams,
+    itemsize=np.dtype(dtype).itemsize,
+  )
+  found = {'bytes_per_second': read / seconds}
+  peak = chips.bandwidth(device_kind)
+  return (
+    found
+    if peak is None
+    else found | {'bandwidth': found['bytes_per_second'] / peak}
+  )
 
 
 def measure_answers(
@@ -83,11 +118,11 @@ def measure_answers(
   Times are in seconds. agreement: the share of equal tokens; for 'encode' it
   is `difference`, the largest between the visual tokens.
   """
-  outputs = {name: workers.ask(name, case)[1] for name in workers.names}
+  outputs = {name: _ask(workers, name, case)[1] for name in workers.names}
   seconds: dict[str, list[float]] = {name: [] for name in workers.names}
   for _ in range(rounds):
     for name in workers.names:
-      seconds[name].append(workers.ask(name, case)[0])
+      seconds[name].append(_ask(workers, name, case)[0])
   ours, theirs = seconds['ours'], seconds['theirs']
   same = outputs['ours'], outputs['theirs']
   if case.kind == 'encode':
@@ -112,11 +147,30 @@ def measure_answers(
   }
 
 
+def _ask(
+  workers: Asked, name: str, case: AnswerCase
+) -> tuple[float, np.ndarray]:
+  """Runs a case on one side.
+
+  A step's time is a difference: answers twice as long, less answers as long as
+  the case says, over the tokens between. What comes before the first token
+  falls out.
+  """
+  if case.kind != 'decode':
+    return workers.ask(name, case)
+  short = dataclasses.replace(case, kind='generate')
+  long = dataclasses.replace(short, new_tokens=2 * case.new_tokens)
+  less, _ = workers.ask(name, short)
+  more, output = workers.ask(name, long)
+  return (more - less) / case.new_tokens, output
+
+
 def answers_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table; seconds are 'median (least to most)'.
 
-  Ratios are theirs / ours. 'to bfloat16' compares the minima of their bfloat16
-  runs with ours.
+  Ratios are theirs / ours. 'read': what our decoding step must read, and its
+  share of the memory's bandwidth. 'to bfloat16' compares the minima of their
+  bfloat16 runs with ours.
   """
   rows = []
   for result in results:
@@ -128,5 +182,14 @@ def answers_table(results: Sequence[dict[str, Any]]) -> str:
       row['agreement'] = f'{result["agreement"]:.0%}'
     else:
       row['agreement'] = f'within {result["difference"]:.1g}'
+    row['read'] = _read_text(result)
     rows.append(row)
   return show.markdown(rows)
+
+
+def _read_text(result: dict[str, Any]) -> str:
+  if 'bytes_per_second' not in result:
+    return ''
+  text = f'{result["bytes_per_second"] / 1e9:.0f} GB/s'
+  share = result.get('bandwidth')
+  return text if share is None else f'{text}, {share:.0%}'

@@ -42,6 +42,7 @@ class Sides:
       theirs.close()
       self._pipes[name] = ours
       self._processes.append(process)
+    for name in self.names:
       self._receive(name)
 
   def ask(self, name: str, case: Any) -> tuple[float, np.ndarray]:
@@ -89,10 +90,14 @@ def span_text(values: Sequence[float], digits: int = 3) -> str:
   return f'{middle} ({low} to {high})'
 
 
-def save_random(config: MMICLConfig, directory: str) -> None:
+def save_random(
+  config: MMICLConfig, directory: str, dtype: str = 'float32'
+) -> None:
   """Saves a BLIP-2 of this size with random weights, by transformers.
 
-  Raises UserError if PyTorch or transformers is missing.
+  They are made on a GPU if there is one: billions of them take minutes on a
+  CPU. dtype: of the weights in the file. Raises UserError if PyTorch or
+  transformers is missing.
   """
   try:
     import torch
@@ -139,7 +144,9 @@ def save_random(config: MMICLConfig, directory: str) -> None:
   theirs.image_token_index = config.image_token
   theirs.tie_word_embeddings = False
   torch.manual_seed(0)
-  model = transformers.Blip2ForConditionalGeneration(theirs)
+  with torch.device('cuda' if torch.cuda.is_available() else 'cpu'):
+    model = transformers.Blip2ForConditionalGeneration(theirs)
+  model.to(getattr(torch, dtype))
   with torch.no_grad():
     for name, parameter in model.named_parameters():
       if parameter.ndim > 1:
@@ -154,3 +161,6 @@ def save_random(config: MMICLConfig, directory: str) -> None:
     head = model.language_model.lm_head
     head.weight = torch.nn.Parameter(torch.randn_like(head.weight) * 0.05)
   model.save_pretrained(directory)
+  del model, head
+  if torch.cuda.is_available():
+    torch.cuda.empty_cache()  # the sides need the room

@@ -1,29 +1,36 @@
-"""`mmicl bench train` and `mmicl bench features`: times of the stage-2 step.
+"""`mmicl bench train` and `mmicl bench features`: times of a training step.
 
 train compares ours with transformers and PyTorch's AdamW. Both have the same
-weights, batch and trainable set (the projector, and the query and value of
-every T5 attention), clip gradients, run the towers without gradients, and drop
-nothing out. features compares our step on images with that on their cached
+weights, batch and trainable set (stage 1: Q-Former, queries and projector;
+stage 2: the projector, and the query and value of every T5 attention), clip
+gradients, run frozen parts without gradients where they can, and drop nothing
+out. features compares our stage-2 step on images with that on their cached
 features.
 """
 
 import dataclasses
 import functools
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from mmicl_jax.bench.sides import Asked, Sides, save_random, timed
 from mmicl_jax.bench.workers import load_theirs, read_images, sizes_of
 from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.cost import chips, flops
+from mmicl_jax.models import mmicl, trees
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
+from mmicl_jax.training import stages
 
 RATE, DECAY, CLIP = 1e-4, 5e-4, 1.0
+STAGES = {'pretrain': 1, 'tune': 2}  # profiles of training/stages.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,7 @@ class StepCase:
 
   images: int
   batch: int = 4
+  stage: str = 'tune'
   text_tokens: int = 128
   targets: int = 32
 
@@ -39,7 +47,7 @@ class StepCase:
   def name(self) -> str:
     """The case in words, for the table."""
     images = f'{self.images} image{"s" * (self.images > 1)}'
-    return f'stage-2 step, batch {self.batch}, {images}'
+    return f'stage-{STAGES[self.stage]} step, batch {self.batch}, {images}'
 
   def inputs(self, config: MMICLConfig) -> dict[str, np.ndarray]:
     """A random Batch, the same for both sides."""
@@ -63,6 +71,7 @@ class OurSteps:
   """The step that `mmicl train` compiles; each `run` takes one step."""
 
   cached = False
+  stage = 'tune'
 
   def __init__(self, directory: str, dtype: str, threads: int):
     import jax
@@ -83,8 +92,10 @@ class OurSteps:
       init = jax.jit(mmicl.init_params, static_argnums=0)
       params = init(config, jax.random.key(0))
     else:
+      # Scanned layers compile sooner, and unrolled ones run faster on a CPU.
+      scan = jax.default_backend() != 'cpu'
       config, params, _ = load_pretrained(
-        directory, dtype='float32', scan_layers=False
+        directory, dtype='float32', scan_layers=scan
       )
     self.config = configs.with_execution(config, dtype=dtype)
     self._mesh = partitioning.make_mesh()
@@ -95,9 +106,9 @@ class OurSteps:
       optimizer=functools.partial(optim.adamw, weight_decay=DECAY, clip=CLIP),
     )
     chain = steps.chain()
-    layout = RunLayout.of(self.config, 'tune', chain, self._mesh, dtype)
+    layout = RunLayout.of(self.config, self.stage, chain, self._mesh, dtype)
     trainable, self._frozen = jax.device_put(
-      stages.split_params(params, 'tune'),
+      stages.split_params(params, self.stage),
       shardings_of((layout.state.params, layout.frozen)),
     )
     self._frozen = jax.tree.map(lambda x: x.astype(dtype), self._frozen)
@@ -147,6 +158,8 @@ class TheirSteps:
   are called one by one.
   """
 
+  stage = 'tune'
+
   def __init__(self, directory: str, dtype: str, threads: int):
     import torch
 
@@ -154,8 +167,8 @@ class TheirSteps:
     self._model = load_theirs(directory, dtype, threads)
     self._trained = []
     for name, parameter in self._model.named_parameters():
-      parameter.requires_grad_(trains(name))
-      if trains(name):
+      parameter.requires_grad_(trains(name, self.stage))
+      if parameter.requires_grad:
         self._trained.append(parameter)
     self._optimizer = torch.optim.AdamW(
       self._trained, lr=RATE, weight_decay=DECAY
@@ -168,8 +181,10 @@ class TheirSteps:
     if case not in self._batches:
       self._batches[case] = self._batch(case)
     tokens, pixels, labels = self._batches[case]
-    with torch.no_grad():
+    # No gradient comes from the ViT, nor, in stage 2, from the Q-Former.
+    with torch.set_grad_enabled(self.stage == 'pretrain'):
       read = read_images(model, pixels)
+    with torch.no_grad():
       text = model.get_input_embeddings()(tokens)
     visual = model.language_projection(read)
     slots = (tokens == model.config.image_token_index)[..., None]
@@ -199,8 +214,10 @@ class TheirSteps:
     return tokens, pixels, labels
 
 
-def trains(name: str) -> bool:
-  """Whether stage 2 trains the parameter of this name in transformers."""
+def trains(name: str, stage: str = 'tune') -> bool:
+  """Whether a stage trains the parameter of this name in transformers."""
+  if stage == 'pretrain':
+    return name.startswith(('qformer.', 'query_tokens', 'language_projection.'))
   return name.startswith('language_projection.') or name.endswith(
     (
       *('SelfAttention.q.weight', 'SelfAttention.v.weight'),
@@ -215,6 +232,18 @@ class CachedSteps(OurSteps):
   cached = True
 
 
+class OurFirstSteps(OurSteps):
+  """Our step of stage 1."""
+
+  stage = 'pretrain'
+
+
+class TheirFirstSteps(TheirSteps):
+  """Their step of stage 1."""
+
+  stage = 'pretrain'
+
+
 def run_steps(
   size: str,
   images: Sequence[int],
@@ -222,14 +251,21 @@ def run_steps(
   threads: int,
   rounds: int,
   *,
+  batches: Sequence[int] = (StepCase.batch,),
+  stage: str = 'tune',
   cached: bool = False,
 ) -> Iterator[dict[str, Any]]:
-  """Measures the step at one size; yields a dictionary for each of `images`.
+  """Measures the step at one size; yields a dictionary for each case.
 
-  cached: compares our step on cached features with our step on images, instead
-  of ours with transformers.
+  A case is one of `images` with one of `batches`. cached: compares our stage-2
+  step on cached features with our step on images, instead of ours with
+  transformers.
   """
+  import jax
+
   makers: dict[str, Any] = {'ours': OurSteps, 'theirs': TheirSteps}
+  if stage == 'pretrain':
+    makers = {'ours': OurFirstSteps, 'theirs': TheirFirstSteps}
   if cached:
     makers = {'cached': CachedSteps, 'images': OurSteps}
   sides = {name: (maker, dtype) for name, maker in makers.items()}
@@ -237,10 +273,33 @@ def run_steps(
     if cached:
       model_dir.write_config(directory, PRESETS[size])
     else:
-      save_random(PRESETS[size], directory)
+      save_random(PRESETS[size], directory, dtype)
     with Sides(sides, directory, threads) as workers:
-      for count in images:
-        yield measure_steps(size, StepCase(count), workers, rounds)
+      for count, batch in itertools.product(images, batches):
+        case = StepCase(count, batch, stage)
+        row = measure_steps(size, case, workers, rounds)
+        kind = jax.devices()[0].device_kind
+        if not cached:
+          row |= _used(size, case, min(row['seconds']['ours']), kind)
+        yield row
+
+
+def _used(
+  size: str, case: StepCase, seconds: float, device_kind: str
+) -> dict[str, float]:
+  """The model FLOP/s of our step, and their share of the device's peak."""
+  config = PRESETS[size]
+  flat = trees.flatten(nn.unbox(mmicl.abstract_params(config)))
+  trainable, _ = stages.split_params(trees.unflatten(flat), case.stage)
+  inputs = case.text_tokens + config.qformer.num_queries * case.images
+  lengths = flops.Lengths(inputs, case.targets, case.images)
+  each = flops.train_step_flops(config, trees.flatten(trainable), lengths)
+  found = {'model_flops_per_second': each * case.batch / seconds}
+  peak = chips.peak(device_kind)
+  share = (
+    {} if peak is None else {'mfu': found['model_flops_per_second'] / peak}
+  )
+  return found | share
 
 
 def measure_steps(
@@ -272,9 +331,13 @@ def measure_steps(
 
 def steps_table(results: Sequence[dict[str, Any]]) -> str:
   """A Markdown table; seconds are 'median (least to most)'."""
-  return show.markdown(
-    [
-      timed(result) | {'losses agree': f'within {result["losses_within"]:.0e}'}
-      for result in results
-    ]
-  )
+  rows = []
+  for result in results:
+    row = timed(result)
+    row['losses agree'] = f'within {result["losses_within"]:.0e}'
+    if 'model_flops_per_second' in result:
+      row['TFLOP/s'] = f'{result["model_flops_per_second"] / 1e12:.3g}'
+    if 'mfu' in result:
+      row['MFU'] = f'{result["mfu"]:.1%}'
+    rows.append(row)
+  return show.markdown(rows)

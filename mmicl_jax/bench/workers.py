@@ -21,8 +21,8 @@ class AnswerCase:
   """One thing to measure.
 
   kind: 'encode' (the images of one prompt), 'generate' (from encoded images to
-  the last token) or 'questions' (six questions on the same images, from the
-  images to the last token).
+  the last token), 'decode' (one step of that, for all prompts) or 'questions'
+  (six questions on the same images, from the images to the last token).
   """
 
   kind: str
@@ -46,6 +46,8 @@ class AnswerCase:
     """How many units a run makes: images, or new tokens of answers."""
     if self.kind == 'encode':
       return self.images
+    if self.kind == 'decode':
+      return self.batch
     return self.batch * self.new_tokens
 
   def inputs(self, config: MMICLConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -117,6 +117,17 @@ PEAKS = (
   (r'H[12]00', 989e12),
 )
 
+# Bytes a second of each device's memory: the vendors' figures, copied by hand.
+BANDWIDTHS = (
+  *((pattern, chip.hbm_bandwidth) for pattern, chip in _TPUS),
+  (r'A40\b', 696e9),
+  (r'A100.*80GB', 2039e9),
+  (r'A100', 1555e9),
+  (r'H100 PCIe', 2000e9),
+  (r'H100', 3350e9),
+  (r'H200', 4800e9),
+)
+
 
 def tpu_memory(kind: str) -> int | None:
   """Bytes of a TPU's memory by its device_kind; None for other devices."""
@@ -129,3 +140,10 @@ def tpu_memory(kind: str) -> int | None:
 def peak(kind: str) -> float | None:
   """Peak bfloat16 FLOP/s of a device by its device_kind; None if unknown."""
   return next((x for pattern, x in PEAKS if re.search(pattern, kind)), None)
+
+
+def bandwidth(kind: str) -> float | None:
+  """Bytes per second of a device's memory; None for an unknown kind."""
+  return next(
+    (x for pattern, x in BANDWIDTHS if re.search(pattern, kind)), None
+  )

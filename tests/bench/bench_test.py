@@ -47,6 +47,26 @@ def test_sides_take_turns_and_the_first_run_is_not_timed():
   assert '3.00x | 3.00x | 1.5x | 2.00x' in line
 
 
+class Clock:
+  """Answers whose time is 5 seconds, and one for each token of theirs."""
+
+  names = ('ours', 'theirs')
+
+  def ask(self, name, case):
+    each = {'ours': 0.5, 'theirs': 1.0}[name]
+    return 5 + each * case.new_tokens, np.zeros((case.batch, case.new_tokens))
+
+
+def test_a_step_is_what_longer_answers_take_more():
+  case = AnswerCase('decode', 1, 4, new_tokens=8)
+  result = measure_answers('tiny', case, Clock(), rounds=2)
+  assert result['seconds'] == {'ours': [0.5, 0.5], 'theirs': [1.0, 1.0]}
+  assert result['ratio_of_minima'] == 2 and result['units_per_second'] == 8
+  read = result | {'bytes_per_second': 2352e9}
+  assert '| 2352 GB/s |' in answers_table([read])
+  assert '| 2352 GB/s, 49% |' in answers_table([read | {'bandwidth': 0.49}])
+
+
 def test_cases():
   kinds = ('encode', 'generate', 'questions')
   found = cases(
@@ -75,13 +95,21 @@ def test_quality_of_eight_bits(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_training_runs_on_both_sides(capsys):
+def test_both_stages_run_on_both_sides(capsys):
   pytest.importorskip('transformers')
   arguments = ['bench', 'train', '--sizes', 'tiny', '--images', '2', '--json']
-  assert main([*arguments, '--rounds', '2']) == 0
-  (result,) = json.loads(capsys.readouterr().out)
-  assert result['losses_within'] < 1e-4  # three steps from equal weights
-  assert {len(x) for x in result['seconds'].values()} == {2}
+  assert main([*arguments, '--rounds', '2', '--stages', 'pretrain,tune']) == 0
+  first, second = json.loads(capsys.readouterr().out)
+  assert first['case'] == 'stage-1 step, batch 4, 2 images'
+  for result in first, second:
+    assert result['losses_within'] < 1e-4  # three steps from equal weights
+    assert {len(x) for x in result['seconds'].values()} == {2}
+  # Each stage has the FLOPs of its own step, whatever the seconds were.
+  first, second = (
+    r['model_flops_per_second'] * min(r['seconds']['ours'])
+    for r in (first, second)
+  )
+  assert first > 0 and first != pytest.approx(second, rel=1e-6)
 
 
 @pytest.mark.slow
