@@ -27,7 +27,7 @@ PACKAGES = {
 }
 # Read where a function asks for them, never when a module is imported.
 LAZY = {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'tensorboard'}
-LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow', 'apache_beam'}
+LAZY |= {'libtpu', 'av', 'array_record', 'pyarrow', 'apache_beam', 'ray'}
 LAZY |= PACKAGES[3]
 
 # What a folder needs beyond its ring, and what it reads when it is asked for.

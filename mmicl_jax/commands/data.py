@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from mmicl_jax.commands import data_build, data_stats
+from mmicl_jax.commands.model_arguments import add_shard, parse_shard
 from mmicl_jax.data import across, gallery, opened
 from mmicl_jax.data.check import manifest_problems, problems
 from mmicl_jax.errors import UserError
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   cache.add_argument(
     '--batch_size', type=int, default=16, help='images at once (%(default)s)'
   )
+  add_shard(cache)
   _json(cache)
 
   data_build.add_arguments(
@@ -165,6 +167,7 @@ def _check(args: argparse.Namespace) -> int:
 def _cache(args: argparse.Namespace) -> int:
   from mmicl_jax.inference import feature_cache
 
+  shard = parse_shard(args.shard)
   with only_writer(args.out):
     images, added = feature_cache.write_features(
       [file for name in args.files for file in opened.record_files(name)],
@@ -173,9 +176,15 @@ def _cache(args: argparse.Namespace) -> int:
       data_dir=args.data_dir,
       dtype=args.dtype,
       batch_size=args.batch_size,
+      shard=shard,
     )
   if args.json:
     show.print_json({'out': args.out, 'images': images, 'added': added}, None)
+  elif shard[1] > 1:
+    print(
+      f'{args.out}: shard {args.shard} of {images:,} images, {added:,} of them '
+      'new; put all together with mmicl merge'
+    )
   else:
     print(f'{args.out}: {images:,} images, {added:,} of them new')
   return 0

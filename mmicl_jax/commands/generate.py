@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from pathlib import Path
@@ -71,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add_model_arguments(parser)
   add_shard(parser)
+  add('--engine', choices=('ray',), help='answer --input on a Ray cluster')
+  add('--actors', type=int, metavar='N', help='of Ray (as many as have room)')
+  add(
+    '--actor_needs',
+    metavar='WHAT',
+    help='of Ray, each: as in TPU=4 (a GPU, a host of TPUs, or a CPU)',
+  )
   add('--stream', action='store_true', help='print the answer as it comes')
   add('--json', action='store_true', help='print JSON')
   group = parser.add_argument_group('how to answer, as in transformers')
@@ -83,7 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     --output answers.jsonl --num_beams 8
   mmicl generate --checkpoint checkpoints/mmicl_xxl --input test.jsonl \\
     --output answers.jsonl --weights int8 --mesh data=2,tensor=4 \\
-    --cache_dir visual_tokens --compilation_cache compiled"""
+    --cache_dir visual_tokens --compilation_cache compiled
+  mmicl generate --checkpoint checkpoints/mmicl_xl --input test.jsonl \\
+    --output answers.jsonl --engine ray --actors 4"""
 
 
 def _add_option(group: Any, name: str, default: Any) -> None:
@@ -106,6 +116,7 @@ def main(args: argparse.Namespace) -> int:
   options = _options(args)
   if (args.prompt is None) == (args.input is None):
     raise UserError('give --prompt TEXT, or --input FILE with --output FILE.')
+  _check_engine(args)
   shots = _shots(args)
   if args.input is not None:
     if args.image:
@@ -169,7 +180,7 @@ def _answer_file(
       skip_bad_records=args.skip_bad_records,
       overwrite=args.overwrite,
       settings=_settings(args, options, shots),
-      block=WINDOW * args.batch_size if sharded else None,
+      block=WINDOW * args.batch_size if sharded or args.engine else None,
       shard=shard,
       former=_former_settings(args, options),
     )
@@ -177,7 +188,15 @@ def _answer_file(
       told = shard_facts(shard, WINDOW * args.batch_size, job.count())
       files.write_json(sidecar(args.output), told)
     kept = job.check()  # before the model is loaded, so mistakes show at once
-    summary = job.run(load_predictor(args), kept)
+    if args.engine is None:
+      summary = job.run(load_predictor(args), kept)
+    else:
+      from mmicl_jax.inference import on_ray
+
+      needs = on_ray.parse_needs(args.actor_needs)
+      load = functools.partial(load_predictor, args)
+      ray = on_ray.OnRay(job, load, args.actors, needs)
+      summary = job.run_elsewhere(ray, kept)
   if args.json:
     show.print_json(summary, None)
   else:
@@ -188,6 +207,23 @@ def _answer_file(
       file=sys.stderr,
     )
   return 0
+
+
+def _check_engine(args: argparse.Namespace) -> None:
+  if args.engine is None:
+    if args.actors is not None or args.actor_needs is not None:
+      raise UserError('--actors and --actor_needs belong to --engine ray.')
+    return
+  if args.input is None:
+    raise UserError('--engine ray belongs to --input.')
+  if args.shard is not None:
+    raise UserError('--engine ray shares the work out: leave out --shard.')
+  if args.actors is not None and args.actors < 1:
+    raise UserError(f'--actors {args.actors}: give 1 or more.')
+  if not (remote.is_remote(args.input) or os.path.isfile(args.input)):
+    raise UserError(
+      f'{args.input}: the actors of Ray read it, too: name a file.'
+    )
 
 
 def _settings(

@@ -1,4 +1,4 @@
-"""`mmicl merge`: shards of generate, eval or explain to what one run has."""
+"""`mmicl merge`: shards of generate, eval, explain or cache-features."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   mmicl eval ... --shard 0/2 --out runs/part_0
   mmicl eval ... --shard 1/2 --out runs/part_1
   mmicl merge runs/whole runs/part_0 runs/part_1
-  mmicl merge answers.jsonl part_0.jsonl part_1.jsonl"""
+  mmicl merge answers.jsonl part_0.jsonl part_1.jsonl
+  mmicl merge cache cache_0 cache_1"""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -28,7 +29,8 @@ def main(args: argparse.Namespace) -> int:
       raise UserError(f'{path} does not exist: name a shard')
   if len({path.is_dir() for path in shards}) > 1:
     raise UserError(
-      'give folders of mmicl eval or explain, or files of mmicl generate'
+      'give folders of mmicl eval, explain or data cache-features, or files of '
+      'mmicl generate'
     )
   if shards[0].is_dir():
     only_here(args.out, 'OUT')
@@ -42,6 +44,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _folders(out: Path, shards: list[Path]) -> None:
+  from mmicl_jax.data import feature_store
+
+  if (shards[0] / feature_store.INDEX).is_file():
+    from mmicl_jax.inference.feature_shards import merge_features
+
+    merge_features(out, shards)
+    return
+
   from mmicl_jax.evaluation.explanation_shards import (
     SHARD,
     merge_explanations,

@@ -53,7 +53,7 @@ def load_predictor(args: argparse.Namespace) -> Any:
 
 def add_shard(parser: argparse.ArgumentParser) -> None:
   """Adds --shard, by which several machines share the work."""
-  text = 'answer part I, from 0, of N; then mmicl merge'
+  text = 'do part I, from 0, of N; then mmicl merge'
   parser.add_argument('--shard', metavar='I/N', help=text)
 
 

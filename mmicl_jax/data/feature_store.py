@@ -33,6 +33,7 @@ from mmicl_jax.runtime.mirror import Mirror, local_file
 from mmicl_jax.runtime.remote import address
 
 INDEX = 'index.json'
+PER_FILE = 4096  # images; 200 MB of 32 x 768 bfloat16
 DTYPES = {'bfloat16': ml_dtypes.bfloat16, 'float32': np.float32}
 _ROOM = 'make room or choose another folder; what was complete before is intact'
 _KEY = np.dtype([('key', 'S32'), ('sum', '<u4')])
@@ -109,6 +110,10 @@ class FeatureStore:
 
   def __contains__(self, key: bytes) -> bool:
     return self._row(key) is not None
+
+  def keys(self) -> list[bytes]:
+    """The keys in the order in which they were added."""
+    return self._keys['key'].tolist()
 
   def refresh(self) -> None:
     """Opens the shards that this process or others added in the meantime."""

@@ -21,7 +21,8 @@ import numpy as np
 from mmicl_jax.data import jsonl
 from mmicl_jax.evaluation.declaration import Answering, Benchmark
 from mmicl_jax.evaluation.questions import Question
-from mmicl_jax.inference.answer_file import AnswerFile, InputLine
+from mmicl_jax.inference.answer_file import AnswerFile
+from mmicl_jax.inference.input_lines import InputLine
 from mmicl_jax.runtime.environment import version
 from mmicl_jax.runtime.show import json_text
 
@@ -80,17 +81,13 @@ class PredictionFile(AnswerFile):
     ]
 
   def _answer(
-    self,
-    predictor: 'Predictor',
-    prepared: Sequence[tuple[InputLine, Any]],
-    summary: dict[str, int],
+    self, predictor: 'Predictor', prepared: Sequence[tuple[InputLine, Any]]
   ) -> Iterator[str]:
     """Yields the lines of a block."""
     # What was cached before must not decide an answer's last bit.
     predictor.engine.reader.forget()
     found = _Answers(predictor, prepared, self).lines()
     for (item, _), value in zip(prepared, found, strict=True):
-      summary['answered'] += 1
       yield json_text(
         item.head
         | value

@@ -9,21 +9,26 @@ continues another run's answers.
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmicl_jax.context.turns import Turn
-from mmicl_jax.data import jsonl, records
+from mmicl_jax.data import records
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError, explained
+from mmicl_jax.inference.input_lines import (
+  InputLine,
+  input_lines,
+  short_digest,
+)
+from mmicl_jax.inference.kept_answers import Kept, OtherRun, Written
 from mmicl_jax.runtime.mirror import Mirror
 from mmicl_jax.runtime.progress import ProgressBar
 from mmicl_jax.runtime.show import json_text
@@ -35,34 +40,18 @@ WINDOW = 8  # batches whose prompts are sorted by length together
 
 
 @dataclasses.dataclass(frozen=True)
-class InputLine:
-  """One line of the input: a record, or a sentence on what is wrong with it."""
+class AnsweredWindow:
+  """What came of the records that were answered together.
 
-  line: int
-  digest: str
-  record: records.Record | None
-  problem: str = ''
-
-  @property
-  def head(self) -> dict[str, Any]:
-    """The first fields of the answer's line."""
-    return {'line': self.line, 'id': self.record.id if self.record else None}
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-  """The part of an existing output that is kept: its lines and bytes.
-
-  models: the hash of each model that wrote them, and its first line.
+  lines: of the output; `there` of them are in it already. problem: what is
+  wrong with the record after them, at which the run ends. model: the hash of
+  the one that answered.
   """
 
-  lines: int = 0
-  num_bytes: int = 0
-  models: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-class _OtherRun(UserError):
-  """An answer of this program to another record, or with other settings."""
+  there: int
+  lines: Sequence[str]
+  problem: str
+  model: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,25 +96,25 @@ class AnswerFile:
   @property
   def settings_digest(self) -> str:
     """The hash of the settings, which each line has."""
-    return _digest(self.settings)
+    return short_digest(self.settings)
 
   @property
   def _beside(self) -> bool:
     return self.overwrite and self.target.is_file()
 
   def items(self) -> Iterator[InputLine]:
-    """Yields the lines of the input; raises UserError if it is unreadable."""
-    name = self.name or os.fspath(self.source)
-    root = self.data_dir or os.path.dirname(name)
-    with jsonl.open_lines(self.source) as file:
-      for number, _, line in jsonl.numbered_lines(file):
-        where, digest = f'{name}:{number}', _digest(line.strip())
-        try:
-          record = records.parse_record(line, where, root, need_answer=False)
-        except UserError as error:
-          yield InputLine(number, digest, None, str(error))
-        else:
-          yield InputLine(number, digest, record)
+    """The lines of the input; raises UserError if it is unreadable."""
+    return input_lines(self.source, self.shown, self.root)
+
+  @property
+  def shown(self) -> str:
+    """The name of the input in messages."""
+    return self.name or os.fspath(self.source)
+
+  @property
+  def root(self) -> str:
+    """The folder of image paths."""
+    return self.data_dir or os.path.dirname(self.shown)
 
   def check(self) -> Kept:
     """Checks input and output before the model is loaded; changes neither.
@@ -135,11 +124,11 @@ class AnswerFile:
     written by this program, or for other records or settings.
     """
     if next(self.items(), None) is None:
-      raise UserError(f'{self.name or self.source}: no records in it.')
+      raise UserError(f'{self.shown}: no records in it.')
     if next(self._own(), None) is None:
       i, count = self.shard
       raise UserError(
-        f'{self.name or self.source}: nothing is left for shard {i}/{count}'
+        f'{self.shown}: nothing is left for shard {i}/{count}'
         f', since {self.block} records are answered together: use fewer shards.'
       )
     # In this order: `place` depends on whether the target exists.
@@ -147,9 +136,16 @@ class AnswerFile:
       self.folder.pull_file(path.name)
     if not self.place.is_file():
       return Kept()
+    written = Written(
+      self.place,
+      self.shown,
+      self.settings_digest,
+      short_digest(self.former) if self.former else None,
+      self.remedy,
+    )
     try:
-      return self._kept()
-    except _OtherRun:
+      return written.kept(self._own())
+    except OtherRun:
       if not self._beside:
         raise
       return Kept()
@@ -162,17 +158,46 @@ class AnswerFile:
     answered. Without skip_bad_records it raises UserError at a bad record, once
     all records before it are answered.
     """
-    other = [
-      n for digest, n in kept.models.items() if digest != predictor.digest
-    ]
-    if other and not self._beside:
+    return self._complete(
+      predictor.digest, lambda kept: self._answered(predictor, kept), kept
+    )
+
+  def run_elsewhere(
+    self, answered: Callable[[Kept], Iterator[AnsweredWindow]], kept: Kept
+  ) -> dict[str, int]:
+    """As `run`, but other processes answer.
+
+    answered: yields, in order, what comes after the part that is kept.
+    """
+    coming = answered(kept)
+    first = next(coming, None)
+    model = first.model if first is not None else None
+
+    def after(part: Kept) -> Iterator[AnsweredWindow]:
+      if part is not kept:
+        return answered(part)
+      return itertools.chain(() if first is None else (first,), coming)
+
+    return self._complete(model, after, kept)
+
+  def _complete(
+    self,
+    model: str | None,
+    answered: Callable[[Kept], Iterator[AnsweredWindow]],
+    kept: Kept,
+  ) -> dict[str, int]:
+    """Writes what is answered after `kept`; model: None if nothing is."""
+    other = [n for m, n in kept.models.items() if m != model]
+    if other and not self._beside and model is not None:
       raise UserError(
         f'{self.place}:{other[0]}: answered by another model (other weights, '
         f'vocabulary or arithmetic); {self.remedy}'
       )
+    if other and model is not None:
+      kept = Kept()
     try:
       try:
-        summary = self._run(predictor, Kept() if other else kept)
+        summary = self._run(answered(kept), kept)
       finally:
         if self.place.is_file():
           self.folder.push([self.place.name])
@@ -191,70 +216,40 @@ class AnswerFile:
       self.folder.remove([new])
     return summary
 
-  def _kept(self) -> Kept:
-    lines, num_bytes, models = 0, 0, {}
-    items = self._own()
-    with open(self.place, 'rb') as file:
-      for number, line in enumerate(file, 1):
-        item = next(items, None)
-        if not line.endswith(b'\n'):
-          self._check_torn(number, line, item)
-          break
-        if (model := self._check(number, line, item)) is not None:
-          models.setdefault(model, number)
-        lines, num_bytes = number, num_bytes + len(line)
-    return Kept(lines, num_bytes, models)
-
-  def _check(
-    self, number: int, line: bytes, item: InputLine | None
-  ) -> str | None:
-    """The hash of the model in a line; None in lines of the former format."""
-    where = f'{self.place}:{number}'
-    try:
-      value = json.loads(line)
-      head = {'line': value['line'], 'id': value.get('id')}
-      settings, record = value['settings'], value.get('record')
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise self._not_ours(where) from error
-    if item is None or head != item.head:
-      raise _OtherRun(
-        f'{where}: not the answer to the record at that place in '
-        f'{self.name or self.source}; {self.remedy}'
-      )
-    if record is None and self.former and settings == _digest(self.former):
-      return None
-    if record is not None and record != item.digest:
-      raise _OtherRun(
-        f'{where}: not the answer to the record at that place in '
-        f'{self.name or self.source}, which was another one then; {self.remedy}'
-      )
-    if settings != self.settings_digest:
-      raise _OtherRun(f'{where}: written with other settings; {self.remedy}')
-    return value.get('model')
-
-  def _check_torn(
-    self, number: int, line: bytes, item: InputLine | None
-  ) -> None:
-    """Raises unless a last line without an end is the beginning of our own."""
-    begin = b'{"line": '
-    if item is not None and (number > 1 or line.startswith(begin)):
-      head = json_text(item.head)[:-1].encode()
-      if line.startswith(head) or head.startswith(line):
-        return
-    raise self._not_ours(f'{self.place}:{number}')
-
-  def _not_ours(self, where: str) -> UserError:
-    return UserError(f'{where}: not an answer of this program; {self.remedy}')
-
-  def _run(self, predictor: 'Predictor', kept: Kept) -> dict[str, int]:
+  def _run(
+    self, answered: Iterator[AnsweredWindow], kept: Kept
+  ) -> dict[str, int]:
     total = sum(1 for _ in self._own())
     summary = {'kept': kept.lines, 'answered': 0, 'bad': 0}
-    end, done = kept.num_bytes, kept.lines
-    windows = self._windows(done, WINDOW * predictor.engine.batch_size)
+    end, problem = kept.num_bytes, ''
+    with ProgressBar('answers', total, kept.lines) as bar:
+      for window in answered:
+        lines = window.lines[window.there :]
+        bad = sum(_is_error(line) for line in lines)
+        summary['bad'] += bad
+        summary['answered'] += len(lines) - bad
+        end = _append(self.place, end, lines)
+        self.folder.push_sometimes(self.place.name)
+        bar.step(kept.lines + summary['answered'] + summary['bad'])
+        if problem := window.problem:
+          break
+    if problem:
+      raise UserError(problem)
+    if summary['bad'] == total:
+      raise UserError(
+        f'none of the {total} records of {self.shown} could be '
+        f'answered; {self.place} says why.'
+      )
+    return summary
+
+  def _answered(
+    self, predictor: 'Predictor', kept: Kept
+  ) -> Iterator[AnsweredWindow]:
+    """Yields what this process's model answers."""
+    windows = self.windows(kept.lines, WINDOW * predictor.engine.batch_size)
     with (
       concurrent.futures.ThreadPoolExecutor(4) as readers,
       concurrent.futures.ThreadPoolExecutor(1) as ahead,
-      ProgressBar('answers', total, done) as bar,
     ):
 
       def prepare() -> tuple[int, list[tuple[InputLine, Any]]]:
@@ -267,23 +262,32 @@ class AnswerFile:
       while (window := coming.result())[1]:
         there, prepared = window
         coming = ahead.submit(prepare)
-        lines = list(self._answer(predictor, prepared, summary))
-        for line in lines[:there]:
-          summary['bad' if 'error' in json.loads(line) else 'answered'] -= 1
-        lines = lines[there:]
-        end = _append(self.place, end, lines)
-        self.folder.push_sometimes(self.place.name)
-        bar.step(done + summary['answered'] + summary['bad'])
-        if summary['bad'] and not self.skip_bad_records:
-          break
-    if summary['bad'] and not self.skip_bad_records:
-      raise UserError(next(p for _, p in prepared if isinstance(p, str)))
-    if summary['bad'] == total:
-      raise UserError(
-        f'none of the {total} records of {self.name or self.source} could be '
-        f'answered; {self.place} says why.'
-      )
-    return summary
+        yield self._finished(predictor, there, prepared)
+
+  def answered_alone(
+    self, predictor: 'Predictor', there: int, window: Sequence[InputLine]
+  ) -> AnsweredWindow:
+    """What comes of one window; for processes that are handed windows."""
+    with concurrent.futures.ThreadPoolExecutor(4) as readers:
+      make = readers.map(lambda item: self._prompt(predictor, item), window)
+      prepared = list(zip(window, make, strict=True))
+    return self._finished(predictor, there, prepared)
+
+  def _finished(
+    self,
+    predictor: 'Predictor',
+    there: int,
+    prepared: Sequence[tuple[InputLine, Any]],
+  ) -> AnsweredWindow:
+    """Answers a window up to a bad record that is not skipped."""
+    problem = ''
+    if not self.skip_bad_records:
+      bad = [i for i, (_, p) in enumerate(prepared) if isinstance(p, str)]
+      if bad:
+        problem = prepared[bad[0]][1]
+        prepared = prepared[: bad[0]]
+    lines = list(self._answer(predictor, prepared))
+    return AnsweredWindow(there, lines, problem, predictor.digest)
 
   def count(self) -> int:
     """The number of records in the whole input."""
@@ -296,7 +300,7 @@ class AnswerFile:
       if self.block is None or number // self.block % count == i:
         yield item
 
-  def _windows(
+  def windows(
     self, done: int, size: int
   ) -> Iterator[tuple[int, Sequence[InputLine]]]:
     """Yields what is answered together, and how many answers of it there are.
@@ -326,20 +330,10 @@ class AnswerFile:
       return text if text.startswith(where) else f'{where}: {text}'
 
   def _answer(
-    self,
-    predictor: 'Predictor',
-    prepared: Sequence[tuple[InputLine, Any]],
-    summary: dict[str, int],
+    self, predictor: 'Predictor', prepared: Sequence[tuple[InputLine, Any]]
   ) -> Iterator[str]:
-    """Yields a window's output lines, up to a bad one that is not skipped."""
-    good = []
-    for i, (_, prompt) in enumerate(prepared):
-      if not isinstance(prompt, str):
-        good.append(i)
-      elif not self.skip_bad_records:
-        prepared = prepared[:i]
-        summary['bad'] += 1
-        break
+    """Yields the output lines of a window."""
+    good = [i for i, (_, p) in enumerate(prepared) if not isinstance(p, str)]
     rows = np.array([prepared[i][0].line for i in good], np.uint32)
     prompts = [prepared[i][1] for i in good]
     found = predictor.answers(prompts, self.options, rows)
@@ -347,7 +341,6 @@ class AnswerFile:
     for i, (item, prompt) in enumerate(prepared):
       value = item.head
       if i in answers:
-        summary['answered'] += 1
         best = answers[i]
         value |= {'text': best.text, 'score': best.score}
         if best.others:
@@ -355,12 +348,15 @@ class AnswerFile:
             {'text': other.text, 'score': other.score} for other in best.others
           ]
       else:
-        summary['bad'] += 1
         value['error'] = prompt
       value['record'] = item.digest
       value['settings'] = self.settings_digest
       value['model'] = predictor.digest
       yield json_text(value)
+
+
+def _is_error(line: str) -> bool:
+  return '"error": ' in line and 'error' in json.loads(line)
 
 
 def _append(place: Path, end: int, lines: Sequence[str]) -> int:
@@ -378,10 +374,3 @@ def _append(place: Path, end: int, lines: Sequence[str]) -> int:
     remedy = 'make room or choose another --output'
     raise explained(error, place, remedy) from error
   return end + len(data)
-
-
-def _digest(value: Any) -> str:
-  """A hash of bytes or of a JSON value: eight hexadecimal digits."""
-  if not isinstance(value, bytes):
-    value = json.dumps(value, sort_keys=True, default=str).encode()
-  return hashlib.blake2b(value, digest_size=4).hexdigest()

@@ -20,12 +20,12 @@ from mmicl_jax.data import feature_store, images
 from mmicl_jax.data.records import as_example
 from mmicl_jax.data.sources import Source, open_sources
 from mmicl_jax.errors import UserError
+from mmicl_jax.inference import feature_shards
 from mmicl_jax.inference.prompts import see
 from mmicl_jax.models import configs, mmicl
 from mmicl_jax.runtime.progress import ProgressBar, counted
 
 _BATCH = 16  # images at a time
-PER_SHARD = 4096  # images; 200 MB of 32 x 768 bfloat16
 
 
 def write_features(
@@ -36,12 +36,15 @@ def write_features(
   data_dir: str | None = None,
   dtype: str = 'bfloat16',
   batch_size: int = 16,
+  shard: tuple[int, int] = (0, 1),
 ) -> tuple[int, int]:
   """Adds the images of record files; returns (how many, how many are new).
 
   It goes on where a former call ended. dtype: of the computation and of the
-  features. batch_size: images at a time. Raises UserError for another model's
-  store, and for a bad record or image.
+  features. batch_size: images at a time. shard: (i, n) adds every n-th batch,
+  from batch i on, and says at its end that the shard is complete
+  (inference/feature_shards.py). Raises UserError for another model's store, and
+  for a bad record or image.
   """
   if batch_size < 1 or not os.fspath(out):
     raise UserError(
@@ -55,11 +58,16 @@ def write_features(
   feature_store.write_index(out, features_index(config, params))
   known = feature_store.FeatureStore(out)
   embed = embedder(config, params)
-  seen: set[bytes] = set()
+  seen: dict[bytes, None] = {}
+
+  def is_ours(number: int) -> bool:
+    return number // batch_size % shard[1] == shard[0]
 
   with ProgressBar('records', sum(len(part.data) for part in parts)) as bar:
-    new = _unseen(parts, seen, known, config.vit.image_size, bar)
+    new = _unseen(parts, seen, known, config.vit.image_size, bar, is_ours)
     added = _fill(known, new, embed, batch_size)
+  if shard[1] > 1:
+    feature_shards.write_sidecar(out, shard, batch_size, list(seen))
   return len(seen), added
 
 
@@ -123,7 +131,7 @@ def _fill(
 ) -> int:
   """Adds the features of (key, pixels) to a store; returns how many."""
   added = 0
-  while shard := list(itertools.islice(new, PER_SHARD)):
+  while shard := list(itertools.islice(new, feature_store.PER_FILE)):
     keys, pixels = zip(*shard, strict=True)
     rows = [
       embed(np.stack(pixels[i : i + batch_size]), batch_size)
@@ -136,12 +144,17 @@ def _fill(
 
 def _unseen(
   parts: Sequence[Source],
-  seen: set[bytes],
+  seen: dict[bytes, None],
   known: feature_store.FeatureStore,
   size: int,
   bar: ProgressBar,
+  is_ours: Callable[[int], bool],
 ) -> Iterator[tuple[bytes, UInt8[np.ndarray, 'size size 3']]]:
-  """Yields (key, pixels) of new images; adds the keys of all to `seen`."""
+  """Yields (key, pixels) of new images; adds the keys of all to `seen`.
+
+  is_ours: whether the image with this number is this shard's; images are
+  numbered in their order, equal ones once.
+  """
   done = 0
   for part in parts:
     for i in range(len(part.data)):
@@ -149,13 +162,13 @@ def _unseen(
       for source in record.images:
         try:
           key = feature_store.key_of(source)
-          new = key not in seen and key not in known
+          new = key not in seen and key not in known and is_ours(len(seen))
           pixels = images.load_image(source, size) if new else None
         except UserError as error:
           raise UserError(f'{record.name}: {error}') from error
         if pixels is not None:
           yield key, pixels
-        seen.add(key)
+        seen[key] = None
       done += 1
       bar.step(done)
 

@@ -20,7 +20,7 @@ from mmicl_jax.__main__ import main
 from mmicl_jax.checkpoints import store
 from mmicl_jax.commands import generate
 from mmicl_jax.errors import UserError
-from mmicl_jax.inference import answer_file
+from mmicl_jax.inference import input_lines
 from mmicl_jax.models.mmicl import init_params
 from mmicl_jax.runtime import outputs
 from mmicl_jax.runtime.mirror import Mirror
@@ -36,7 +36,7 @@ def test_answers_from_before_there_was_a_choice_of_search_go_on(more, before):
   args = parser.parse_args(given)
   former = generate._former_settings(args, generate._options(args))
   # The digest that the same command had then.
-  assert (answer_file._digest(former) == 'c5e42e6d') == before
+  assert (input_lines.short_digest(former) == 'c5e42e6d') == before
 
 
 def test_answers_in_the_order_of_the_records(tmp_path):

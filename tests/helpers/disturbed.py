@@ -24,10 +24,10 @@ from mmicl_jax.__main__ import main
 from mmicl_jax.checkpoints import steps as checkpoint_steps
 from mmicl_jax.checkpoints import store
 from mmicl_jax.convert.disk import to_pytorch
+from mmicl_jax.data import feature_store
 from mmicl_jax.data.build import looking
 from mmicl_jax.data.feature_store import FeatureStore, key_of
 from mmicl_jax.data.loader import record_loader
-from mmicl_jax.inference import feature_cache
 from mmicl_jax.training import optim
 from mmicl_jax.training.loop import train
 from mmicl_jax.training.settings import (
@@ -172,7 +172,7 @@ class CacheFeatures(Job):
     ]
 
   def live(self, folder, name):
-    feature_cache.PER_SHARD = 2
+    feature_store.PER_FILE = 2
     return super().live(folder, name)
 
   def saved(self, folder, name):
