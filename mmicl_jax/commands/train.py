@@ -1,11 +1,15 @@
 """`mmicl train`: trains as gin files say, and writes checkpoints."""
 
 import argparse
+import os
+from typing import Any
 
 import gin
 import jax
 
+from mmicl_jax.checkpoints import model_card
 from mmicl_jax.configure import gin_files
+from mmicl_jax.data import jsonl
 from mmicl_jax.runtime import hosts, malloc
 from mmicl_jax.training import loop
 
@@ -51,13 +55,33 @@ def main(args: argparse.Namespace) -> int:
     args.process_index,
   )
   with hosts.ending_together():
-    gin_files.call_configured(
+    result = gin_files.call_configured(
       loop.train,
       config_text=gin.config_str(),
       profile=args.profile,
       note=malloc.advice(jax.default_backend()),
     )
+    if jax.process_index() == 0:
+      names = gin_files.macros()
+      directory = names['MODEL_DIR']
+      model_card.write_card(
+        directory,
+        directory,
+        result.step,
+        pytorch=False,
+        records=_records(names.get('DATA')),
+      )
   return 0
+
+
+def _records(data: Any) -> int | None:
+  """How many records a JSON Lines file of this machine has; None: unknown."""
+  if not isinstance(data, str) or not os.path.isfile(data):
+    return None
+  if not data.endswith('.jsonl'):
+    return None
+  with jsonl.open_lines(data) as file:
+    return sum(1 for _ in jsonl.numbered_lines(file))
 
 
 def _add_hosts(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmicl_jax.checkpoints import model_dir
+from mmicl_jax.checkpoints import model_card, model_dir
 from mmicl_jax.convert.loading import (
   find_checkpoint,
   find_vocabulary,
@@ -101,6 +101,7 @@ def to_pytorch(
   tokenizer = tokenizer_path or find_vocabulary(directory)
   bert = qformer_vocab or directory / model_dir.QFORMER_VOCABULARY
   bert = bert if Path(bert).is_file() or qformer_vocab else None
+  step = int(reader.path.parent.name.rpartition('_')[2])
   with _progress(shapes.values()) as bar:
     write_pretrained(
       config,
@@ -111,6 +112,9 @@ def to_pytorch(
       qformer_vocab=bert,
       shard_bytes=shard_bytes,
       done=bar.advance,
+      finish=lambda out: model_card.write_card(
+        out, directory, step, pytorch=True
+      ),
     )
   if tokenizer is None:
     notes.append(

@@ -73,10 +73,12 @@ def write_pretrained(
   qformer_vocab: str | os.PathLike | None = None,
   shard_bytes: int = SHARD_BYTES,
   done: Callable[[int], Any] = lambda size: None,
+  finish: Callable[[Path], Any] = lambda directory: None,
 ) -> None:
   """Does `save_pretrained` with parameters that `read` returns by path.
 
-  done: called with the bytes of each parameter after it was written.
+  done: called with the bytes of each parameter after it was written. finish:
+  called with the folder before it appears, to add what belongs to it.
   """
   slots = rules.bind(config)
   tokenizer_path = tokenizer_path and local_file(tokenizer_path)
@@ -107,6 +109,7 @@ def write_pretrained(
         places[slot.torch].write(slot.layout.to_torch(layer, slot.torch_shape))
       done(array.nbytes)
       del array
+    finish(directory)
 
 
 class _Place(NamedTuple):

@@ -129,6 +129,8 @@ def vocabulary(tmp_path_factory):
 def agree(directory, kind, vocabulary):
   config = make(directory / 'ours', kind, vocabulary)
   disk.to_pytorch(directory / 'ours', directory / 'hf')
+  card = (directory / 'hf' / 'README.md').read_text()
+  assert 'library_name: transformers' in card and '# ours' in card
   size = config.vit.image_size  # of the model: nobody resizes
   pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
   image = Image.fromarray(pixels)
