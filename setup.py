@@ -3,7 +3,7 @@
 Bounds: requirements/tested.txt was installed and tested on 2026-11-23 with
 CPython 3.11.7. On 2026-11-25 `pytest -m 'not slow'` passed with the lowest
 release of each range that `.[test]` asks for on CPython 3.11.7, and with the
-newest on 3.13.0. A range stops before the next series, which nobody has tried.
+newest on 3.13.0; 3.12 runs in the workflows. A range stops before the next series, which nobody has tried.
 numpy and Pillow start early, for the sake of packages beside this one (Colab,
 Beam, Gradio), and sentencepiece for T5X's cache.
 """
@@ -75,6 +75,9 @@ BEAM = [
   'sentencepiece>=0.2.2,<0.2.3',
 ]
 
+# `generate --engine ray`: docs/deploy.md.
+RAY = ['ray[data]>=2.50,<3']
+
 TEST = [
   *DEMO,
   *S3,
@@ -91,6 +94,7 @@ TEST = [
   'openai>=3.50,<4',
   'playwright>=1.65,<2',
   'pytest>=9.2,<10',
+  'PyYAML>=6,<7',  # the files of deploy/
   'setuptools>=77.0.3',  # as torch asks; builds the wheel that a test installs
   'pytest-xdist>=3.8,<4',
   'tokenizers>=0.23.1,<0.24',
@@ -108,6 +112,7 @@ EXTRAS = {
   'meteor': METEOR,
   'wordnet': WORDNET,
   'beam': BEAM,
+  'ray': RAY,
   'tensorboard': TENSORBOARD,
   'seqio': [
     *TENSORBOARD,
@@ -153,6 +158,7 @@ setuptools.setup(
     'Development Status :: 4 - Beta',
     'Intended Audience :: Science/Research',
     'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
     'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
   ],

@@ -1,9 +1,10 @@
-"""The wheel alone, outside the clone: it trains a step, and answers."""
+"""The wheel alone, made of the sdist alone: it trains a step, and answers."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import build_deps
 import pytest
@@ -25,14 +26,27 @@ def left_out(folder, names):
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
-  """A folder with what `pip install mmicl_jax-*.whl` brings, and no clone."""
+  """A folder with what `pip install mmicl_jax-*.whl` brings, and no clone.
+
+  The wheel is built of the sdist, as by who has no clone: so neither lacks
+  anything.
+  """
   folder = tmp_path_factory.mktemp('wheel')
   clone = folder / 'clone'
   shutil.copytree(build_deps.ROOT, clone, ignore=left_out)
+  build = 'import setuptools.build_meta as b; b.build_sdist("..")'
+  subprocess.run(
+    [sys.executable, '-c', build], cwd=clone, check=True, capture_output=True
+  )
+  shutil.rmtree(clone)
+  [sdist] = folder.glob('mmicl_jax-*.tar.gz')
+  with tarfile.open(sdist) as file:
+    file.extractall(folder / 'unpacked', filter='data')
+  [source] = (folder / 'unpacked').iterdir()
   pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
   alone = ['--no-deps', '--no-build-isolation', '--no-index']
   subprocess.run(
-    [*pip, 'wheel', *alone, '-w', str(folder), str(clone)],
+    [*pip, 'wheel', *alone, '-w', str(folder), str(source)],
     check=True,
     capture_output=True,
   )
@@ -44,7 +58,7 @@ def installed(tmp_path_factory):
     check=True,
     capture_output=True,
   )
-  shutil.rmtree(clone)
+  shutil.rmtree(source)
   return site
 
 
@@ -89,6 +103,8 @@ def test_the_wheel_trains_and_answers(installed, tmp_path):
     *(f'--gin.{name}={value}' for name, value in settings.items()),
   )
   assert (tmp_path / 'out' / 'checkpoint_1').is_dir()
+  card = (tmp_path / 'out' / 'README.md').read_text()
+  assert '| steps | 1 of 1 |' in card and '| records | 4 |' in card
   question = ['--prompt', 'What colour is it?', '--image', '0.png', '--json']
   said = run(installed, tmp_path, 'generate', '--checkpoint', 'out', *question)
   assert '"text"' in said
@@ -98,7 +114,7 @@ def test_the_wheel_brings_its_gin_files_templates_and_pages(installed):
   package = installed / 'mmicl_jax'
   for kind, roots in {
     '*.gin': ('gin_configs',),
-    '*.json': ('tasks',),
+    '*.json': ('tasks', 'mmicl_jax'),
     '*.j2': ('mmicl_jax',),
     '*.html': ('mmicl_jax',),
     '*.js': ('mmicl_jax',),
