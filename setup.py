@@ -3,9 +3,10 @@
 Bounds: requirements/tested.txt was installed and tested on 2026-11-23 with
 CPython 3.11.7. On 2026-11-25 `pytest -m 'not slow'` passed with the lowest
 release of each range that `.[test]` asks for on CPython 3.11.7, and with the
-newest on 3.13.0; 3.12 runs in the workflows. A range stops before the next series, which nobody has tried.
-numpy and Pillow start early, for the sake of packages beside this one (Colab,
-Beam, Gradio), and sentencepiece for T5X's cache.
+newest on 3.13.0; 3.12 runs in the workflows. A range stops before the next
+series, which nobody has tried. numpy and Pillow start early, for the sake of
+packages beside this one (Colab, Beam, Gradio), and sentencepiece for T5X's
+cache.
 """
 
 import setuptools

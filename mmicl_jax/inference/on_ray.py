@@ -54,6 +54,7 @@ class OnRay:
     self._ray: Any = ray
     self._job, self._load = job, load
     if not ray.is_initialized():
+      # RAY_ADDRESS is Ray's own variable; 'auto' is this machine's cluster.
       here = {} if os.environ.get('RAY_ADDRESS') else _here(actors)
       ray.init(log_to_driver=False, logging_level='ERROR', **here)
     nodes = [n['Resources'] for n in ray.nodes() if n['Alive']]
@@ -141,7 +142,7 @@ class _Actor:
     return {'answered': said}
 
   def _answered(
-    self, there: int, lines: Sequence[tuple[int, int]]
+    self, there: int, lines: Sequence[Sequence[int]]
   ) -> dict[str, Any]:
     if self._fault:
       return {'fault': self._fault}
@@ -217,4 +218,4 @@ def _here(actors: int | None) -> dict[str, Any]:
   """How Ray is started on this machine, where no cluster is given."""
   # A core for each actor, as far as Ray counts, and one for Ray Data.
   cores = max(len(os.sched_getaffinity(0)), (actors or 1) + 1)
-  return {'include_dashboard': False, 'num_cpus': cores}
+  return {'address': 'local', 'include_dashboard': False, 'num_cpus': cores}

@@ -1,11 +1,11 @@
 """`mmicl generate --engine ray`: rooms for actors, and two of them here."""
 
-import functools
 import importlib.util
 import json
 import sys
 
 import pytest
+import ray_here
 import tiny_dir
 import tiny_pictures
 from answer_jobs import Echo, make_job, read, write
@@ -62,19 +62,30 @@ def test_mistakes_with_engines(arguments, words, capsys, tmp_path):
   assert words in capsys.readouterr().err
 
 
-def elsewhere(job, kept):
-  """What actors would say, here; counts the windows."""
-  for there, items in job.windows(kept.lines, job.block):
-    yield job.answered_alone(Echo(), there, items)
+class Other(Echo):
+  digest = 'other'
 
 
-def test_windows_answered_elsewhere_are_the_same_file(tmp_path):
+def nowhere():
+  raise UserError('/nowhere: no model.')
+
+
+class Changing:
+  """Loads another model in each actor."""
+
+  def __call__(self):
+    Changing.made = getattr(Changing, 'made', 0) + 1
+    return (Echo if Changing.made % 2 else Other)()
+
+
+def test_what_actors_answer_is_the_same_file(tmp_path, monkeypatch):
+  ray_here.install(monkeypatch)
   write(tmp_path / 'in.jsonl', line20='{"input_text"')
   whole = make_job(tmp_path, skip_bad_records=True)
   whole.run(Echo(), whole.check())
   changes = {'block': 16, 'skip_bad_records': True}
   job = make_job(tmp_path, target=tmp_path / 'far.jsonl', **changes)
-  answered = functools.partial(elsewhere, job)
+  answered = on_ray.OnRay(job, Echo, 3)
   summary = job.run_elsewhere(answered, job.check())
   assert summary == {'kept': 0, 'answered': 39, 'bad': 1}
   assert job.target.read_bytes() == whole.target.read_bytes()
@@ -91,8 +102,28 @@ def test_windows_answered_elsewhere_are_the_same_file(tmp_path):
   # Without skipping it ends at the bad record, behind those before it.
   strict = make_job(tmp_path, target=tmp_path / 'strict.jsonl', block=16)
   with pytest.raises(UserError, match='in.jsonl:20: '):
-    strict.run_elsewhere(functools.partial(elsewhere, strict), strict.check())
+    strict.run_elsewhere(on_ray.OnRay(strict, Echo, 2), strict.check())
   assert len(read(strict.target)) == 19
+
+
+@pytest.mark.parametrize(
+  ('load', 'dies', 'words', 'kept'),
+  [
+    (nowhere, None, '/nowhere: no model', 0),
+    (Changing(), None, 'two actors loaded different models', 16),
+    (Echo, 2, 'gave up .its node is gone.: run the same command again', 32),
+  ],
+)
+def test_what_ends_actors_is_a_sentence(
+  tmp_path, monkeypatch, load, dies, words, kept
+):
+  ray_here.install(monkeypatch, dies_after=dies)
+  write(tmp_path / 'in.jsonl')
+  job = make_job(tmp_path, block=16)
+  with pytest.raises(UserError, match=words):
+    job.run_elsewhere(on_ray.OnRay(job, load, 2), job.check())
+  found = read(job.target) if job.target.exists() else []
+  assert len(found) == kept
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path, monkeypatch):
