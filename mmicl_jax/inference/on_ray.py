@@ -10,6 +10,7 @@ would: all must see the same disk, or the same bucket.
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ class OnRay:
       ) from error
     self._ray: Any = ray
     self._job, self._load = job, load
+    logging.getLogger('ray.data').setLevel(logging.ERROR)
     if not ray.is_initialized():
       # RAY_ADDRESS is Ray's own variable; 'auto' is this machine's cluster.
       here = {} if os.environ.get('RAY_ADDRESS') else _here(actors)
@@ -109,7 +111,7 @@ class OnRay:
       _Actor,
       fn_constructor_args=(self._job, self._load, os.getcwd()),
       batch_size=1,
-      compute=data.ActorPoolStrategy(size=self._actors),
+      compute=data.ActorPoolStrategy(size=min(self._actors, len(rows))),
       **{k: v for k, v in settings.items() if v is not None},
     )
 
