@@ -1,10 +1,13 @@
 """`mmicl bench`: times training, generation and scoring."""
 
 import argparse
+import datetime
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmicl_jax.errors import UserError
@@ -12,7 +15,7 @@ from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 
 WHAT = ('generate', 'train', 'features', 'data', 'quality', 'demo')
-WHAT += ('score', 'serve')
+WHAT += ('score', 'serve', 'all')
 EPILOG = """examples:
   mmicl bench generate --sizes small --images 1 --batches 1 --rounds 3
   mmicl bench train --sizes small --images 1
@@ -21,7 +24,8 @@ EPILOG = """examples:
   mmicl bench demo
   mmicl bench score --rounds 3
   mmicl bench serve --sizes small --clients 1,32 --rounds 1
-  mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl"""
+  mmicl bench quality --checkpoint runs/demo/stage_2 --input test.jsonl
+  mmicl bench all --out docs/benchmarks.md --sizes small --rounds 3"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +52,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--threads', type=int, default=2, help='CPU cores of each side')
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
   add('--no_bfloat16', action='store_true', help='skip their bfloat16')
+  add('--out', metavar='PAGE.md', help='all: the page to write')
+  add(
+    '--parts',
+    default='generate,train,features',
+    help='all: what to measure (%(default)s; also serve)',
+  )
   add('--json', action='store_true', help='print JSON')
   parser.epilog = EPILOG
 
 
 def main(args: argparse.Namespace) -> int:
+  # The sides share a GPU, of which JAX takes three quarters otherwise.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  rows, text = _all(args) if args.what == 'all' else _measured(args)
+  if args.json:
+    show.print_json(rows)
+  else:
+    print(text)
+  return 0
+
+
+def _measured(args: argparse.Namespace) -> tuple[list[Any], str]:
   run = {
     'generate': _generate,
     'train': _train,
@@ -63,14 +84,40 @@ def main(args: argparse.Namespace) -> int:
     'score': _score,
     'serve': _serve,
   }[args.what]
-  # The sides share a GPU, of which JAX takes three quarters otherwise.
-  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-  rows, text = run(args)
-  if args.json:
-    show.print_json(rows)
-  else:
-    print(text)
-  return 0
+  return run(args)
+
+
+def _all(args: argparse.Namespace) -> tuple[list[Any], str]:
+  from mmicl_jax.bench import page
+  from mmicl_jax.runtime import environment, files
+
+  if args.out is None or not args.out.endswith('.md'):
+    raise UserError('bench all needs --out PAGE.md: the page that it writes.')
+  names = args.parts.split(',')
+  if unknown := set(names) - set(page.TITLES):
+    raise UserError(
+      f'--parts has {min(unknown)!r}: use {", ".join(page.TITLES)}.'
+    )
+  parts = []
+  for name in names:
+    one = argparse.Namespace(**vars(args) | {'what': name})
+    parts.append(page.BenchPart(name, *_measured(one)))
+  out = Path(args.out)
+  picture = out.with_suffix('.svg')
+  facts = environment.environment()
+  about = {
+    'machine': environment.machine(facts),
+    'versions': environment.named_versions(facts, page.PACKAGES),
+    'date': datetime.date.today().isoformat(),
+    'command': shlex.join(['mmicl', *sys.argv[1:]]),
+  }
+  text = page.benchmark_page(parts, plot=picture.name, **about)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  results = {part.name: part.rows for part in parts}
+  files.write_json(out.with_suffix('.json'), about | {'results': results})
+  files.write_bytes(picture, page.ratio_plot(parts))
+  files.write_text(out, text)
+  return [row for part in parts for row in part.rows], f'{out} is written'
 
 
 def _generate(args: argparse.Namespace) -> tuple[list[Any], str]:

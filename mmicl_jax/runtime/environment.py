@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ VARIABLES = (
   *('OMP_NUM_THREADS', 'NPROC', 'HF_HOME', 'HF_HUB_OFFLINE', 'LC_ALL', 'LANG'),
 )
 PREFIXES = ('JAX_', 'MMICL_')
+# Of a CPU: which of them it has decides which products are fast.
+INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16', 'amx_int8')
 SECRET = '_KEY'  # MMICL_API_KEY of `mmicl serve`
 
 
@@ -37,7 +40,11 @@ def environment() -> dict[str, Any]:
     },
     'python': f'{platform.python_version()} ({sys.executable})',
     'system': f'{platform.platform()}, {" ".join(platform.libc_ver())}'.strip(),
-    'cpu': {'model': _cpu_model(), 'cores': _cores()},
+    'cpu': {
+      'model': _cpu_model(),
+      'cores': _cores(),
+      'instructions': _instructions(),
+    },
     'memory': _memory(),
     'jax': {
       'backend': jax.default_backend(),
@@ -58,6 +65,23 @@ def environment() -> dict[str, Any]:
   }
 
 
+def machine(facts: Mapping[str, Any]) -> str:
+  """Names the devices that compute, in words. facts: of `environment`."""
+  cpu, devices = facts['cpu'], facts['jax']['devices']
+  text = f'{cpu["cores"]} cores of {cpu["model"]}'
+  if cpu['instructions']:
+    text += f' ({", ".join(cpu["instructions"])})'
+  if facts['jax']['backend'] == 'cpu':
+    return text
+  return f'{len(devices)} x {devices[0]["kind"]}, host {text}'
+
+
+def named_versions(facts: Mapping[str, Any], names: Sequence[str]) -> str:
+  """The versions of packages that are installed, in words."""
+  found = facts['packages']
+  return ', '.join(f'{name} {found[name]}' for name in names if name in found)
+
+
 def _cores() -> int:
   """The cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
@@ -71,6 +95,15 @@ def _cpu_model() -> str:
     if name.strip() == 'model name':
       return value.strip()
   return platform.processor() or platform.machine()
+
+
+def _instructions() -> list[str]:
+  """Those of INSTRUCTIONS that the CPU has."""
+  for line in _lines('/proc/cpuinfo'):
+    name, _, value = line.partition(':')
+    if name.strip() == 'flags':
+      return [name for name in INSTRUCTIONS if name in value.split()]
+  return []
 
 
 def _memory() -> dict[str, int]:
