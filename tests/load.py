@@ -39,6 +39,7 @@ from mmicl_jax.decoding.options import Options  # noqa: E402
 KINDS = ('greedy', 'samples', 'beams', 'rank')
 CANDIDATES = ['yes', 'no', 'a red dog', 'a cat', 'it is']
 TOKENS = 12  # of an answer at most
+BEAMS = 3
 STARTING = 600  # seconds that the server may take until it is ready
 
 
@@ -126,9 +127,9 @@ def _request(
     rows = np.arange(2, dtype=np.uint32)
     answers = predictor.answers([prompt] * 2, options, rows)
   else:
-    body |= {'use_beam_search': True, 'num_beams': 3, 'n': 2}
+    body |= {'use_beam_search': True, 'num_beams': BEAMS, 'n': 2}
     options = Options(
-      max_new_tokens=tokens, num_beams=3, num_return_sequences=2
+      max_new_tokens=tokens, num_beams=BEAMS, num_return_sequences=2
     )
     [best] = predictor.answers([prompt], options)
     answers = [best, *best.others]
@@ -150,6 +151,7 @@ class Server:
     command = [sys.executable, '-m', 'mmicl_jax', 'serve', '--port', '0']
     command += ['--checkpoint', str(directory), '--max-tokens', str(TOKENS)]
     command += ['--max-input-length', str(length), '--max-queue', '1000']
+    command += ['--beams', str(BEAMS)]
     self.log = directory / 'log'
     with open(self.log, 'wb') as log:
       self.process = subprocess.Popen(command, stderr=log)

@@ -19,7 +19,7 @@ from mmicl_jax.bench.serve_sides import (
   OurSlots,
   TheirBatches,
 )
-from mmicl_jax.bench.sides import Asked, Sides, save_random
+from mmicl_jax.bench.sides import Asked, Sides, save_random, span_text
 from mmicl_jax.presets import PRESETS
 from mmicl_jax.runtime import show
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
@@ -76,7 +76,7 @@ def measure_serving(
     # New images, so that no side has seen these prompts.
     own = dataclasses.replace(case, turn=turn)
     for name in workers.names:
-      seconds, (each, found) = _asked(workers, name, own)
+      seconds, each, found = _asked(workers, name, own)
       answers[name] = found
       if turn:
         waits[name] += each
@@ -102,14 +102,17 @@ def measure_serving(
 
 
 def serve_table(rows: Sequence[dict[str, Any]]) -> str:
-  """A Markdown table; ratios are to transformers' requests a second."""
+  """A Markdown table; ratios are of medians, to transformers' one.
+
+  Requests a second are the median of the rounds, with the least and the most.
+  """
   return show.markdown(
     [
       {
         'size': row['size'],
         'case': row['case'],
         'side': row['side'],
-        'requests/s': f'{row["requests_per_second"]:.2f}',
+        'requests/s': span_text(row['rates'], 2),
         'to transformers': f'{row["ratio"]:.2f}x',
         'p50, s': f'{row["p50"]:.2f}',
         'p95, s': f'{row["p95"]:.2f}',
@@ -121,6 +124,6 @@ def serve_table(rows: Sequence[dict[str, Any]]) -> str:
   )
 
 
-def _asked(workers: Asked, name: str, case: ServeCase) -> tuple[float, Any]:
-  seconds, output = workers.ask(name, case)
-  return seconds, output
+def _asked(workers: Asked, name: str, case: ServeCase) -> Any:
+  """What serve_load.ask_all returned in the process of a side."""
+  return workers.ask(name, case)[1]

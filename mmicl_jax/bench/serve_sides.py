@@ -170,8 +170,8 @@ class _Served(abc.ABC):
   ) -> Any:
     """What stands behind the HTTP layer."""
 
-  def run(self, case: ServeCase) -> tuple[list[float], list[str]]:
-    """The seconds of each request, and its answer."""
+  def run(self, case: ServeCase) -> tuple[float, list[float], list[str]]:
+    """All seconds, those of each request, and the answers."""
     return ask_all(self.port, case, self._size)
 
 

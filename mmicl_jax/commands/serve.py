@@ -96,6 +96,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='the longest answer (%(default)s)',
   )
   add(
+    '--beams',
+    type=int,
+    default=5,
+    metavar='N',
+    help='beam searches with so many beams are compiled before the start, too '
+    '(%(default)s); 1: none',
+  )
+  add(
     '--request-timeout',
     type=float,
     default=120.0,
@@ -146,6 +154,8 @@ def main(args: argparse.Namespace) -> int:
       raise UserError(f'--{flag} is {getattr(args, name):g}: give seconds.')
   if args.max_queue is not None and args.max_queue < 0:
     raise UserError(f'--max-queue is {args.max_queue}: give 0 or more.')
+  if not 1 <= args.beams <= 16:
+    raise UserError(f'--beams is {args.beams}: give a number from 1 to 16.')
   try:
     from mmicl_jax.serve.run import serve_checkpoints
   except ImportError as error:
@@ -166,6 +176,7 @@ def main(args: argparse.Namespace) -> int:
     http_media=args.allow_http_media,
     max_queue=args.max_queue,
     max_tokens=args.max_tokens,
+    beams=args.beams,
     request_timeout=args.request_timeout,
     body_timeout=args.body_timeout,
     shutdown_timeout=args.shutdown_timeout,

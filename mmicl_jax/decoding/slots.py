@@ -132,14 +132,19 @@ def advance_slots(
   model: MMICL,
   params: PyTree,
   slots: Slots,
+  rows: Int[Array, 'A'],
   active: Bool[Array, 'A'],
 ) -> tuple[Slots, SlotTokens]:
-  """Adds up to CHUNK tokens to each active row of the first A slots.
+  """Adds up to CHUNK tokens to each active one of some slots.
 
-  A row that is not active keeps its state. It ends early once all have ended.
+  rows: the numbers of these slots, each once; if A is the number of all slots
+  they are taken in their own order. A row that is not active keeps its state.
+  It ends early once all have ended.
   """
-  count = len(active)
-  part = jax.tree.map(lambda x: x[:count], slots)
+  whole = len(active) == len(slots.index)
+  part = slots
+  if not whole:
+    part = jax.tree.map(lambda x: x[rows], slots)
   step = model_step(model, params, part.prompt)
   live = active & ~part.done
 
@@ -169,11 +174,11 @@ def advance_slots(
     part, new = run(part)
   # The prompts do not change, so they are not written back.
   fixed: dict[str, Any] = {'prompt': None, 'options': None}
-  changed = jax.tree.map(
-    lambda x, y: x.at[:count].set(y),
-    slots._replace(**fixed),
-    part._replace(**fixed),
-  )
+  changed = part._replace(**fixed)
+  if not whole:
+    changed = jax.tree.map(
+      lambda x, y: x.at[rows].set(y), slots._replace(**fixed), changed
+    )
   return changed._replace(prompt=slots.prompt, options=slots.options), new
 
 

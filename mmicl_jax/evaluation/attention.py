@@ -38,14 +38,14 @@ def prompt_attention(predictor: Predictor) -> Attend:
       [encode(answer) for answer in answers],
     )
     return [
-      _told(one, _ends(example, encode, config.qformer.num_queries))
+      shares_told(one, turn_ends(example, encode, config.qformer.num_queries))
       for one, example in zip(found, examples, strict=True)
     ]
 
   return attend
 
 
-def _ends(
+def turn_ends(
   example: Example, encode: Callable[[str], list[int]], queries: int
 ) -> list[int]:
   """The number of tokens up to the end of each turn.
@@ -61,11 +61,13 @@ def _ends(
   ]
 
 
-def _told(one: Attended, ends: Sequence[int]) -> dict[str, Any]:
-  """demonstrations and query are shares of the prompt, and sum to 1.
+def shares_told(one: Attended, ends: Sequence[int]) -> dict[str, Any]:
+  """What is told of an answer's tokens, or of one of them.
 
-  images: shares of the visual tokens, which are parts of these. class_tokens
-  and patches, by rows, divide an image's share by what the Q-Former read.
+  ends: as turn_ends counts them. demonstrations and query are shares of the
+  prompt, and sum to 1. images: shares of the visual tokens, which are parts of
+  these. class_tokens and patches, by rows, divide an image's share by what the
+  Q-Former read.
   """
   # The end token belongs to the query.
   parts = np.split(one.prompt, ends[:-1])

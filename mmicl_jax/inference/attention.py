@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -26,12 +25,13 @@ from mmicl_jax.types import PAD
 class Attended(NamedTuple):
   """What one answer attends to.
 
-  prompt: each token's share; they sum to 1. images: each image's share of each
-  patch, the class token first; an image's sum is that of its visual tokens.
+  Either its tokens together or, with an axis in front, each of them. prompt:
+  each token's share; they sum to 1. images: each image's share of each patch,
+  the class token first; an image's sum is that of its visual tokens.
   """
 
-  prompt: Float[np.ndarray, 'T']
-  images: Float[np.ndarray, 'N P']
+  prompt: Float[np.ndarray, '*U T']
+  images: Float[np.ndarray, '*U N P']
 
 
 def answer_attention(
@@ -43,7 +43,7 @@ def answer_attention(
 
   answers: the ids of each, without the end token; at least one.
   """
-  patches = _patches(engine, prompts)
+  patches = read_patches(engine, prompts)
 
   def run(batch: Sequence[int], read: decoding.Memory) -> Iterator[Attended]:
     length = bucket(max(len(answers[i]) for i in batch), 4)
@@ -51,18 +51,18 @@ def answer_attention(
     for row, i in zip(targets, batch, strict=False):
       row[: len(answers[i])] = answers[i]
     found = np.asarray(
-      _decoder_attention(
+      token_attention(
         engine.model, engine.params, read, engine.reader.place(targets)
       )
     )
     for row, i in zip(found, batch, strict=False):
-      own = row[: len(prompts[i].tokens)]
-      yield Attended(own, _onto_patches(engine, prompts[i], own, patches))
+      own = row[: len(answers[i]), : len(prompts[i].tokens)].mean(0)
+      yield over_patches(engine, prompts[i], own, patches)
 
   return engine.in_batches(prompts, run)
 
 
-def _patches(
+def read_patches(
   engine: Engine, prompts: Sequence[Request]
 ) -> dict[bytes, Float[np.ndarray, 'Q P']]:
   """What the queries attend to in each different image, by the image's key."""
@@ -79,35 +79,38 @@ def _patches(
   return found
 
 
-def _onto_patches(
+def over_patches(
   engine: Engine,
   prompt: Request,
-  shares: Float[np.ndarray, 'T'],
+  shares: Float[np.ndarray, '*U T'],
   patches: dict[bytes, Float[np.ndarray, 'Q P']],
-) -> Float[np.ndarray, 'N P']:
-  """The shares of visual tokens, spread over what these were read from."""
+) -> Attended:
+  """The shares of a prompt's tokens, those of images over their patches, too.
+
+  patches: as read_patches finds them.
+  """
+  rows = shares.shape[:-1]
   if not prompt.images:
-    return np.zeros((0, engine.config.vit.num_patches + 1), np.float32)
-  visual = shares[prompt.tokens == engine.config.image_token]
-  visual = visual.reshape(len(prompt.images), -1)  # N Q
+    empty = np.zeros((*rows, 0, engine.config.vit.num_patches + 1), np.float32)
+    return Attended(shares, empty)
+  visual = shares[..., prompt.tokens == engine.config.image_token]
+  visual = visual.reshape(*rows, len(prompt.images), -1)  # U N Q
   read = np.stack([patches[key] for key in prompt.image_keys])  # N Q P
-  return np.einsum('nq,nqp->np', visual, read)
+  return Attended(shares, np.einsum('...nq,nqp->...np', visual, read))
 
 
 _look = functools.partial(jax.jit, static_argnums=0)(look_at_images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decoder_attention(
+def token_attention(
   model: MMICL,
   params: Any,
   prompt: decoding.Memory,
   targets: Int[Array, 'B U'],
-) -> Float[Array, 'B T']:
-  """The mean attention of the answers' tokens, which are not padding."""
+) -> Float[Array, 'B U T']:
+  """The attention of each token of given answers to the prompt's tokens."""
   _, state = decoding.read_answers(
     model, params, prompt, targets, mutable=[ATTENTION]
   )
-  is_answer = (targets != PAD)[..., None]
-  weights = cross_attention(state) * is_answer
-  return weights.sum(1) / jnp.maximum(is_answer.sum(1), 1)
+  return cross_attention(state)

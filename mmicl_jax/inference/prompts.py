@@ -156,6 +156,28 @@ class PromptReader:
     known: the features of their images. With it the program has room for
     images even if there are none, so that there is one program for both.
     """
+    tokens, features = self._arrays(prompts, rows, length, known)
+    return _encode(self._model, self._params, tokens, features)
+
+  def encode_apart(
+    self,
+    prompts: Sequence[Request],
+    rows: int,
+    length: int,
+    known: Mapping[bytes, Float[np.ndarray, 'Q E']],
+  ) -> tuple[Memory, ...]:
+    """As `encode`, but each of the rows on its own."""
+    tokens, features = self._arrays(prompts, rows, length, known)
+    return _encode_apart(self._model, self._params, tokens, features)
+
+  def _arrays(
+    self,
+    prompts: Sequence[Request],
+    rows: int,
+    length: int,
+    known: Mapping[bytes, Float[np.ndarray, 'Q E']] | None,
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """The padded tokens and features of prompts, on the devices."""
     tokens = np.full((rows, length), PAD, np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
       row[: len(prompt.tokens)] = prompt.tokens
@@ -175,7 +197,7 @@ class PromptReader:
         for place, key in zip(row, prompt.image_keys, strict=False):
           place[:] = known[key]
       features = self.place(padded)
-    return _encode(self._model, self._params, self.place(tokens), features)
+    return self.place(tokens), features
 
   def features(
     self, prompts: Sequence[Request]
@@ -206,12 +228,17 @@ class PromptReader:
         self.save()
     return known
 
-  def warm_up_images(self, longest_instruction: int = 0) -> None:
-    """Compiles all that images need, with instructions up to this length."""
+  def warm_up_images(
+    self, longest_instruction: int = 0, at_once: Sequence[int] = (8, 4, 2, 1)
+  ) -> None:
+    """Compiles all that images need, with instructions up to this length.
+
+    at_once: how many images the towers are given in one call.
+    """
     size = self._model.config.vit.image_size
     black = np.zeros((size, size, 3), np.uint8)
     lengths = {bucket(n, 64) for n in range(1, longest_instruction + 1)}
-    for count in (8, 4, 2, 1):
+    for count in at_once:
       for length in lengths or {0}:
         words = np.ones(length, np.int32) if length else None
         self.run_towers(see, [(black, words)] * count)
@@ -329,6 +356,15 @@ def _encode(model: MMICL, params, tokens, features):
     variables, tokens, features, method='encode_features'
   )
   return prefill(model, params, encoded, tokens != PAD)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_apart(model: MMICL, params, tokens, features):
+  whole = _encode(model, params, tokens, features)
+  rows = tuple(
+    jax.tree.map(lambda x, i=i: x[i : i + 1], whole) for i in range(len(tokens))
+  )
+  return partitioning.split_by_heads(rows)
 
 
 def _num_bytes(read: Memory) -> int:

@@ -168,6 +168,24 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def split_by_heads(tree: Any) -> Any:
+  """Splits keys and values [B, H, S, K] by heads, in a program under a mesh.
+
+  Other arrays are whole on every device. So programs that hand arrays to each
+  other agree on how they lie, and none of them is compiled for another way.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return tree
+
+  def one(x: jax.Array) -> jax.Array:
+    names = (None, 'heads', None, None) if x.ndim == 4 else (None,) * x.ndim
+    spec = partition_spec(names, x.shape, mesh)
+    return jax.lax.with_sharding_constraint(x, spec)
+
+  return jax.tree.map(one, tree)
+
+
 @contextlib.contextmanager
 def use_mesh(
   mesh: Mesh | AbstractMesh, *, in_jit: bool = False

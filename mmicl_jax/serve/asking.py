@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from mmicl_jax.errors import UserError
 from mmicl_jax.serve.admission import overloaded
@@ -23,6 +24,7 @@ from mmicl_jax.serve.jobs import (
   Failed,
   Finished,
   Job,
+  Looked,
   NewTokens,
   OutOfMemory,
   QueueFull,
@@ -33,6 +35,8 @@ from mmicl_jax.serve.logs import log_fault
 from mmicl_jax.serve.metrics import Metrics
 from mmicl_jax.serve.scheduler import Scheduler
 from mmicl_jax.serve.service import ServedModel
+
+Last = TypeVar('Last', Rated, Looked)
 
 
 class Asking:
@@ -85,9 +89,9 @@ class Asking:
       raise explained_failure(event.error) from event.error
     return event
 
-  async def until_rated(self) -> Rated:
-    """The event of a job that ranks."""
-    while not isinstance(event := await self.next_event(), Rated):
+  async def until(self, kind: type[Last]) -> Last:
+    """The event of this kind, with which the job ends."""
+    while not isinstance(event := await self.next_event(), kind):
       pass
     return event
 
@@ -123,7 +127,7 @@ class Asking:
     if isinstance(event, Started):
       self._started, self.cached = now, event.cached
       observe('request_queue_time_seconds', self._model, now - self._begun)
-    elif isinstance(event, NewTokens | Rated):
+    elif isinstance(event, NewTokens | Rated | Looked):
       if not self._first:
         self._first = now
         observe('time_to_first_token_seconds', self._model, now - self._begun)

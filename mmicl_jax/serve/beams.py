@@ -48,6 +48,8 @@ def plan_of(job: AnswerJob, length: int, room: int) -> SearchPlan:
     job.options, num_return_sequences=job.options.num_beams
   )
   static, dynamic = split_options(options, room)
+  # What these two would change is nothing where they are at their defaults.
+  static = dataclasses.replace(static, min_length=True, repetition=True)
   own = row_options(job.options, job.rows[0])
   high, low = own.seed.tolist()
   seed = (high, low, int(own.number)) if static.do_sample else (0, 0, 0)
@@ -55,10 +57,10 @@ def plan_of(job: AnswerJob, length: int, room: int) -> SearchPlan:
 
 
 class BeamBatch:
-  """A batch of searches with one plan, whose prompts were read together.
+  """A batch of searches with one plan.
 
-  memory: the prompts as they were read. jobs: by the row of their prompt; two
-  with the same prompt have the same answer.
+  memories: their prompts. jobs: by the place of their prompt; two with the same
+  prompt have the same answer.
   """
 
   def __init__(
@@ -66,12 +68,12 @@ class BeamBatch:
     model: MMICL,
     params: Any,
     plan: SearchPlan,
-    memory: Memory,
+    memories: tuple[Memory, ...],
     jobs: Mapping[int, Sequence[Ticket]],
   ):
     self._model, self._params = model, params
     self._plan, self._strategy = plan, strategy_of(plan.static)
-    self._memory, self._jobs = memory, dict(jobs)
+    self._memories, self._jobs = memories, dict(jobs)
     self._state: Beams | None = None
 
   @property
@@ -90,16 +92,16 @@ class BeamBatch:
 
     Returns which searches have ended.
     """
-    mine = np.zeros(len(self._memory.is_token), bool)
+    mine = np.zeros(len(self._memories), bool)
     mine[list(self._jobs)] = True
     if self._state is None:
       seed = np.array(self._plan.seed, np.uint32)
-      begin = self._model, self._params, self._memory, mine, seed
+      begin = self._model, self._params, self._memories, mine, seed
       self._state = _begin(*begin, self._strategy, self._plan.dynamic)
     self._state, ended = _advance(
       self._model,
       self._params,
-      self._memory,
+      self._memories,
       self._state,
       mine,
       self._strategy,
@@ -124,13 +126,13 @@ class BeamBatch:
     Those that still run have been told nothing, so they can begin again. A
     search that was alone is told the error.
     """
-    if len(self._memory.is_token) > 1:
+    if len(self._memories) > 1:
       return [
         BeamBatch(
           self._model,
           self._params,
           self._plan,
-          jax.tree.map(lambda x, row=row: x[row : row + 1], self._memory),
+          (self._memories[row],),
           {0: tickets},
         )
         for row, tickets in self._jobs.items()
@@ -142,10 +144,10 @@ class BeamBatch:
 
 
 def warm_up_beams(
-  model: MMICL, params: Any, plan: SearchPlan, memory: Memory
+  model: MMICL, params: Any, plan: SearchPlan, memories: tuple[Memory, ...]
 ) -> None:
-  """Compiles what searches in prompts that were read as `memory` need."""
-  batch = BeamBatch(model, params, plan, memory, {0: ()})
+  """Compiles what searches in so many prompts like these need."""
+  batch = BeamBatch(model, params, plan, memories, {0: ()})
   batch.hand_out(np.ones(len(batch.step()), bool))
 
 
@@ -160,11 +162,15 @@ def _tell(ticket: Ticket, found: Decoded) -> None:
     ticket.tell(Finished(choice, float(found.scores[choice]), reason))
 
 
+def _together(memories: tuple[Memory, ...]) -> Memory:
+  return jax.tree.map(lambda *rows: jnp.concatenate(rows), *memories)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 5))
 def _begin(
   model: MMICL,
   params: Any,
-  memory: Memory,
+  memories: tuple[Memory, ...],
   mine: Bool[jax.Array, 'B'],
   seed: UInt32[jax.Array, '3'],
   strategy: Strategy[Any],
@@ -174,7 +180,8 @@ def _begin(
   if strategy.static.do_sample:
     keys = jnp.repeat(number_key(seed[:2], seed[2])[None], len(mine), 0)
   # Prompts of others are as padding: they get no answer.
-  own = memory._replace(is_token=memory.is_token & mine[:, None])
+  own = _together(memories)
+  own = own._replace(is_token=own.is_token & mine[:, None])
   return decoding.begin(model, params, own, keys, strategy, dynamic)
 
 
@@ -182,7 +189,7 @@ def _begin(
 def _advance(
   model: MMICL,
   params: Any,
-  memory: Memory,
+  memories: tuple[Memory, ...],
   state: Beams,
   mine: Bool[jax.Array, 'B'],
   strategy: Strategy[Any],
@@ -190,7 +197,7 @@ def _advance(
 ) -> tuple[Beams, Bool[jax.Array, 'B']]:
   """Adds CHUNK tokens at most; also says which searches have ended."""
   state = state._replace(open=state.open & mine)
-  step = decoding.model_step(model, params, memory)
+  step = decoding.model_step(model, params, _together(memories))
   until = state.index - 1 + CHUNK
   state = decoding.advance(state, step, strategy, dynamic, until=until)
   return state, ~state.open | ~strategy.running(state, dynamic)

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from mmicl_jax.serve import answers, stream
 from mmicl_jax.serve.asking import Asking
 from mmicl_jax.serve.choice_text import CandidateText, ChoiceText
-from mmicl_jax.serve.jobs import AnswerJob, RankJob
+from mmicl_jax.serve.jobs import AnswerJob, RankJob, Rated
 from mmicl_jax.serve.posted import Posted
 from mmicl_jax.serve.protocol import Choosing, Inquiry
 from mmicl_jax.serve.ready_prompt import ReadyPrompt, ready_prompt
@@ -42,7 +42,7 @@ async def rate(
   ids = [[*tokenizer.encode(text), tokenizer.eos_id] for text in candidates]
   job = RankJob(ready.prompt, tuple(map(tuple, ids)))
   asking = ready.ask(service, posted, job)
-  rated = await asking.until_rated()
+  rated = await asking.until(Rated)
   return asking, ids, list(rated.log_probs)
 
 

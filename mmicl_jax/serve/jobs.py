@@ -10,9 +10,10 @@ loop.call_soon_threadsafe):
   NewTokens    of an AnswerJob: any number for each choice
   Finished     of an AnswerJob: one for each choice, after its last NewTokens
   Rated        of a RankJob: one
+  Looked       of an AttentionJob: one
   Failed       instead of all that has not come yet; it may be the first event
 
-The last event of a job is Rated, Failed, or the Finished of its last choice.
+The last event of a job is Rated, Looked, Failed, or its last choice's Finished.
 `ticket.cancel()` ends a job without an event: once it returned, no call of the
 listener begins. `ticket.cancel(choice)` ends one choice in the same way, and
 the job when no other choice is left.
@@ -48,6 +49,7 @@ from numpy import ndarray
 
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
+from mmicl_jax.inference.attention import Attended
 from mmicl_jax.inference.prompts import Request
 
 MAX_TOP = 20  # likeliest tokens that a job can ask for beside the chosen one
@@ -129,7 +131,22 @@ class RankJob:
       raise UserError('candidates: give at least one, each with its end token.')
 
 
-Job = AnswerJob | RankJob
+@dataclasses.dataclass(frozen=True, eq=False)
+class AttentionJob:
+  """A request for where the tokens of a given answer look.
+
+  answer: its ids, without the end token. Raises UserError if there is none.
+  """
+
+  prompt: Request
+  answer: tuple[int, ...]
+
+  def __post_init__(self):
+    if not self.answer:
+      raise UserError('answer: give a text with at least one token.')
+
+
+Job = AnswerJob | RankJob | AttentionJob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +195,13 @@ class Rated:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Looked:
+  """For each token of the answer what it attends to."""
+
+  tokens: tuple[Attended, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Failed:
   """The job has ended without (all of) its answer.
 
@@ -213,7 +237,7 @@ class Counts:
   programs: int = 0
 
 
-Event = Started | NewTokens | Finished | Rated | Failed
+Event = Started | NewTokens | Finished | Rated | Looked | Failed
 Listener = Callable[[Event], object]
 
 

@@ -16,9 +16,11 @@ from mmicl_jax.errors import UserError
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.inference.prompts import bucket
 from mmicl_jax.serve import beams, ranking
+from mmicl_jax.serve.attending import Attending, check_answer
 from mmicl_jax.serve.faults import for_each, job_error
 from mmicl_jax.serve.jobs import (
   AnswerJob,
+  AttentionJob,
   Counts,
   DeadlinePassed,
   Failed,
@@ -31,7 +33,7 @@ from mmicl_jax.serve.shapes import PoolShape, shape_for
 from mmicl_jax.serve.tickets import Ticket
 
 READS = 2  # programs that encode prompts in a turn, while rows wait for a step
-RANKED = 2  # RankJobs that are out of the queue at a time
+RANKED = 2  # jobs without new tokens that are out of the queue at a time
 
 
 class Lane:
@@ -66,7 +68,7 @@ class Lane:
     }
     self._waiting: list[Ticket] = []
     self._preparing: list[Preparing] = []
-    self._scoring: list[ranking.Scoring] = []
+    self._scoring: list[ranking.Scoring | Attending] = []
     self._batches: list[beams.BeamBatch] = []
 
   def check(self, job: Job) -> None:
@@ -75,6 +77,9 @@ class Lane:
     if isinstance(job, RankJob):
       longest = max(map(len, job.candidates))
       ranking.padded_length(self._candidate_lengths, longest)
+      return
+    if isinstance(job, AttentionJob):
+      check_answer(job, self._room)
       return
     if job.options.max_new_tokens > self._most:
       raise UserError(
@@ -124,15 +129,16 @@ class Lane:
       for shape, pool in self._pools.items():
         for rows in shape.counts:
           self._progress()
-          memory = self._prefills.encode([], rows, shape, {})
-          pool.warm_up(memory)
-          ranking.warm_up_scores(
-            self._model, self._params, memory, self._candidate_lengths
-          )
+          memories = self._prefills.encode([], rows, shape, {})
           for job in plans:
             self._progress()
             plan = self._plan(job, shape)
-            beams.warm_up_beams(self._model, self._params, plan, memory)
+            beams.warm_up_beams(self._model, self._params, plan, memories)
+        self._progress()
+        pool.warm_up(memories[0])
+        ranking.warm_up_scores(
+          self._model, self._params, memories[0], self._candidate_lengths
+        )
       self._progress()
 
   @property
@@ -163,7 +169,7 @@ class Lane:
     searching = bool(self._batches)
     for own in self._preparing:
       job = own.ticket.job
-      if isinstance(job, RankJob):
+      if not isinstance(job, AnswerJob):
         ranked += 1
       elif job.searches:
         searching = True
@@ -173,7 +179,7 @@ class Lane:
     for ticket in self._waiting:
       job = ticket.job
       shape = shape_for(self._shapes, len(job.prompt.tokens))
-      if isinstance(job, RankJob):
+      if not isinstance(job, AnswerJob):
         taken = ranked < RANKED
         ranked += taken
       elif job.searches:
@@ -194,12 +200,12 @@ class Lane:
     self._waiting = left
 
   def _score(self) -> None:
-    """Scores a group of candidates of the oldest RankJob."""
+    """Does a step of the oldest job that asks for no new tokens."""
     if not self._scoring:
       return
 
-    def score(jobs: Sequence[ranking.Scoring]) -> None:
-      if jobs[0].step(self._model, self._params):
+    def score(jobs: Sequence[ranking.Scoring | Attending]) -> None:
+      if jobs[0].step():
         self._scoring.remove(jobs[0])
 
     for_each(self._scoring[:1], score)
@@ -207,7 +213,7 @@ class Lane:
 
   def _read(self) -> None:
     """Reads images and prompts of jobs that were taken from the queue."""
-    unread = [p for p in self._preparing if p.prefilled is None]
+    unread = [p for p in self._preparing if p.memory is None]
     if any(p.unseen for p in unread):
       for_each(unread, self._prefills.see)
       self._progress()
@@ -227,7 +233,7 @@ class Lane:
     ready = [
       p
       for p in self._preparing
-      if p.prefilled is None and p.ticket.alive and not p.unseen
+      if p.memory is None and p.ticket.alive and not p.unseen
     ]
     if not ready:
       return []
@@ -237,41 +243,62 @@ class Lane:
       for p in ready
       if p.shape == first.shape and _searches(p) == _searches(first)
     ]
-    return same[: first.shape.together]
+    return list(next(iter(first.shape.parts(same))))
 
   def _place(self) -> None:
     """Gives jobs whose prompts are read to what decodes them."""
     searches = [p for p in self._preparing if _searches(p)]
-    if searches and all(p.prefilled for p in searches):
+    if searches and all(p.memory for p in searches):
       self._batches += self._batches_of(searches)
     else:  # they wait for each other, to run in one batch
       searches = []
     left = []
     for own in self._preparing:
-      if own.prefilled is None or _searches(own):
+      if own.memory is None or _searches(own):
         left.append(own)
       elif isinstance(own.ticket.job, RankJob):
         self._scoring.append(
-          ranking.Scoring(own.ticket, own.prefilled, self._candidate_lengths)
+          ranking.Scoring(
+            self._model,
+            self._params,
+            own.ticket,
+            own.memory,
+            self._candidate_lengths,
+          )
+        )
+      elif isinstance(own.ticket.job, AttentionJob):
+        self._scoring.append(
+          Attending(self._engine, own.ticket, own.memory, self._room)
         )
       else:
         self._pools[own.shape].add(own)
     self._preparing = [own for own in left if own not in searches]
 
   def _batches_of(self, searches: Sequence[Preparing]) -> list[beams.BeamBatch]:
-    """A batch for each memory in which prompts of these searches are."""
-    memories: dict[int, tuple[Any, dict[int, list[Ticket]]]] = {}
+    """Batches of searches with one plan: as many prompts as go together."""
+    same: dict[bytes, list[Preparing]] = {}
     for own in searches:
-      assert own.prefilled is not None
-      memory, row = own.prefilled
-      _, rows = memories.setdefault(id(memory), (memory, {}))
-      rows.setdefault(row, []).append(own.ticket)
-    first = searches[0]
-    plan = self._plan(first.ticket.job, first.shape)
-    return [
-      beams.BeamBatch(self._model, self._params, plan, memory, rows)
-      for memory, rows in memories.values()
-    ]
+      same.setdefault(own.prompt.key, []).append(own)
+    shape = searches[0].shape
+    plan = self._plan(searches[0].ticket.job, shape)
+    batches = []
+    for part in shape.parts(list(same.values())):
+      memories = [jobs[0].memory for jobs in part if jobs[0].memory]
+      rows = 1 if len(part) == 1 else shape.together
+      memories += memories[:1] * (
+        rows - len(part)
+      )  # rows that nobody asked for
+      tickets = [[own.ticket for own in jobs] for jobs in part]
+      batches.append(
+        beams.BeamBatch(
+          self._model,
+          self._params,
+          plan,
+          tuple(memories),
+          dict(enumerate(tickets)),
+        )
+      )
+    return batches
 
   def _plan(self, job: Job, shape: PoolShape) -> beams.SearchPlan:
     assert isinstance(job, AnswerJob)

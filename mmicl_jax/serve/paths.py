@@ -6,13 +6,20 @@ from starlette.routing import BaseRoute, Route
 
 from mmicl_jax.data.fitting import prompt_ids
 from mmicl_jax.serve import answers
+from mmicl_jax.serve.attention import tell_attention
 from mmicl_jax.serve.completing import complete_chat, complete_raw, rate
 from mmicl_jax.serve.health import not_ready
 from mmicl_jax.serve.posted import Posted, PostedPath, Respond
 from mmicl_jax.serve.preparing import shorten
 from mmicl_jax.serve.protocol import Inquiry
 from mmicl_jax.serve.ready_prompt import model_of, ready_prompt
-from mmicl_jax.serve.reference import CHAT, COMPLETIONS, RANK, RENDER
+from mmicl_jax.serve.reference import (
+  ATTENTION,
+  CHAT,
+  COMPLETIONS,
+  RANK,
+  RENDER,
+)
 from mmicl_jax.serve.service import Service
 
 
@@ -31,6 +38,7 @@ def prompt_routes(service: Service) -> list[BaseRoute]:
     posting('/v1/chat/completions/render', RENDER, _render),
     posting('/v1/completions', COMPLETIONS, complete_raw),
     posting('/v1/rank', RANK, _rank),
+    posting('/v1/attention', ATTENTION, tell_attention),
   ]
 
 

@@ -2,18 +2,22 @@
 
 import collections
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Int
 
 from mmicl_jax.decoding import slots as decoding
 from mmicl_jax.decoding.loop import Memory
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.decoding.row_options import row_options
+from mmicl_jax.decoding.row_options import RowOptions, row_options
 from mmicl_jax.models.mmicl import MMICL
+from mmicl_jax.models.partitioning import split_by_heads
 from mmicl_jax.serve.jobs import AnswerJob, Failed, Finished, NewTokens
-from mmicl_jax.serve.prefills import Prefilled, Preparing
+from mmicl_jax.serve.prefills import Preparing
 from mmicl_jax.serve.shapes import PoolShape
 from mmicl_jax.serve.tickets import Ticket
 from mmicl_jax.types import EOS
@@ -25,7 +29,7 @@ class Choice:
 
   ticket: Ticket
   number: int
-  prefilled: Prefilled | None
+  memory: Memory | None
   count: int = 0
   total: float = 0.0
 
@@ -47,6 +51,7 @@ class Pool:
     self._state: decoding.Slots | None = None
     self.rows: list[Choice | None] = [None] * shape.slots
     self._waiting: collections.deque[Choice] = collections.deque()
+    self._running: list[int] = []  # the slots of the step that was started
     self.steps = self.step_rows = 0
 
   @property
@@ -67,7 +72,7 @@ class Pool:
     asked = job.ticket.job
     assert isinstance(asked, AnswerJob)
     for number in range(asked.choices):
-      self._waiting.append(Choice(job.ticket, number, job.prefilled))
+      self._waiting.append(Choice(job.ticket, number, job.memory))
 
   def drop(self) -> None:
     """Frees the slots of choices that nobody wants any more.
@@ -80,24 +85,28 @@ class Pool:
   def step(self) -> decoding.SlotTokens | None:
     """Starts the next few steps of all rows; the result may not be there yet.
 
-    Waiting choices take free slots first. As few slots run as hold all rows.
+    Waiting choices take free slots first. Then the smallest program runs that
+    has room for all rows, with slots where there is none in the rest.
     """
     self._fill()
     taken = [slot for slot, row in enumerate(self.rows) if row is not None]
     if not taken:
       return None
-    count = next(n for n in self.shape.steps if n > taken[-1])
-    active = np.zeros(count, bool)
-    active[taken] = True
-    return self._advance(active)
+    count = self.shape.step(len(taken))
+    if count == self.shape.slots:
+      self._running = list(range(count))
+    else:
+      empty = (slot for slot, row in enumerate(self.rows) if row is None)
+      self._running = [*taken, *empty][:count]
+    return self._advance(self._running)
 
   def hand_out(self, new: decoding.SlotTokens) -> None:
     """Tells the new tokens, arrays on the host; frees the rows that ended."""
-    for slot in range(len(new.counts)):
+    for i, slot in enumerate(self._running):
       choice = self.rows[slot]
       if choice is not None:
-        self._tell(choice, jax.tree.map(lambda x, s=slot: x[s], new))
-        if new.done[slot]:
+        self._tell(choice, jax.tree.map(lambda x, i=i: x[i], new))
+        if new.done[i]:
           self.rows[slot] = None
     self.steps += int(new.counts.max())
     self.step_rows += int(new.counts.sum())
@@ -113,9 +122,9 @@ class Pool:
   def warm_up(self, memory: Memory) -> None:
     """Compiles what prompts that were read as `memory` need."""
     options = row_options(Options(), 0)
-    self._insert_row(memory, 0, 0, options)
+    self._insert_row(memory, 0, options)
     for count in self.shape.steps:
-      jax.block_until_ready(self._advance(np.zeros(count, bool)))
+      jax.block_until_ready(self._advance(list(range(count))))
 
   def _fill(self) -> None:
     """Puts waiting choices into free slots, the lowest first."""
@@ -126,24 +135,28 @@ class Pool:
 
   def _insert(self, choice: Choice, slot: int) -> None:
     job = choice.ticket.job
-    assert isinstance(job, AnswerJob) and choice.prefilled is not None
+    assert isinstance(job, AnswerJob) and choice.memory is not None
     options = row_options(
       job.options, job.rows[choice.number], job.top_logprobs
     )
-    self._insert_row(*choice.prefilled, slot, options)
-    choice.prefilled = None  # the slot has a copy
+    self._insert_row(choice.memory, slot, options)
+    choice.memory = None  # the slot has a copy
 
-  def _insert_row(self, memory: Memory, row: int, slot: int, options) -> None:
+  def _insert_row(self, memory: Memory, slot: int, options) -> None:
     if self._state is None:
       self._state = _empty(
         self._model, self._params, memory, self.shape.slots, self._room
       )
     self._state = _insert(
-      self._state, memory, np.int32(row), np.int32(slot), options
+      self._state, memory, np.int32(0), np.int32(slot), options
     )
 
-  def _advance(self, active: np.ndarray) -> decoding.SlotTokens:
-    self._state, new = _advance(self._model, self._params, self._state, active)
+  def _advance(self, slots: Sequence[int]) -> decoding.SlotTokens:
+    """Runs slots, of which those that nobody has keep their state."""
+    active = np.array([self.rows[slot] is not None for slot in slots])
+    self._state, new = _advance(
+      self._model, self._params, self._state, np.array(slots, np.int32), active
+    )
     return new
 
   def _tell(self, choice: Choice, new: decoding.SlotTokens) -> None:
@@ -171,8 +184,33 @@ class Pool:
       choice.ticket.tell(Finished(choice.number, score, reason))
 
 
-_empty = jax.jit(decoding.empty_slots, static_argnums=(0, 3, 4))
-_insert = jax.jit(decoding.insert, donate_argnums=0)
-_advance = jax.jit(
-  decoding.advance_slots, static_argnums=0, donate_argnames='slots'
-)
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _empty(
+  model: MMICL, params: Any, prompt: Memory, rows: int, length: int
+) -> decoding.Slots:
+  return split_by_heads(
+    decoding.empty_slots(model, params, prompt, rows, length)
+  )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(
+  slots: decoding.Slots,
+  prompt: Memory,
+  row: Int[jax.Array, ''],
+  slot: Int[jax.Array, ''],
+  options: RowOptions,
+) -> decoding.Slots:
+  return split_by_heads(decoding.insert(slots, prompt, row, slot, options))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnames='slots')
+def _advance(
+  model: MMICL,
+  params: Any,
+  slots: decoding.Slots,
+  rows: Int[jax.Array, 'A'],
+  active: Bool[jax.Array, 'A'],
+) -> tuple[decoding.Slots, decoding.SlotTokens]:
+  changed, new = decoding.advance_slots(model, params, slots, rows, active)
+  return split_by_heads(changed), new

@@ -1,14 +1,13 @@
 """From prompts to keys and values: each image and each prompt is read once.
 
 Images are encoded apart from prompts, a few at a time and each one once for all
-jobs. Then prompts of one shape are encoded together. Their keys and values stay
-on the device as long as there is room, for jobs with the same prompt.
+jobs. Then prompts of one shape are encoded together. The keys and values of
+each stay on the device as long as there is room, for jobs with the same prompt.
 """
 
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import cachetools
 import jax
@@ -20,26 +19,21 @@ from mmicl_jax.inference.prompts import PromptReader, Request
 from mmicl_jax.serve.shapes import PoolShape
 from mmicl_jax.serve.tickets import Ticket
 
-IMAGES = 8  # that the towers read at a time, so that tokens need not wait long
-
-
-class Prefilled(NamedTuple):
-  """A prompt's keys and values: a row of prompts that were read together."""
-
-  memory: Memory
-  row: int
+IMAGES = 8  # that the towers read in a turn, so that tokens need not wait long
+AT_ONCE = (4, 2, 1)  # that they are given in one call
 
 
 @dataclasses.dataclass(eq=False)
 class Preparing:
   """A job whose prompt is being read.
 
-  features: of its images, as far as they are known.
+  memory: the prompt's keys and values, once it is read. features: of its
+  images, as far as they are known.
   """
 
   ticket: Ticket
   shape: PoolShape
-  prefilled: Prefilled | None = None
+  memory: Memory | None = None
   features: dict[bytes, Float[np.ndarray, 'Q E']] = dataclasses.field(
     default_factory=dict
   )
@@ -51,7 +45,7 @@ class Preparing:
   @property
   def unseen(self) -> list[int]:
     """The places of images whose features are not known."""
-    if self.prefilled is not None:
+    if self.memory is not None:
       return []
     keys = self.prompt.image_keys
     return [i for i, key in enumerate(keys) if key not in self.features]
@@ -66,20 +60,18 @@ class Prefills:
 
   def __init__(self, reader: PromptReader, cache_bytes: int):
     self._reader = reader
-    self._prompts: cachetools.LRUCache[tuple[bytes, ...], Memory] = (
-      cachetools.LRUCache(cache_bytes, _num_bytes)
+    self._prompts: cachetools.LRUCache[bytes, Memory] = cachetools.LRUCache(
+      cache_bytes, _num_bytes
     )
     self.asked = self.known = 0
     self.images_asked = self.images_known = 0
 
-  def find(self, prompt: Request) -> Prefilled | None:
+  def find(self, prompt: Request) -> Memory | None:
     """A prompt's keys and values if they are on the device."""
     self.asked += 1
-    for keys in self._prompts:
-      if prompt.key in keys:
-        self.known += 1
-        return Prefilled(self._prompts[keys], keys.index(prompt.key))
-    return None
+    found = self._prompts.get(prompt.key)
+    self.known += found is not None
+    return found
 
   def see(self, jobs: Sequence[Preparing]) -> None:
     """Finds features of these jobs' images; the towers read about IMAGES."""
@@ -89,7 +81,7 @@ class Prefills:
       for job in jobs:
         prompt, places = job.prompt, []
         for i in job.unseen:
-          if len(keys) < IMAGES and prompt.image_keys[i] not in keys:
+          if len(keys) < AT_ONCE[0] and prompt.image_keys[i] not in keys:
             keys.add(prompt.image_keys[i])
             places.append(i)
         if places:
@@ -108,7 +100,7 @@ class Prefills:
   def read(self, jobs: Sequence[Preparing]) -> None:
     """Encodes the prompts of jobs of one shape that have all their features.
 
-    There are at most shape.together of them. Waits for the device, so that what
+    They are a part as the shape cuts them. Waits for the device, so that what
     it has no memory for fails here.
     """
     shape = jobs[0].shape
@@ -116,18 +108,19 @@ class Prefills:
     features: dict[bytes, np.ndarray] = {}
     for job in jobs:
       features |= job.features
-    keys = tuple(different)
-    memory = self.encode(
+    memories = self.encode(
       [job.prompt for job in different.values()],
-      1 if len(keys) == 1 else shape.together,
+      1 if len(different) == 1 else shape.together,
       shape,
       features,
     )
-    jax.block_until_ready(memory)
-    with contextlib.suppress(ValueError):  # larger than the whole cache
-      self._prompts[keys] = memory
+    jax.block_until_ready(memories)
+    found = dict(zip(different, memories, strict=False))
+    for key, memory in found.items():
+      with contextlib.suppress(ValueError):  # larger than the whole cache
+        self._prompts[key] = memory
     for job in jobs:
-      job.prefilled = Prefilled(memory, keys.index(job.prompt.key))
+      job.memory = found[job.prompt.key]
       job.features = {}
 
   def encode(
@@ -136,13 +129,13 @@ class Prefills:
     rows: int,
     shape: PoolShape,
     features: dict[bytes, Float[np.ndarray, 'Q E']],
-  ) -> Memory:
-    """Encodes prompts, of which there may be fewer than rows."""
-    return self._reader.encode(prompts, rows, shape.length, features)
+  ) -> tuple[Memory, ...]:
+    """Encodes prompts, of which there may be fewer than rows, each apart."""
+    return self._reader.encode_apart(prompts, rows, shape.length, features)
 
   def warm_up(self, longest_instruction: int) -> None:
     """Compiles what images need."""
-    self._reader.warm_up_images(longest_instruction)
+    self._reader.warm_up_images(longest_instruction, AT_ONCE)
 
 
 def _with_images(prompt: Request, places: Iterable[int]) -> Request:

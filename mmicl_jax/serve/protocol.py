@@ -12,7 +12,7 @@ from typing import Any
 from mmicl_jax.context.turns import STYLES
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.serve.fields import Fields, body_fields
+from mmicl_jax.serve.fields import Fields, body_fields, clean
 from mmicl_jax.serve.http_errors import HttpError, bad_request
 from mmicl_jax.serve.messages import (
   IMAGE_FORMATS,
@@ -21,7 +21,7 @@ from mmicl_jax.serve.messages import (
   read_raw,
   read_turns,
 )
-from mmicl_jax.serve.reference import CHAT, COMPLETIONS, RANK
+from mmicl_jax.serve.reference import ATTENTION, CHAT, COMPLETIONS, RANK
 from mmicl_jax.strict_json import parse_strictly
 
 MOST_CHOICES = MOST_BEAMS = 16
@@ -81,6 +81,7 @@ class Inquiry:
   choosing: Choosing | None = None
   candidates: tuple[str, ...] = ()
   reduce: str = 'sum'
+  answer: str = ''
 
 
 def parse_body(data: bytes) -> Any:
@@ -131,6 +132,12 @@ def read_inquiry(value: Any, body: str, most_tokens: int) -> Inquiry:
       )
     reduce = fields.one_of('reduce', ('sum', 'mean'))
     return Inquiry(model, prompting, tuple(ignored), None, candidates, reduce)
+  if body == ATTENTION:
+    answer = fields.get('answer')
+    if not isinstance(answer, str) or not 0 < len(answer) <= LONGEST_CANDIDATE:
+      wanted = f'a text of 1 to {LONGEST_CANDIDATE} characters'
+      raise fields.wrong('answer', wanted)
+    return Inquiry(model, prompting, tuple(ignored), answer=clean(answer))
   choosing = None
   if body in (CHAT, COMPLETIONS):
     choosing = _choosing(fields, body, most_tokens)

@@ -1,18 +1,15 @@
 """Scores candidates of one prompt, a group of them at a time."""
 
-import functools
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
 
 from mmicl_jax.decoding import loop as decoding
 from mmicl_jax.decoding.loop import Memory
 from mmicl_jax.errors import UserError
 from mmicl_jax.models.mmicl import MMICL
 from mmicl_jax.serve.jobs import RankJob, Rated
-from mmicl_jax.serve.prefills import Prefilled
 from mmicl_jax.serve.tickets import Ticket
 
 GROUP = 8  # candidates that are scored at a time
@@ -26,26 +23,31 @@ class Scoring:
   """
 
   def __init__(
-    self, ticket: Ticket, prefilled: Prefilled, lengths: tuple[int, ...]
+    self,
+    model: MMICL,
+    params: Any,
+    ticket: Ticket,
+    memory: Memory,
+    lengths: tuple[int, ...],
   ):
     self.ticket = ticket
-    self._prefilled, self._lengths = prefilled, lengths
+    self._model, self._params = model, params
+    self._memory, self._lengths = memory, lengths
     assert isinstance(ticket.job, RankJob)
     self._candidates = ticket.job.candidates
     sizes = [len(candidate) for candidate in self._candidates]
     self._order = sorted(range(len(sizes)), key=sizes.__getitem__)
     self._found: dict[int, np.ndarray] = {}
 
-  def step(self, model: MMICL, params: Any) -> bool:
+  def step(self) -> bool:
     """Scores the next group; True if it was the last, which has been told."""
     own = self._order[len(self._found) :][:GROUP]
     length = padded_length(self._lengths, len(self._candidates[own[-1]]))
     targets = np.zeros((GROUP, length), np.int32)
     for row, i in zip(targets, own, strict=False):
       row[: len(self._candidates[i])] = self._candidates[i]
-    memory, row = self._prefilled
     found = np.asarray(
-      _log_probs(model, params, memory, np.int32(row), targets)
+      _log_probs(self._model, self._params, self._memory, targets)
     )
     for log_probs, i in zip(found, own, strict=False):
       self._found[i] = log_probs[: len(self._candidates[i])]
@@ -74,17 +76,7 @@ def warm_up_scores(
   """Compiles what candidates of prompts read as `memory` need."""
   for length in lengths:
     targets = np.zeros((GROUP, length), np.int32)
-    _log_probs(model, params, memory, np.int32(0), targets)
+    _log_probs(model, params, memory, targets)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _log_probs(
-  model: MMICL,
-  params: Any,
-  memory: Memory,
-  row: Int[jax.Array, ''],
-  targets: Int[jax.Array, 'C U'],
-) -> Float[jax.Array, 'C U']:
-  """The log-probabilities of candidates' tokens, for the prompt in `row`."""
-  one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, row, 1), memory)
-  return decoding.log_probs(model, params, one, targets)
+_log_probs = jax.jit(decoding.log_probs, static_argnums=0)

@@ -8,8 +8,9 @@ import dataclasses
 from typing import Any
 
 CHAT, COMPLETIONS, RANK, RENDER = 'chat', 'completions', 'rank', 'render'
+ATTENTION = 'attention'
 _ASKING = (CHAT, COMPLETIONS)
-_PROMPTS = (CHAT, RANK, RENDER)
+_PROMPTS = (CHAT, RANK, ATTENTION, RENDER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,12 @@ PATHS = (
   ServedPath('POST', '/v1/rank', 'scores given answers', RANK),
   ServedPath(
     'POST',
+    '/v1/attention',
+    'where the tokens of a given answer look: attention, not an explanation',
+    ATTENTION,
+  ),
+  ServedPath(
+    'POST',
     '/v1/chat/completions/render',
     'the prompt, its tokens, and what would be dropped; no model runs',
     RENDER,
@@ -69,7 +76,7 @@ PATHS = (
 FIELDS = (
   BodyField(
     'model',
-    (*_ASKING, RANK, RENDER),
+    (*_ASKING, RANK, ATTENTION, RENDER),
     'text',
     'a served name; absent: the first one',
   ),
@@ -105,6 +112,9 @@ FIELDS = (
     'sum, mean',
     'whether a score is the sum (default) or the mean over the tokens of a '
     'candidate',
+  ),
+  BodyField(
+    'answer', (ATTENTION,), 'text', 'the answer whose tokens are looked at'
   ),
   BodyField(
     'max_completion_tokens',
@@ -207,7 +217,7 @@ FIELDS = (
   ),
   BodyField(
     'mmicl',
-    (*_ASKING, RANK, RENDER),
+    (*_ASKING, RANK, ATTENTION, RENDER),
     'object',
     '`style`: plain (default) or chat; `image_format`: auto (default), declare '
     'or inline; `truncate`: true drops what does not fit; `shots`: keep only '

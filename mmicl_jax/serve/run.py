@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import prometheus_client
 from starlette.types import ASGIApp
 
+from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import explained
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.serve.app import make_app
@@ -115,6 +116,7 @@ def load_models(
     loaded,
     max_new_tokens=settings.max_tokens,
     max_queue=settings.max_queue,
+    searches=warm_searches(settings),
   )
   scheduler.start()
   service.open(models, scheduler)
@@ -122,6 +124,13 @@ def load_models(
     time.sleep(0.1)
   seconds = time.monotonic() - begun
   logger.info('%s after %.1f s', service.health().value, seconds)
+
+
+def warm_searches(settings: Settings) -> list[Options]:
+  """The beam searches whose programs are compiled before the start."""
+  if settings.beams == 1:
+    return []
+  return [Options(num_beams=settings.beams, max_new_tokens=settings.max_tokens)]
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -11,8 +11,9 @@ class Settings:
   allowed_hosts: names beside localhost for the header Host. cors_origins: pages
   of other servers that may ask. media_domains: servers that images may be
   fetched from. max_queue: choices that may wait besides those being answered;
-  None: 4 * rows. Seconds: request_timeout in the queue, body_timeout until a
-  body has arrived, shutdown_timeout after SIGTERM. max_body, max_image and
+  None: 4 * rows. beams: of the searches that are compiled before the start; 1
+  means none. Seconds: request_timeout in the queue, body_timeout until a body
+  has arrived, shutdown_timeout after SIGTERM. max_body, max_image and
   decoded_bytes: bytes of a request, of an image file, and of all images that
   are being decoded. body_budget: bytes of all bodies that are held.
   """
@@ -26,6 +27,7 @@ class Settings:
   http_media: bool = False
   max_queue: int | None = None
   max_tokens: int = 64
+  beams: int = 1
   request_timeout: float = 120.0
   body_timeout: float = 60.0
   shutdown_timeout: float = 30.0

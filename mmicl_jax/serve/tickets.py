@@ -11,6 +11,7 @@ from mmicl_jax.serve.jobs import (
   Finished,
   Job,
   Listener,
+  Looked,
   NewTokens,
   Rated,
   Started,
@@ -86,7 +87,7 @@ class Ticket:
           return
         if isinstance(event, Finished):
           self._open.discard(event.choice)
-      elif isinstance(event, Rated | Failed):
+      elif isinstance(event, Rated | Looked | Failed):
         self._open.clear()
       try:
         self._listener(event)

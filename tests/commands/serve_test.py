@@ -62,6 +62,12 @@ def test_a_queue_is_not_negative(capsys):
   assert '--max-queue is -1' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('beams', ['0', '17'])
+def test_beams_are_those_that_clients_may_ask_for(beams, capsys):
+  assert main(['serve', '--checkpoint', 'a', '--beams', beams]) == 2
+  assert f'--beams is {beams}' in capsys.readouterr().err
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'starlette.applications', None)
   for name in [n for n in sys.modules if n.startswith('mmicl_jax.serve.')]:
@@ -119,11 +125,10 @@ def started(tmp_path):
     process.end()
 
 
-def prompts_read(port, key):
-  """How many requests have come in, and are counted once."""
+def counted(port, key, name):
+  """A number of /metrics, such as that of requests that have come in."""
   _, _, text = http_running.ask(port, 'GET', '/metrics', **key)
-  name = 'mmicl_request_prompt_tokens_count'
-  found = re.findall(rf'^{name}{{.*}} (.*)$', text.decode(), re.M)
+  found = re.findall(rf'^mmicl_{name}{{.*}} (.*)$', text.decode(), re.M)
   return sum(map(float, found))
 
 
@@ -133,7 +138,7 @@ def test_a_process_is_started_asked_and_ended(tmp_path, started):
   model = tmp_path / 'model'
   model.mkdir()
   tiny_dir.make(model)
-  flags = ('--max-input-length', '32', '--max-tokens', '8')
+  flags = ('--max-input-length', '32', '--max-tokens', '8', '--beams', '2')
   server = started(
     *('--checkpoint', str(model), '--served-model-name', 'first'),
     *('--served-model-name', 'second', *flags),
@@ -156,15 +161,20 @@ def test_a_process_is_started_asked_and_ended(tmp_path, started):
     answers.append(body['choices'][0]['message']['content'])
   assert answers[0] == answers[1]
   assert ask(server.port, 'GET', '/')[0] == 200
-  many = 24  # more than there are slots
+  compiled = counted(server.port, key, 'compiles_total')
+  searched = {**ASK, 'num_beams': 2, 'n': 2, 'repetition_penalty': 1.2}
+  assert ask(server.port, 'POST', CHAT, searched, **key)[0] == 200
+  assert counted(server.port, key, 'compiles_total') == compiled > 0
+  many = 40  # more than there are slots
   sampled = {**ASK, 'temperature': 1, 'min_tokens': 4}
   with ThreadPoolExecutor(many) as pool:
     asked = [
       pool.submit(ask, server.port, 'POST', CHAT, sampled, **key)
       for _ in range(many)
     ]
-    # All have come in: two were answered above.
-    http_running.eventually(lambda: prompts_read(server.port, key) == many + 2)
+    # All have come in: three were answered above.
+    name = 'request_prompt_tokens_count'
+    http_running.eventually(lambda: counted(server.port, key, name) == many + 3)
     server.process.send_signal(signal.SIGTERM)
     found = [future.result() for future in asked]
   for status, _, body in found:
@@ -194,7 +204,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path, started):
   model = tmp_path / 'model'
   model.mkdir()
   tiny_dir.make(model)
-  server = started('--checkpoint', str(model), '--max-input-length', '32')
+  flags = ('--max-input-length', '32', '--beams', '1')
+  server = started('--checkpoint', str(model), *flags)
   server.wait_for('ready after')
   head = (
     f'POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: '

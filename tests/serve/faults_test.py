@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import threading
+import tracemalloc
 import zlib
 
 import http_running
@@ -101,6 +102,23 @@ def test_a_body_of_200_mebibytes_is_refused_unread(scripted):
     client.sendall(head(200 << 20))
     assert client.recv(4096).startswith(b'HTTP/1.1 413')
   assert scripted.service.admission.body_bytes == 0
+
+
+def test_a_body_of_200_mebibytes_that_is_sent_all_the_same_is_dropped(scripted):
+  """Its client reads the answer afterwards, and may go on."""
+  part = b' ' * (1 << 20)
+  with socket.create_connection(('127.0.0.1', scripted.port), 60) as client:
+    tracemalloc.start()
+    try:
+      client.sendall(head(200 << 20))
+      for _ in range(200):
+        client.sendall(part)
+      assert client.recv(4096).startswith(b'HTTP/1.1 413')
+      assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+      tracemalloc.stop()
+    client.sendall(b'GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    assert client.recv(4096).startswith(b'HTTP/1.1 200')
 
 
 def test_a_body_without_a_length_is_counted(tiny_served_predictor):
@@ -283,16 +301,27 @@ def test_draining_ends_what_runs_and_refuses_the_rest(scripted):
     scheduler.jobs[1][1](jobs.Failed(jobs.Draining()))
 
   scheduler.drain = drain
-  scripted.server.end()
+  server = scripted.server
+  tick, ticks = server.on_tick, []
+
+  async def counted(counter):
+    ended = await tick(counter)
+    ticks.append(ended)
+    return ended
+
+  server.on_tick = counted
+  server.end()
   status, headers, body = waiting.answer()
   assert (status, body['error']['code']) == (503, 'draining')
   assert scripted.ask('GET', '/health')[2] == {'status': 'draining'}
   assert scripted.post(CHAT, ASK)[0] == 503
-  assert scripted.server.thread.is_alive()
+  before = len(ticks)
+  http_running.eventually(lambda: len(ticks) > before + 1)
+  assert not any(ticks)  # it does not end while one is answered
   answer(listener, [5, 1])
   assert running.answer()[0] == 200
-  scripted.server.thread.join(30)
-  assert not scripted.server.thread.is_alive()
+  server.thread.join(30)
+  assert not server.thread.is_alive()
 
 
 def test_prompts_are_in_no_log(scripted, caplog):

@@ -6,7 +6,7 @@ import pytest
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.prompts import Request
-from mmicl_jax.serve.jobs import AnswerJob, RankJob
+from mmicl_jax.serve.jobs import AnswerJob, AttentionJob, RankJob
 
 PROMPT = Request(np.array([5, 1], np.int32))
 SAMPLES = Options(do_sample=True)
@@ -46,3 +46,8 @@ def test_candidates_have_tokens():
   for candidates in ((), ((1,), ())):
     with pytest.raises(UserError, match='candidates'):
       RankJob(PROMPT, candidates)
+
+
+def test_an_answer_that_looks_has_tokens():
+  with pytest.raises(UserError, match='at least one token'):
+    AttentionJob(PROMPT, ())

@@ -22,6 +22,7 @@ VALUES = {
   'images': [],
   'candidates': ['yes', 'no'],
   'reduce': 'mean',
+  'answer': 'a cat',
   'max_completion_tokens': 2,
   'max_tokens': 2,
   'min_tokens': 1,

@@ -20,6 +20,7 @@ import { icon } from './icons.js';
 import { matteredPane } from './mattered.js';
 import { notices, notify } from './notice.js';
 import { keepInTab, openKept } from './kept.js';
+import { lookedPane } from './looked.js';
 import { openDialog, openText } from './open.js';
 import { closeMenu, menu } from './popup.js';
 import { preview } from './preview.js';
@@ -198,6 +199,7 @@ async function start() {
     shots: shotsPane(),
     candidates: null,
     mattered: matteredPane(),
+    looked: lookedPane(),
     compare: comparePane(),
     history: historyPane(),
   };

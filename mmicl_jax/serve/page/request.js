@@ -59,6 +59,14 @@ export const renderBody = (cards, settings) => ({
   ...ours(settings),
 });
 
+/** Of POST /v1/attention. */
+export const attentionBody = (cards, settings, answer) => ({
+  ...named(settings),
+  messages: toMessages(cards, real),
+  answer,
+  ...ours(settings),
+});
+
 /** Of POST /v1/rank. */
 export const rankBody = (cards, settings, candidates, reduce = 'sum') => ({
   ...named(settings),

@@ -9,7 +9,7 @@ export const DEFAULTS = {
   temperature: 0.7,
   topP: 1,
   topK: 0,
-  beams: 4,
+  beams: 5,
   seed: '',
   stop: '',
   style: 'plain',

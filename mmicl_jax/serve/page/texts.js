@@ -143,6 +143,7 @@ export const TEXT = {
     shots: 'Shots',
     candidates: 'Candidates',
     mattered: 'What mattered',
+    looked: 'Where it looked',
     compare: 'Compare',
     history: 'History',
   },
@@ -217,6 +218,18 @@ export const TEXT = {
     change: (points) =>
       `${points > 0 ? '+' : points < 0 ? '−' : '±'}${Math.abs(points).toFixed(1)} points`,
     caption: 'A demonstration helps if the probability falls without it.',
+  },
+  looked: {
+    title: 'Where it looked',
+    run: 'Show the attention',
+    emptyHint:
+      'Shows which parts of the prompt, and of its pictures, each token of the answer attended to.',
+    needs: 'Run the prompt first: this is about the tokens of its answer.',
+    tokens: 'Tokens of the answer',
+    all: 'All tokens',
+    picture: (number, share) => `Image ${number}: ${share}`,
+    caption:
+      'Attention, not an explanation: it says where the decoder read, not why it answered so.',
   },
   compare: {
     title: 'Side by side',
