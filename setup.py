@@ -129,7 +129,7 @@ EXTRAS = {
 
 setuptools.setup(
   name='mmicl_jax',
-  version='0.1.0',
+  version='0.2.0',
   description='MMICL in JAX: multi-modal in-context learning over images',
   long_description=open('README.md', encoding='utf-8').read(),
   long_description_content_type='text/markdown',
