@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution, LoRA
 from mmicl_jax.models.dropout import dropout_key, dropped
+from mmicl_jax.models.products import linear, product
 from mmicl_jax.models.recompute import recomputed, recomputed_layer
 
 ATTENTION = 'attention'  # the collection that has attention's weights
@@ -82,7 +83,7 @@ class Dense(nn.Module):
     shape = (*x.shape[-contracted:], *self.features)
     init = kernel_init(contracted, self.init_scale)
     kernel = param(self, 'kernel', init, shape, self.axes, self.execution)
-    y = jnp.tensordot(x.astype(dtype), kernel.astype(dtype), contracted)
+    y = linear(x.astype(dtype), kernel.astype(dtype), contracted)
     lora = self.execution.lora
     if lora is not None and re.search(lora.on, '/'.join(self.path)):
       y += self._low_rank(x.astype(dtype), contracted, lora)
@@ -118,8 +119,8 @@ class Dense(nn.Module):
       (None, *self.axes[contracted:]),
       self.execution,
     )
-    low = jnp.tensordot(x, a.astype(x.dtype), contracted)
-    return jnp.tensordot(low, b.astype(x.dtype), 1) * (lora.alpha / lora.rank)
+    low = linear(x, a.astype(x.dtype), contracted)
+    return linear(low, b.astype(x.dtype), 1) * (lora.alpha / lora.rank)
 
 
 class LayerNorm(nn.Module):
@@ -265,12 +266,7 @@ class Attention(nn.Module):
 
     key: of the weights' dropout; None drops nothing.
     """
-    scores = jnp.einsum(
-      'bhtk,bhsk->bhts',
-      query,
-      memory.key,
-      preferred_element_type=jnp.float32,
-    )
+    scores = product('bhtk,bhsk->bhts', query, memory.key, jnp.float32)
     if self.scaled:
       scores *= self.head_dim**-0.5
     if bias is not None:
@@ -283,7 +279,7 @@ class Attention(nn.Module):
       self.sow(ATTENTION, 'weights', weights)
     weights = weights.astype(memory.value.dtype)
     weights = dropped(self.execution, weights, key, self.dropout_rate)
-    return jnp.einsum('bhts,bhsk->bhtk', weights, memory.value)
+    return product('bhts,bhsk->bhtk', weights, memory.value)
 
 
 def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from mmicl_jax.models.configs import Execution, ViTConfig
 from mmicl_jax.models.layers import Dense, LayerNorm, constrain, param, stack
+from mmicl_jax.models.products import product
 from mmicl_jax.models.recompute import recomputed
 
 
@@ -30,11 +31,9 @@ class ViTLayer(nn.Module):
     query, key, value = jnp.moveaxis(qkv, 2, 0)  # each B P H K
 
     def attend(query, key, value):
-      scores = jnp.einsum(
-        'bthk,bshk->bhts', query, key, preferred_element_type=jnp.float32
-      )
+      scores = product('bthk,bshk->bhts', query, key, jnp.float32)
       weights = jax.nn.softmax(scores * heads[1] ** -0.5).astype(run.dtype)
-      return jnp.einsum('bhts,bshk->bthk', weights, value)
+      return product('bhts,bshk->bthk', weights, value)
 
     y = recomputed(run, attend)(query, key, value)
     x += Dense((c.hidden_size,), ('heads', 'kv', 'embed'), run, name='out')(y)

@@ -1,0 +1,98 @@
+"""The matrix products of all towers, in the arithmetic that is fast.
+
+An accelerator gets the product that it was asked for. On a CPU, XLA has fast
+kernels for bfloat16 only where the result is float32: it is rounded afterwards.
+Asked for a bfloat16 result, XLA widens both operands to float32 instead.
+"""
+
+import functools
+import math
+import string
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# A single row takes XLA's other, scalar way. As many rows as this take no
+# longer than two.
+ROWS = 8
+
+
+def product(
+  equation: str,
+  a: Float[Array, '...'],
+  b: Float[Array, '...'],
+  dtype: Any = None,
+) -> Float[Array, '...']:
+  """The einsum of two arrays; its sums are at least in the result's dtype.
+
+  equation: letters alone, such as 'btd,df->btf', none of which is in just one
+  of the three parts. dtype: of the result; that of `a` and `b` by default.
+  """
+  dtype = jnp.result_type(a, b) if dtype is None else jnp.dtype(dtype)
+  if dtype == a.dtype == b.dtype == jnp.bfloat16 and for_cpu():
+    return _rounded(equation, a, b)
+  return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+
+
+def linear(
+  x: Float[Array, '...'], kernel: Float[Array, '...'], contracted: int
+) -> Float[Array, '...']:
+  """x times a kernel, over the last `contracted` axes of x."""
+  letters = string.ascii_letters[: x.ndim + kernel.ndim - contracted]
+  kept = x.ndim - contracted
+  left, right = letters[: x.ndim], letters[kept:]
+  out = letters[:kept] + letters[x.ndim :]
+  return product(f'{left},{right}->{out}', x, kernel)
+
+
+def for_cpu() -> bool:
+  """Whether the program that is traced now will run on a CPU."""
+  # A mesh may have devices that are not here: `mmicl compile` describes TPUs.
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return 'cpu' == (jax.default_backend() if device is None else device.platform)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rounded(
+  equation: str, a: Float[Array, '...'], b: Float[Array, '...']
+) -> Float[Array, '...']:
+  """The product, added up in float32 and rounded to the operands' dtype."""
+  left, right, out = _letters(equation)
+  alone = [i for i, letter in enumerate(left) if letter not in right]
+  rows = math.prod(a.shape[i] for i in alone)
+  if alone and rows == 1:
+    letter = left[alone[-1]]
+    a = jnp.pad(a, [(0, (ROWS - 1) * (x == letter)) for x in left])
+  y = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+  if alone and rows == 1:
+    y = jax.lax.slice_in_dim(y, 0, 1, axis=out.index(letter))
+  return y.astype(b.dtype)
+
+
+def _forward(equation, a, b):
+  return _rounded(equation, a, b), (a, b)
+
+
+def _backward(equation, operands, cotangent):
+  """Both gradients are products of the same kind.
+
+  JAX would multiply the cotangent in float32 with operands in bfloat16, for
+  which there is no fast kernel.
+  """
+  left, right, out = _letters(equation)
+  a, b = operands
+  return (
+    _rounded(f'{out},{right}->{left}', cotangent, b),
+    _rounded(f'{left},{out}->{right}', a, cotangent),
+  )
+
+
+_rounded.defvjp(_forward, _backward)
+
+
+def _letters(equation: str) -> tuple[str, str, str]:
+  operands, out = equation.split('->')
+  left, right = operands.split(',')
+  return left, right, out

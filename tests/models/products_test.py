@@ -1,0 +1,118 @@
+"""Products: plain everywhere, but for bfloat16 on a CPU; there, exact as well."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+from mmicl_jax.models.products import linear, product
+
+# A Dense, a Dense over heads, attention's scores and sums, those of the ViT.
+EQUATIONS = {
+  'abc,cd->abd': ((2, 3, 8), (8, 5)),
+  'abcd,cde->abe': ((2, 3, 4, 8), (4, 8, 5)),
+  'bhtk,bhsk->bhts': ((2, 3, 4, 8), (2, 3, 5, 8)),
+  'bhts,bhsk->bhtk': ((2, 3, 4, 8), (2, 3, 8, 5)),
+  'bhts,bshk->bthk': ((2, 3, 4, 8), (2, 8, 3, 5)),
+}
+
+
+def arrays(equation, dtype, first=None):
+  keys = jax.random.split(jax.random.key(0))
+  shapes = EQUATIONS[equation]
+  return [
+    jax.random.normal(k, shape).astype(dtype)
+    for k, shape in zip(keys, (first or shapes[0], shapes[1]), strict=True)
+  ]
+
+
+def traced(function, *operands):
+  return str(jax.make_jaxpr(function)(*operands))
+
+
+def plain(equation):
+  return lambda a, b: jnp.einsum(equation, a, b)
+
+
+def ours(equation):
+  return lambda a, b: product(equation, a, b)
+
+
+@pytest.mark.parametrize('equation', EQUATIONS)
+def test_float32_is_plain(equation):
+  operands = arrays(equation, jnp.float32)
+  assert traced(ours(equation), *operands) == traced(
+    plain(equation), *operands
+  )
+
+
+@pytest.mark.parametrize('platform', ['tpu', 'gpu'])
+def test_bfloat16_is_plain_for_an_accelerator(platform):
+  device = AbstractDevice('any', 1, platform)
+  mesh = AbstractMesh((1,), ('data',), abstract_device=device)
+  for equation in EQUATIONS:
+    operands = arrays(equation, jnp.bfloat16)
+    with use_abstract_mesh(mesh):
+      found = traced(ours(equation), *operands)
+    assert found == traced(plain(equation), *operands)
+  assert found != traced(ours(equation), *operands)
+
+
+@pytest.mark.parametrize('equation', EQUATIONS)
+def test_bfloat16_is_the_exact_sum_rounded(equation):
+  a, b = arrays(equation, jnp.bfloat16)
+  got = product(equation, a, b)
+  want = np.einsum(equation, *(np.float64(x) for x in (a, b)))
+  assert got.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.float64(got), want, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize('equation', EQUATIONS)
+def test_gradients_are_those_of_float32(equation):
+  a, b = arrays(equation, jnp.bfloat16)
+  shape = jax.eval_shape(ours(equation), a, b).shape
+  weights = jax.random.normal(jax.random.key(1), shape).astype(jnp.bfloat16)
+
+  def loss(a, b):
+    return (product(equation, a, b) * weights).astype(jnp.float32).sum()
+
+  wide = [x.astype(jnp.float32) for x in (a, b)]
+  for got, want in zip(
+    jax.grad(loss, (0, 1))(a, b), jax.grad(loss, (0, 1))(*wide), strict=True
+  ):
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+      np.float32(got), want, rtol=2**-7, atol=2**-7 * np.abs(want).max()
+    )
+
+
+def test_operands_are_not_widened():
+  """All products, those of the gradients too: bfloat16 in, float32 out."""
+  a, b = arrays('abc,cd->abd', jnp.bfloat16)
+  grad = jax.vjp(lambda a, b: linear(a, b, 1), a, b)[1]
+  text = jax.jit(grad).lower(jnp.ones((2, 3, 5), jnp.bfloat16)).as_text()
+  text += jax.jit(lambda a, b: linear(a, b, 1)).lower(a, b).as_text()
+  dots = [line for line in text.splitlines() if 'dot_general' in line]
+  assert len(dots) == 3
+  for line in dots:
+    operands, result = line.rsplit(' : ', 1)[1].split('->')
+    assert operands.count('xbf16>') == 2 and 'xf32>' in result, line
+
+
+@pytest.mark.parametrize(
+  ('equation', 'one'),
+  [
+    ('abc,cd->abd', (1, 1, 8)),
+    ('abcd,cde->abe', (1, 1, 4, 8)),
+    ('bhtk,bhsk->bhts', (2, 3, 1, 8)),
+  ],
+)
+def test_a_single_row_is_that_row_of_many(equation, one):
+  """It takes the way of several rows, with zeros beside it."""
+  a, b = arrays(equation, jnp.bfloat16, one)
+  got = product(equation, a, b)
+  want = np.einsum(equation, *(np.float64(x) for x in (a, b)))
+  assert got.shape == want.shape
+  np.testing.assert_allclose(np.float64(got), want, rtol=2**-8, atol=1e-5)
+  assert ' pad' in traced(ours(equation), a, b)
