@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 from mmicl_jax.models.configs import Execution, LoRA
 from mmicl_jax.models.dropout import dropout_key, dropped
 from mmicl_jax.models.products import linear, product
+from mmicl_jax.models.quantized import Quantized
 from mmicl_jax.models.recompute import recomputed, recomputed_layer
 
 ATTENTION = 'attention'  # the collection that has attention's weights
@@ -52,15 +53,16 @@ def param(
   shape: tuple[int, ...],
   axes: tuple[str | None, ...],
   execution: Execution,
-) -> Array:
-  """Makes a parameter of `module` in param_dtype.
+) -> Any:
+  """Makes a parameter of `module` in param_dtype: an array.
 
-  axes: the logical name of each axis, or None.
+  axes: the logical name of each axis, or None. A kernel in eight bits is
+  returned in its box.
   """
   boxed = nn.with_logical_partitioning(init, axes)
-  # Linen returns the plain array; only the stored value is boxed.
-  value = module.param(name, boxed, shape, jnp.dtype(execution.param_dtype))
-  return cast(Array, value)
+  dtype = jnp.dtype(execution.param_dtype)
+  value = module.param(name, boxed, shape, dtype, unbox=False)
+  return value if isinstance(value, Quantized) else nn.unbox(value)
 
 
 class Dense(nn.Module):
@@ -83,7 +85,7 @@ class Dense(nn.Module):
     shape = (*x.shape[-contracted:], *self.features)
     init = kernel_init(contracted, self.init_scale)
     kernel = param(self, 'kernel', init, shape, self.axes, self.execution)
-    y = linear(x.astype(dtype), kernel.astype(dtype), contracted)
+    y = linear(x.astype(dtype), kernel, contracted)
     lora = self.execution.lora
     if lora is not None and re.search(lora.on, '/'.join(self.path)):
       y += self._low_rank(x.astype(dtype), contracted, lora)
@@ -119,8 +121,8 @@ class Dense(nn.Module):
       (None, *self.axes[contracted:]),
       self.execution,
     )
-    low = linear(x, a.astype(x.dtype), contracted)
-    return linear(low, b.astype(x.dtype), 1) * (lora.alpha / lora.rank)
+    low = linear(x, a, contracted)
+    return linear(low, b, 1) * (lora.alpha / lora.rank)
 
 
 class LayerNorm(nn.Module):

@@ -14,9 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmicl_jax.models.quantized import Quantized
+
 # A single row takes XLA's other, scalar way. As many rows as this take no
 # longer than two.
 ROWS = 8
+# Products in eight bits: for how many rows reading the weights takes longer
+# than arithmetic, how many terms of eight bits a row of each dtype needs, and
+# by how much each term is finer than the one before.
+FEW = 64
+TERMS = {'float32': 3, 'bfloat16': 2, 'float16': 2}
+STEP = 254
 
 
 def product(
@@ -37,14 +45,23 @@ def product(
 
 
 def linear(
-  x: Float[Array, '...'], kernel: Float[Array, '...'], contracted: int
+  x: Float[Array, '...'],
+  kernel: Float[Array, '...'] | Quantized,
+  contracted: int,
 ) -> Float[Array, '...']:
-  """x times a kernel, over the last `contracted` axes of x."""
+  """x times a kernel, over the last `contracted` axes of x, in x's dtype.
+
+  On a CPU there is no gradient through a kernel in eight bits.
+  """
+  if isinstance(kernel, Quantized):
+    if for_cpu() and math.prod(x.shape[:-contracted]) <= FEW:
+      return _in_eight_bits(x, kernel, contracted)
+    kernel = kernel.unbox()
   letters = string.ascii_letters[: x.ndim + kernel.ndim - contracted]
   kept = x.ndim - contracted
   left, right = letters[: x.ndim], letters[kept:]
   out = letters[:kept] + letters[x.ndim :]
-  return product(f'{left},{right}->{out}', x, kernel)
+  return product(f'{left},{right}->{out}', x, kernel.astype(x.dtype))
 
 
 def for_cpu() -> bool:
@@ -90,6 +107,37 @@ def _backward(equation, operands, cotangent):
 
 
 _rounded.defvjp(_forward, _backward)
+
+
+def _in_eight_bits(
+  x: Float[Array, '...'], kernel: Quantized, contracted: int
+) -> Float[Array, '...']:
+  """x times a kernel whose eight bits are multiplied as they are.
+
+  Each row becomes a sum of TERMS rows of eight bits, so that no more is lost
+  than by its own dtype. Sums of their products are exact.
+  """
+  kept = x.shape[: x.ndim - contracted]
+  features = kernel.values.shape[contracted:]
+  inputs = math.prod(x.shape[-contracted:])
+  rows = x.reshape(-1, inputs).astype(jnp.float32)
+  most = jnp.abs(rows).max(-1, keepdims=True)
+  rest = rows / jnp.where(most > 0, most, 1) * 127
+  terms = []
+  for _ in range(TERMS[x.dtype.name]):
+    terms.append(jnp.round(rest))
+    rest = (rest - terms[-1]) * STEP
+  sums = jnp.tensordot(
+    jnp.stack(terms).astype(jnp.int8),
+    kernel.values.reshape(inputs, -1),
+    1,
+    preferred_element_type=jnp.int32,
+  ).astype(jnp.float32)
+  y = sums[-1]
+  for larger in sums[-2::-1]:
+    y = larger + y / STEP
+  y *= most / 127 * kernel.scale.astype(jnp.float32).reshape(1, -1)
+  return y.reshape(*kept, *features).astype(x.dtype)
 
 
 def _letters(equation: str) -> tuple[str, str, str]:

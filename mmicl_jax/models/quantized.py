@@ -1,9 +1,8 @@
 """Weights in eight bits, with one scale for each output channel.
 
-Only the storage changes: kernels are widened again before each product. A
-quantised kernel is a box in flax's sense, which flax opens for the module, so
-that layers need not know of it. It takes half of bfloat16's memory and
-bandwidth. On a CPU it is no faster.
+A quantised kernel is a box in flax's sense. Products open it and widen the
+kernel again; on a CPU those of few rows multiply the eight bits as they are
+(products.py). It takes half of bfloat16's memory and bandwidth.
 """
 
 import functools
