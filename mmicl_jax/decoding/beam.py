@@ -20,6 +20,7 @@ from mmicl_jax.decoding.scores import (
   process,
   start_sequences,
   take_rows,
+  top_k,
 )
 
 LOW = -1e9  # transformers' score of beams that must not go on
@@ -259,10 +260,10 @@ def continuations(
     shape = (beams, logits.shape[-1])
     noise = jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
     noisy = logits + base + noise.reshape(logits.shape)
-    order, tokens = jax.lax.top_k(noisy, kept)
+    order, tokens = top_k(noisy, kept)
     part = jnp.take_along_axis(logits, tokens, axis=1)
   else:
-    part, tokens = jax.lax.top_k(logits, kept)
+    part, tokens = top_k(logits, kept)
     order = part + base
   flat = (batch, beams * kept)
   chosen = jax.lax.top_k(order.reshape(flat), min(count, beams * kept))[1]
@@ -290,7 +291,7 @@ def warp(
   scores = scores / dynamic.temperature
   if static.top_k:
     kept = min(max(static.top_k, 2), scores.shape[-1])
-    least = jax.lax.top_k(scores, kept)[0][:, -1:]
+    least = top_k(scores, kept)[0][:, -1:]
     scores = jnp.where(scores < least, -jnp.inf, scores)
   if static.nucleus:
     ordered = jax.lax.top_k(scores, scores.shape[-1])[0]

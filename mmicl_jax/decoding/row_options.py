@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from mmicl_jax.decoding.options import Options
-from mmicl_jax.decoding.scores import largest
+from mmicl_jax.decoding.scores import largest, top_k
 from mmicl_jax.types import EOS
 
 FEW = 64  # top_k up to this needs no order of the whole vocabulary
@@ -121,9 +121,9 @@ def chosen(
     free = largest(scores + noise)
 
     def cut(kept: int):
-      values, ids = jax.lax.top_k(scores, kept)
-      top_k, top_p = options.top_k[:, None], options.top_p[:, None]
-      stay = (jnp.arange(kept) < top_k) | (top_k == 0)
+      values, ids = top_k(scores, kept)
+      limit, top_p = options.top_k[:, None], options.top_p[:, None]
+      stay = (jnp.arange(kept) < limit) | (limit == 0)
       values = jnp.where(stay, values, -jnp.inf)
       probs = jax.nn.softmax(values)
       before = jnp.cumsum(probs, -1) - probs
@@ -157,7 +157,7 @@ def likeliest(
   kept = min(count, log_probs.shape[-1])
 
   def find():
-    values, ids = jax.lax.top_k(log_probs, kept)
+    values, ids = top_k(log_probs, kept)
     return ids, values
 
   def nothing():

@@ -14,6 +14,7 @@ from mmicl_jax.decoding.scores import (
   next_stop_states,
   process,
   start_sequences,
+  top_k,
 )
 
 
@@ -127,7 +128,7 @@ def draw(
   vocabulary = logits.shape[-1]
   if static.top_k or static.nucleus:
     kept = min(static.top_k, vocabulary) if static.top_k else vocabulary
-    values, ids = jax.lax.top_k(values, kept)
+    values, ids = top_k(values, kept)
   if static.nucleus:
     probs = jax.nn.softmax(values)
     before = jnp.cumsum(probs, -1) - probs  # 0 for the likeliest, so it stays

@@ -10,7 +10,7 @@ import t5_pair
 
 from mmicl_jax.decoding import loop
 from mmicl_jax.decoding.options import Options, split_options
-from mmicl_jax.decoding.scores import largest, row_keys
+from mmicl_jax.decoding.scores import BLOCK, largest, row_keys, top_k
 from mmicl_jax.decoding.stops import stop_table
 from mmicl_jax.decoding.strategy import strategy_of
 
@@ -315,3 +315,23 @@ def test_largest_is_the_first_of_equals():
   x = np.array([[1.0, 3, 3, 2], [-np.inf, -np.inf, -1, -2], [0, 0, 0, 0]])
   np.testing.assert_array_equal(largest(jnp.asarray(x)), x.argmax(-1))
   assert int(largest(jnp.full((1, 4), jnp.nan))[0]) < 4
+
+
+@pytest.mark.parametrize('k', [1, 3, 10])
+def test_top_k_is_that_of_the_whole(k):
+  """Equal values in the same order, wherever blocks end; -inf as well."""
+  rng = np.random.default_rng(0)
+  for size in (50 * BLOCK, 50 * BLOCK + 5):
+    x = rng.integers(0, 40, (2, 3, size)).astype(np.float32)
+    x[0, 0] = -np.inf
+    x[0, 1, 7:] = -np.inf
+    x[1, 2, -1] = 99
+    got = top_k(jnp.asarray(x), k)
+    assert 'reduce_max' in str(jax.make_jaxpr(lambda x: top_k(x, k))(x))
+    for a, b in zip(got, jax.lax.top_k(x, k), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_top_k_of_few_values():
+  x = jnp.array([3.0, 9.0, 9.0, 1.0])
+  np.testing.assert_array_equal(top_k(x, 4)[1], [1, 2, 0, 3])
