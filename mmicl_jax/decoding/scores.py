@@ -66,7 +66,8 @@ def top_k(
   """
   *rows, size = x.shape
   if 4 * k * BLOCK > size or not for_cpu():
-    return tuple(jax.lax.top_k(x, k))
+    values, places = jax.lax.top_k(x, k)
+    return values, places
   lacking = -size % BLOCK
   x = jnp.pad(
     x, [(0, 0)] * len(rows) + [(0, lacking)], constant_values=-jnp.inf

@@ -39,9 +39,11 @@ def product(
   of the three parts. dtype: of the result; that of `a` and `b` by default.
   """
   dtype = jnp.result_type(a, b) if dtype is None else jnp.dtype(dtype)
-  if dtype == a.dtype == b.dtype == jnp.bfloat16 and for_cpu():
+  if not for_cpu():
+    return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+  if dtype == a.dtype == b.dtype == jnp.bfloat16:
     return _rounded(equation, a, b)
-  return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+  return _sums(equation, a, b, dtype)
 
 
 def linear(
@@ -71,21 +73,36 @@ def for_cpu() -> bool:
   return 'cpu' == (jax.default_backend() if device is None else device.platform)
 
 
+def _sums(
+  equation: str, a: Float[Array, '...'], b: Float[Array, '...'], dtype: Any
+) -> Float[Array, '...']:
+  """The einsum, as a CPU does it fast."""
+  left, right, out = _letters(equation)
+  if left[-1] in out and a.dtype == jnp.bfloat16:
+    # There is no kernel for it: XLA's transposition of `a` becomes a part of a
+    # product that fails when it is run.
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+  both = [x for x in left if x in right and x in out]
+  alone = [x for x in left if x not in right]
+  # Any other order costs more than the transposition.
+  kept = ''.join(
+    both + alone + [x for x in right if x in out and x not in left]
+  )
+  one = alone and math.prod(a.shape[left.index(x)] for x in alone) == 1
+  if one and a.dtype == jnp.bfloat16:
+    a = jnp.pad(a, [(0, (ROWS - 1) * (x == alone[-1])) for x in left])
+  y = jnp.einsum(f'{left},{right}->{kept}', a, b, preferred_element_type=dtype)
+  if one:
+    y = jax.lax.slice_in_dim(y, 0, 1, axis=kept.index(alone[-1]))
+  return y.transpose([kept.index(x) for x in out])
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _rounded(
   equation: str, a: Float[Array, '...'], b: Float[Array, '...']
 ) -> Float[Array, '...']:
-  """The product, added up in float32 and rounded to the operands' dtype."""
-  left, right, out = _letters(equation)
-  alone = [i for i, letter in enumerate(left) if letter not in right]
-  rows = math.prod(a.shape[i] for i in alone)
-  if alone and rows == 1:
-    letter = left[alone[-1]]
-    a = jnp.pad(a, [(0, (ROWS - 1) * (x == letter)) for x in left])
-  y = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
-  if alone and rows == 1:
-    y = jax.lax.slice_in_dim(y, 0, 1, axis=out.index(letter))
-  return y.astype(b.dtype)
+  """The product of bfloat16, added up in float32 and then rounded."""
+  return _sums(equation, a, b, jnp.float32).astype(b.dtype)
 
 
 def _forward(equation, a, b):

@@ -40,10 +40,20 @@ def ours(equation):
   return lambda a, b: product(equation, a, b)
 
 
-@pytest.mark.parametrize('equation', EQUATIONS)
+@pytest.mark.parametrize('equation', list(EQUATIONS)[:-1])
 def test_float32_is_plain(equation):
   operands = arrays(equation, jnp.float32)
   assert traced(ours(equation), *operands) == traced(plain(equation), *operands)
+
+
+def test_results_come_in_the_order_that_is_fast():
+  """einsum would swap the operands, which takes twice the time here."""
+  equation = 'bhts,bshk->bthk'
+  a, b = arrays(equation, jnp.float32)
+  text = traced(ours(equation), a, b)
+  assert 'transpose[permutation=(0, 2, 1, 3)]' in text
+  want = jnp.einsum(equation, a, b)
+  np.testing.assert_allclose(product(equation, a, b), want, atol=1e-5)
 
 
 @pytest.mark.parametrize('platform', ['tpu', 'gpu'])
