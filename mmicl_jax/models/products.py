@@ -79,8 +79,8 @@ def _sums(
   """The einsum, as a CPU does it fast."""
   left, right, out = _letters(equation)
   if left[-1] in out and a.dtype == jnp.bfloat16:
-    # There is no kernel for it: XLA's transposition of `a` becomes a part of a
-    # product that fails when it is run.
+    # XLA makes its transposition of `a` a part of the product, for which there
+    # is no kernel, and which fails when it is run.
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   both = [x for x in left if x in right and x in out]
   alone = [x for x in left if x not in right]
@@ -110,10 +110,10 @@ def _forward(equation, a, b):
 
 
 def _backward(equation, operands, cotangent):
-  """Both gradients are products of the same kind.
+  """Both gradients are such products.
 
-  JAX would multiply the cotangent in float32 with operands in bfloat16, for
-  which there is no fast kernel.
+  JAX would multiply a cotangent of float32 with operands of bfloat16, for which
+  there is no kernel.
   """
   left, right, out = _letters(equation)
   a, b = operands
