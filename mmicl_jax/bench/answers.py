@@ -135,7 +135,7 @@ def measure_answers(
     'units_per_second': case.units / float(np.median(ours)),
     'ratio_of_medians': float(np.median(theirs) / np.median(ours)),
     'ratio_of_minima': min(theirs) / min(ours),
-    # On a CPU, bfloat16 is their fastest and float32 ours.
+    # On a CPU, bfloat16 is their fastest arithmetic.
     'ratio_to_bfloat16': (
       min(seconds['theirs_bfloat16']) / min(ours)
       if 'theirs_bfloat16' in seconds
