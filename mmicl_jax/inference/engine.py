@@ -28,7 +28,7 @@ from mmicl_jax.inference.prompts import (
   PromptReader,
   Request,
   bucket,
-  padded_length,
+  prompt_length,
 )
 from mmicl_jax.inference.weights import hold_weights
 from mmicl_jax.models import trees
@@ -223,7 +223,7 @@ class Engine:
     dynamic = dynamic._replace(max_new_tokens=1)
     queries, size = self.config.qformer.num_queries, self.config.vit.image_size
     rows = {self.reader.rows(n) for n in range(1, self.batch_size + 1)}
-    lengths = {padded_length(n) for n in range(1, longest + 1)}
+    lengths = {prompt_length(n) for n in range(1, longest + 1)}
     text = np.arange(2, 3, dtype=np.int32)
     black = np.zeros((size, size, 3), np.uint8)
     image_tokens = np.full(queries, self.config.image_token, np.int32)
@@ -245,7 +245,7 @@ class Engine:
     results: list[Any] = [None] * len(prompts)
 
     def size(i: int) -> tuple[int, int]:
-      return padded_length(len(prompts[i].tokens)), len(prompts[i].images)
+      return prompt_length(len(prompts[i].tokens)), len(prompts[i].images)
 
     # The largest come first, so that too little memory shows at once.
     order = sorted(range(len(prompts)), key=size, reverse=True)

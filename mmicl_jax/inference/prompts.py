@@ -137,7 +137,7 @@ class PromptReader:
       if set(keys).issubset(known):
         return _rows_of(self._prompts[known], known, keys, rows)
     different = dict(zip(keys, prompts, strict=True))
-    length = padded_length(max(len(p.tokens) for p in prompts))
+    length = prompt_length(max(len(p.tokens) for p in prompts))
     count = self.rows(len(different))
     read = self.encode(list(different.values()), count, length)
     with contextlib.suppress(ValueError):  # larger than the whole cache
@@ -307,7 +307,7 @@ def bucket(size: int, least: int) -> int:
   return step
 
 
-def padded_length(tokens: int) -> int:
+def prompt_length(tokens: int) -> int:
   """The length that prompts are padded to, at most a quarter more above 128.
 
   16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, ...

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmicl_jax.models.configs import Execution, LoRA
 from mmicl_jax.models.dropout import dropout_key, dropped
-from mmicl_jax.models.products import linear, product
+from mmicl_jax.models.products import product, times_kernel
 from mmicl_jax.models.quantized import Quantized
 from mmicl_jax.models.recompute import recomputed, recomputed_layer
 
@@ -85,7 +85,7 @@ class Dense(nn.Module):
     shape = (*x.shape[-contracted:], *self.features)
     init = kernel_init(contracted, self.init_scale)
     kernel = param(self, 'kernel', init, shape, self.axes, self.execution)
-    y = linear(x.astype(dtype), kernel, contracted)
+    y = times_kernel(x.astype(dtype), kernel, contracted)
     lora = self.execution.lora
     if lora is not None and re.search(lora.on, '/'.join(self.path)):
       y += self._low_rank(x.astype(dtype), contracted, lora)
@@ -121,8 +121,8 @@ class Dense(nn.Module):
       (None, *self.axes[contracted:]),
       self.execution,
     )
-    low = linear(x, a, contracted)
-    return linear(low, b, 1) * (lora.alpha / lora.rank)
+    low = times_kernel(x, a, contracted)
+    return times_kernel(low, b, 1) * (lora.alpha / lora.rank)
 
 
 class LayerNorm(nn.Module):

@@ -46,7 +46,7 @@ def product(
   return _sums(equation, a, b, dtype)
 
 
-def linear(
+def times_kernel(
   x: Float[Array, '...'],
   kernel: Float[Array, '...'] | Quantized,
   contracted: int,

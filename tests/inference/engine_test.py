@@ -366,7 +366,7 @@ def test_unstacking_is_undone_by_stacking(pair):
 
 
 def test_prompts_are_padded_by_less_than_a_quarter():
-  lengths = [reading.padded_length(n) for n in range(1, 1025)]
+  lengths = [reading.prompt_length(n) for n in range(1, 1025)]
   assert sorted(set(lengths))[:9] == [16, 32, 48, 64, 96, 128, 160, 192, 224]
   assert len(set(lengths)) == 18
   assert all(n <= padded for n, padded in enumerate(lengths, 1))

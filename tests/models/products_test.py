@@ -8,7 +8,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from mmicl_jax.models import configs
 from mmicl_jax.models.mmicl import MMICL, example_batch, init_params
-from mmicl_jax.models.products import FEW, linear, product
+from mmicl_jax.models.products import FEW, product, times_kernel
 from mmicl_jax.models.quantized import quantize_kernel
 
 # A Dense, a Dense over heads, attention's scores and sums, those of the ViT.
@@ -104,9 +104,9 @@ def test_operands_are_not_widened():
   That of the kernel adds up rows, for which there is no such way.
   """
   a, b = arrays('abc,cd->abd', jnp.bfloat16)
-  grad = jax.vjp(lambda a, b: linear(a, b, 1), a, b)[1]
+  grad = jax.vjp(lambda a, b: times_kernel(a, b, 1), a, b)[1]
   text = jax.jit(grad).lower(jnp.ones((2, 3, 5), jnp.bfloat16)).as_text()
-  text += jax.jit(lambda a, b: linear(a, b, 1)).lower(a, b).as_text()
+  text += jax.jit(lambda a, b: times_kernel(a, b, 1)).lower(a, b).as_text()
   dots = [
     x.rsplit(' : ', 1)[1] for x in text.splitlines() if 'dot_general' in x
   ]
@@ -145,20 +145,20 @@ def test_eight_bits_lose_nothing(shape, dtype, error):
   x = x.at[..., 0].multiply(50).at[:1, 1:].set(0)
   kernel = jax.random.normal(keys[1], (*shape[2:], 5, 7)).astype(dtype)
   box = quantize_kernel(kernel, contracted)
-  got = linear(x, box, contracted)
+  got = times_kernel(x, box, contracted)
   wide = np.float64(box.values) * np.float64(box.scale)
   want = np.tensordot(np.float64(x), wide, contracted)
   assert got.dtype == dtype and got.shape == want.shape
   most = error * np.abs(want).max()
   np.testing.assert_allclose(np.float64(got), want, rtol=error, atol=most)
-  text = traced(lambda x: linear(x, box, contracted), x)
+  text = traced(lambda x: times_kernel(x, box, contracted), x)
   assert 'i8[' in text and 'preferred_element_type=int32' in text
 
 
 def test_many_rows_are_multiplied_as_before():
   x = jax.random.normal(jax.random.key(0), (FEW + 1, 8))
   box = quantize_kernel(jax.random.normal(jax.random.key(1), (8, 5)), 1)
-  np.testing.assert_array_equal(linear(x, box, 1), x @ box.unbox())
+  np.testing.assert_array_equal(times_kernel(x, box, 1), x @ box.unbox())
 
 
 @pytest.mark.slow
