@@ -21,11 +21,11 @@ from mmicl_jax.tokenizer import Tokenizer
 
 # SeqIO's split -> the demo's, and how many of its items.
 SPLITS = {'train': ('train', 10_000), 'validation': ('heldout', 200)}
-IMAGE_SIZE = 16
+IMAGE_SIZE = 20
 SPEC = FeatureSpec(
   inputs_length=128,
   targets_length=24,
-  max_images=5,
+  max_images=16,
   image_size=IMAGE_SIZE,
   num_queries=4,
 )

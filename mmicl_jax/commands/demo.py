@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from mmicl_jax.demo.ablations import DEMO_ABLATIONS
-from mmicl_jax.demo.run import run_demo
+from mmicl_jax.demo.run import PRESETS, run_seeds
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote, show
 from mmicl_jax.runtime.lock import only_writer
@@ -17,23 +17,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument('--seed', type=int, default=0, help='of everything')
   parser.add_argument(
+    '--preset',
+    choices=PRESETS,
+    default='default',
+    help='long takes four times the steps (%(default)s)',
+  )
+  parser.add_argument(
+    '--seeds', type=int, default=1, help='how many models, one after another'
+  )
+  parser.add_argument(
     '--ablation',
     choices=DEMO_ABLATIONS,
     help='train without a part of it: docs/in_context_learning.md',
   )
   parser.add_argument('--json', action='store_true', help='print JSON')
-  parser.epilog = 'example:\n  mmicl demo --out runs/demo'
+  parser.epilog = """examples:
+  mmicl demo --out runs/demo
+  mmicl demo --preset long --seeds 3 --out runs/long"""
 
 
 def main(args: argparse.Namespace) -> int:
   remote.only_here(args.out, '--out')
   out = Path(args.out)
+  if args.seeds < 1:
+    raise UserError(f'--seeds is {args.seeds}: give at least 1')
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(
       f'{out} is there already: name a new folder with --out, or remove it.'
     )
   with only_writer(out):
-    found = run_demo(out, args.seed, ablation=args.ablation)
+    found = run_seeds(out, args.seed, args.seeds, args.preset, args.ablation)
   if args.json:
     show.print_json(dataclasses.asdict(found), None)
     return 0

@@ -1,4 +1,4 @@
-"""`mmicl demo`: a small model learns in context from real images, on a CPU.
+"""`mmicl demo`: a small model learns in context from glyphs, on a CPU.
 
-In: a seed. Out: checkpoints, held-out records, plots and a page.
+In: a seed, a preset. Out: checkpoints, held-out records, plots and a page.
 """

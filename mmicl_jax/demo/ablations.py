@@ -1,6 +1,6 @@
 """The demo without a part of its training, as the paper ablates MMICL's.
 
-The first phase stands in for pre-trained towers and stays as it is.
+Towers and language model, which stand in for pre-trained ones, stay as they are.
 """
 
 import dataclasses

@@ -2,11 +2,10 @@
 
 In-context matching takes two steps: a label looks up its image, then the query
 looks up the label whose image is like its own. Neither step lowers the loss
-without the other, so a small model that starts with full prompts guesses
-between the two words for thousands of training steps. So the first phase, in
-the place of pre-trained towers, teaches the parts apart: the language model
-matches words in text, first with label and thing side by side, and the vision
-tower names single images. Stage 1 joins the two; stage 2 interleaves images.
+without the other. So the language model, in the place of a pre-trained one,
+first learns to match in text, where characters stand for images; as there are
+hundreds, it learns to match whatever is alike. Stage 1 lets it see characters
+that it knows. Stage 2 interleaves images, of classes without a name as well.
 """
 
 import bisect
@@ -18,34 +17,41 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mmicl_jax.context.turns import Example
+from mmicl_jax.data.feature_store import FeatureStore
 from mmicl_jax.data.features import Features, FeatureSpec, collate, featurize
 from mmicl_jax.demo.data import batch_examples
+from mmicl_jax.demo.tasks import SEVERAL
 from mmicl_jax.errors import UserError
 from mmicl_jax.tokenizer import Tokenizer
+from mmicl_jax.training import stages
 
-SIZE = 16  # pixels of an image's side
-QUERIES = 2
+SIZE = 20  # pixels of an image's side
+QUERIES = 1
 TARGETS_LENGTH = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
-  """`steps` batches of one mixture of tasks.
+class Shape:
+  """A mixture of tasks, and the shape that its batches are padded to."""
 
-  inputs_length, max_images: the shape that every batch is padded to.
-  """
-
-  steps: int
   mix: Mapping[str, int | float]
   inputs_length: int
   max_images: int
 
   @property
   def spec(self) -> FeatureSpec:
-    """The shapes of this lesson's features."""
+    """The shapes of its features."""
     return FeatureSpec(
       self.inputs_length, TARGETS_LENGTH, self.max_images, SIZE, QUERIES
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+  """`steps` batches, of each of the shapes in turn."""
+
+  steps: int
+  shapes: tuple[Shape, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Phase:
   """One call of the trainer: what is trained, and on which lessons."""
 
   name: str
-  profile: str
+  profile: stages.Profile
   note: str
   lessons: tuple[Lesson, ...]
   batch_size: int
@@ -64,12 +70,18 @@ class Phase:
     """Training steps of all lessons."""
     return sum(lesson.steps for lesson in self.lessons)
 
+  def longer(self, times: int) -> 'Phase':
+    """The same phase with that many times the steps of each lesson."""
+    lessons = (
+      dataclasses.replace(x, steps=x.steps * times) for x in self.lessons
+    )
+    return dataclasses.replace(self, lessons=tuple(lessons))
+
 
 class LessonStream:
   """A phase's batches for `loop.train`; a batch depends on its step alone.
 
-  A thread makes the next batches while the device computes. change: what is
-  done to a batch's examples, as an ablation does.
+  A thread makes the next batches while the device computes.
   """
 
   def __init__(
@@ -77,21 +89,33 @@ class LessonStream:
     phase: Phase,
     tokenizer: Tokenizer,
     seed: int,
+    seen: FeatureStore | None = None,
     change: Callable[[Sequence[Example]], list[Example]] | None = None,
   ):
+    """seen: what frozen towers read, which then stands for the images.
+
+    change: makes other prompts of a batch's.
+    """
     self._phase, self._tokenizer, self._seed = phase, tokenizer, seed
-    self._change = change or list
+    self._seen, self._change = seen, change or list
     self._ends = list(itertools.accumulate(x.steps for x in phase.lessons))
     self._step = 0
 
   def batch(self, step: int) -> Features:
     """The batch of one step of the phase, counted from 0."""
     lesson = self._phase.lessons[bisect.bisect_right(self._ends, step)]
+    shape = lesson.shapes[step % len(lesson.shapes)]
     size = self._phase.batch_size
-    items = batch_examples(lesson.mix, self._seed, step * size, size, size=SIZE)
+    items = batch_examples(shape.mix, self._seed, step * size, size, size=SIZE)
     examples = self._change([item.example for item in items])
+    # Text alone has no images, and the towers are not run over padding.
+    images = any(example.images for example in examples)
+    seen = self._seen if images else None
     return collate(
-      [featurize(one, self._tokenizer, lesson.spec) for one in examples]
+      [
+        featurize(one, self._tokenizer, shape.spec, features_of=seen)
+        for one in examples
+      ]
     )
 
   def __iter__(self) -> Iterator[tuple[Features, None]]:
@@ -123,7 +147,7 @@ class LessonStream:
 
 
 class HeldOut:
-  """256 held-out items of a task, which `loop.train` evaluates now and then.
+  """256 items of unseen classes, which `loop.train` evaluates now and then.
 
   Only the first token counts: the label word, not the end token after it.
   """
@@ -148,100 +172,70 @@ class HeldOut:
     del state
 
 
-FULL = Lesson(0, {}, inputs_length=64, max_images=5)
+FULL = Shape({}, inputs_length=24, max_images=5)
 
-# Tasks that compare, add or read several images.
-SEVERAL = {
-  'name_each': 2,
-  'two_halves': 3,
-  'digit_sum': 3,
-  'larger': 3,
-  'odd_one_out': 3,
-}
+
+def _shapes(prefix: str, words: str) -> tuple[Shape, Shape, Shape]:
+  """Batches of short, of longer and of the longest prompts.
+
+  prefix, words: of the names of tasks without and with invented words.
+  """
+  several = {f'{prefix}{task}': 1 for task in (*SEVERAL, 'composition')}
+  images = 0 if prefix else 1
+  return (
+    Shape(
+      {f'{words}icl_words_2': 4, f'{words}icl_words_4': 4, **several},
+      24,
+      5 * images,
+    ),
+    Shape(
+      {
+        f'{words}icl_5_words_5': 5,
+        f'{words}icl_5_words_10': 3,
+        f'{words}icl_words_10': 2,
+      },
+      48,
+      11 * images,
+    ),
+    Shape({f'{words}icl_5_words_15': 1}, 64, 16 * images),
+  )
+
+
+_TOLD, _SHOWN = _shapes('told_', 'told_'), _shapes('', 'taught_')
+_NAME = Shape({'name_letter': 1}, 8, 1)
 
 PHASES = (
   Phase(
-    'towers',
-    'all',
-    'everything, as a stand-in for pre-trained towers: words matched in '
-    'text, single images named',
+    'language',
+    ('^t5/',),
+    'the language model, as a stand-in for a pre-trained one: words matched '
+    'in text alone',
     (
-      Lesson(300, {'told_near_words_2': 6, 'near_digit': 4}, 16, 1),
       Lesson(
-        200,
-        {'told_near_words_2': 2, 'told_near_words_4': 5, 'near_digit': 3},
-        24,
-        1,
+        600,
+        (Shape({'told_icl_words_2': 9, 'told_name_letter': 1}, 16, 0),),
       ),
-      Lesson(
-        350,
-        {
-          'told_near_words_4': 2,
-          'told_icl_words_2': 3,
-          'told_icl_words_4': 3,
-          'near_digit': 1,
-          'name_digit': 1,
-        },
-        64,
-        1,
-      ),
-      Lesson(
-        450,
-        {
-          'told_icl_words_2': 3,
-          'told_icl_words_4': 6,
-          'near_digit': 2,
-          **{f'told_{task}': share for task, share in SEVERAL.items()},
-        },
-        64,
-        1,
-      ),
+      Lesson(1400, _TOLD[:2]),
+      Lesson(3000, (*_TOLD[:2], *_TOLD)),
     ),
-    batch_size=128,
+    batch_size=64,
     learning_rate=2e-3,
   ),
   Phase(
     'stage 1',
     'pretrain',
     'the Q-Former and the projection learn to speak to the frozen language '
-    'model',
-    (
-      Lesson(
-        350,
-        {
-          'near_words_2': 3,
-          'near_words_4': 3,
-          'name_digit': 2,
-          'name_each': 2,
-          'caption': 3,
-        },
-        64,
-        5,
-      ),
-    ),
+    'model: single letters are named',
+    (Lesson(200, (_NAME,)),),
     batch_size=64,
-    learning_rate=1e-3,
+    learning_rate=3e-4,
   ),
   Phase(
     'stage 2',
     'tune',
     'projection, queries and values of attention learn from prompts with '
     'interleaved images',
-    (
-      Lesson(
-        2000,
-        {
-          'icl_words_4': 24,
-          'icl_words_2': 10,
-          'icl_words_1': 2,
-          'name_digit': 2,
-          'caption': 4,
-          **SEVERAL,
-        },
-        64,
-        5,
-      ),
-    ),
+    (Lesson(6000, (*_SHOWN[:2], *_SHOWN)),),
     batch_size=64,
     learning_rate=2e-3,
   ),

@@ -59,7 +59,7 @@ def _card(sample: Sample, folder: str) -> dict[str, Any]:
 
 
 def _title(sample: Sample) -> str:
-  if sample.task.startswith('icl_words'):
+  if '_words_' in sample.task:
     plural = '' if sample.shots == 1 else 's'
     return f'invented words, {sample.shots} demonstration{plural}'
   return sample.task.replace('_', ' ')

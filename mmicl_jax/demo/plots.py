@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from mmicl_jax.demo.results import PhaseResult, Results, Score
 
 INK, FAINT, GRID = '#1d2433', '#6b7280', '#e6e8ee'
-PHASE_COLOURS = ('#64748b', '#c2660c', '#0f766e')
+PHASE_COLOURS = ('#64748b', '#8b5cf6', '#c2660c', '#0f766e')
 ACCENT = PHASE_COLOURS[-1]
 
 
 def all_plots(results: Results) -> dict[str, bytes]:
   """Draws every plot that the results have data for: name -> PNG bytes."""
   plots = {'shots': shot_curve(results.shots)}
+  if results.digits:
+    plots['digits'] = shot_curve(results.digits)
   if any(phase.curve for phase in results.phases):
     plots['loss'] = loss_curve(results.phases)
   if any(p.accuracy is not None for x in results.phases for p in x.curve):
@@ -30,45 +32,50 @@ def all_plots(results: Results) -> dict[str, bytes]:
 
 
 def shot_curve(scores: Sequence[Score]) -> bytes:
-  """Accuracy by number of demonstrations: interval, chance and ceiling."""
+  """Accuracy by demonstrations of each word: interval, chance and ceiling.
+
+  There is a line for each number of words to choose from.
+  """
   figure, axes = _figure(6.4, 4.1)
-  scores = sorted(scores, key=lambda score: score.shots or 0)
-  x = np.array([score.shots or 0 for score in scores], float)
-  y = np.array([100 * score.accuracy for score in scores])
-  bounds = np.array([score.interval for score in scores]) * 100
-  chance = [100 * score.chance for score in scores]
-  ceiling = [100 * score.ceiling for score in scores]
-  for at, low, high in zip(x, chance, ceiling, strict=True):
-    axes.plot([at - 0.22, at + 0.22], [low, low], color='#b4bac8', lw=3)
-    axes.plot(
-      [at - 0.22, at + 0.22], [high, high], color=ACCENT, lw=1.4, ls=':'
-    )
-  axes.plot(x, y, color=ACCENT, lw=2.4, zorder=3)
-  errors = np.stack([np.maximum(y - bounds[:, 0], 0), bounds[:, 1] - y])
-  axes.errorbar(
-    x, y, np.maximum(errors, 0), fmt='o', ms=8, color=ACCENT, mec='white',
-    mew=1.4, elinewidth=1.6, zorder=4,
-  )  # fmt: skip
-  for at, value in zip(x, y, strict=True):
-    # To the right of the point and below, where the rising line leaves room.
-    axes.annotate(
-      f'{value:.1f} %', (at, value), (9, -15) if value > 5 else (16, 7),
-      textcoords='offset points', ha='left', va='center',
-      color=ACCENT, weight='bold', size=12,
-    )  # fmt: skip
-  axes.annotate(
-    'guessing among\nthe words shown', (x[-1], chance[-1]), (0, -8),
-    textcoords='offset points', ha='center', va='top', color=FAINT, size=10,
-  )  # fmt: skip
-  axes.annotate(
-    'best possible', (x[-1], ceiling[-1]), (0, 4),
-    textcoords='offset points', ha='center', va='bottom', color=ACCENT, size=10,
-  )  # fmt: skip
-  axes.set(xlim=(-0.4, x[-1] + 0.75), ylim=(-4, 109), xticks=x)
-  axes.set_xticklabels([f'{int(k)}' for k in x])
-  axes.set_xlabel('demonstrations in the prompt')
+  groups = dict.fromkeys(score.ways for score in scores)
+  colours = [ACCENT, *(c for c in PHASE_COLOURS if c != ACCENT)]
+  far = 0.0
+  for ways, colour in zip(groups, colours, strict=False):
+    found = [score for score in scores if score.ways == ways]
+    far = max(far, _line(axes, found, ways, colour))
+  axes.set(xlim=(-0.4, far + 1.1), ylim=(-4, 109), xticks=range(int(far) + 1))
+  several = groups.keys() - {None}
+  axes.set_xlabel(
+    'demonstrations of each word' if several else 'demonstrations'
+  )
   _percent_axis(axes)
   return _png(figure)
+
+
+def _line(axes, scores: Sequence[Score], ways: int | None, colour: str):
+  """Draws the scores of one number of words; returns the last place."""
+  scores = sorted(scores, key=lambda score: score.shots or 0)
+  x = np.array([(score.shots or 0) / (ways or 1) for score in scores])
+  y = np.array([100 * score.accuracy for score in scores])
+  bounds = np.array([score.interval for score in scores]) * 100
+  for at, score in zip(x, scores, strict=True):
+    for level, style in ((score.chance, '-'), (score.ceiling, ':')):
+      axes.plot(
+        [at - 0.15, at + 0.15], [100 * level] * 2, color=colour, lw=1.6,
+        ls=style, alpha=0.5,
+      )  # fmt: skip
+  axes.plot(x, y, color=colour, lw=2.4, zorder=3)
+  errors = np.stack([y - bounds[:, 0], bounds[:, 1] - y])
+  axes.errorbar(
+    x, y, np.maximum(errors, 0), fmt='o', ms=8, color=colour, mec='white',
+    mew=1.4, elinewidth=1.6, zorder=4,
+  )  # fmt: skip
+  axes.annotate(
+    f'{y[-1]:.1f} %' + (f'\n{ways} words' if ways else ''),
+    (x[-1], y[-1]), (9, -8), textcoords='offset points', ha='left',
+    va='center', color=colour, weight='bold', size=11,
+  )  # fmt: skip
+  return float(x[-1])
 
 
 def loss_curve(phases: Sequence[PhaseResult]) -> bytes:

@@ -43,7 +43,8 @@ class Score:
   """How many answers on held-out images were right.
 
   chance: the accuracy of guessing. ceiling: that of a perfect reader of the
-  prompt.
+  prompt. ways: between how many words the demonstrations decide; None if the
+  task has none.
   """
 
   name: str
@@ -52,6 +53,7 @@ class Score:
   chance: float
   ceiling: float = 1.0
   shots: int | None = None
+  ways: int | None = None
 
   @property
   def accuracy(self) -> float:
@@ -104,7 +106,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Results:
-  """Everything the page shows; seconds are wall-clock, memory is the peak."""
+  """Everything the page shows; seconds are wall-clock, memory is the peak.
+
+  seeds: by the name of a row, the accuracies of other seeds' models.
+  """
 
   seed: int
   device: str
@@ -120,19 +125,24 @@ class Results:
   ask_answer: str = ''
   export: str = ''
   versions: dict[str, str] = field(default_factory=dict)
+  digits: tuple[Score, ...] = ()
+  seeds: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
   @property
   def headline(self) -> Score:
-    """The score of the prompts with the most demonstrations."""
-    return max(self.shots, key=lambda score: score.shots or 0)
+    """The score of two words with the most demonstrations up to four."""
+    few = [s for s in self.shots if s.ways in (None, 2) and (s.shots or 0) <= 4]
+    return max(few or self.shots, key=lambda score: score.shots or 0)
 
   def shot_table(self) -> list[dict[str, Any]]:
     """Rows for `show.table`, which the demo prints at its end."""
     rows = []
-    for score in self.shots:
+    for score in (*self.shots, *self.digits):
       low, high = score.interval
       rows.append(
         {
+          'classes': 'digits' if score in self.digits else 'unseen letters',
+          'words': score.ways,
           'shots': score.shots,
           'items': score.items,
           'right': show.percent(score.accuracy),
@@ -159,6 +169,8 @@ class Results:
         **{
           **raw,
           'shots': _all(Score, raw['shots']),
+          'seeds': {k: tuple(v) for k, v in raw.get('seeds', {}).items()},
+          'digits': _all(Score, raw.get('digits', [])),
           'tasks': _all(Score, raw['tasks']),
           'ledger': _all(LedgerRow, raw['ledger']),
           'samples': tuple(

@@ -4,6 +4,7 @@ It needs no download and no accelerator, and runs the same model, trainer,
 checkpoints and generation as a full-size run.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -19,18 +20,18 @@ import jax
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.context.turns import Turn
 from mmicl_jax.convert.disk import to_pytorch
-from mmicl_jax.demo import data, page, results
+from mmicl_jax.demo import data, page, pictures, results, towers
 from mmicl_jax.demo.ablations import Change, ablated_phases, lesson_change
 from mmicl_jax.demo.lessons import (
   PHASES,
   QUERIES,
-  SEVERAL,
   SIZE,
   HeldOut,
   LessonStream,
   Phase,
 )
-from mmicl_jax.demo.tasks import SHOTS, Item
+from mmicl_jax.demo.seen import read_gallery
+from mmicl_jax.demo.tasks import ROWS, SEVERAL, Item
 from mmicl_jax.inference.load import load
 from mmicl_jax.models.configs import (
   Execution,
@@ -53,19 +54,21 @@ from mmicl_jax.training.settings import (
 from mmicl_jax.training.stages import Ledger
 
 HELD_OUT_SEED = 1_000_003  # far from the seeds of training
-OTHER_TASKS = ('name_digit', 'caption', *SEVERAL)
+OTHER_TASKS = (*SEVERAL, 'composition')
+TOWER_STEPS = 1500
+PRESETS = {'default': 1, 'long': 4}  # times the steps of every phase
 
 
 def config(tokenizer: Tokenizer) -> MMICLConfig:
   """The demo's model: all parts of MMICL in about 400 thousand parameters."""
   return MMICLConfig(
-    vit=ViTConfig(48, 2, 4, mlp_dim=96, image_size=SIZE, patch_size=4),
+    vit=ViTConfig(96, 2, 4, mlp_dim=192, image_size=SIZE, patch_size=10),
     qformer=QFormerConfig(
-      48, 2, 4, mlp_dim=96, num_queries=QUERIES, instruction=False,
+      64, 2, 4, mlp_dim=128, num_queries=QUERIES, instruction=False,
       dropout_rate=0.0,
     ),
     t5=T5Config(
-      64, 3, 2, num_heads=8, head_dim=8, mlp_dim=128,
+      64, 3, 1, num_heads=8, head_dim=8, mlp_dim=128,
       vocab_size=tokenizer.vocab_size, dropout_rate=0.0,
     ),
     image_token=tokenizer.image_id,
@@ -73,14 +76,45 @@ def config(tokenizer: Tokenizer) -> MMICLConfig:
   )  # fmt: skip
 
 
+def run_seeds(
+  out: Path,
+  seed: int,
+  seeds: int,
+  preset: str,
+  ablation: str | None = None,
+) -> results.Results:
+  """Runs the demo with `seeds` seeds in a row, from `seed` on.
+
+  The first model goes to `out`, the others to seed_<n> in it. Returns the
+  first one's results, with the accuracies of the others beside.
+  """
+  found = run_demo(out, seed, preset=preset, ablation=ablation)
+  others: dict[str, tuple[float, ...]] = {}
+  for other in range(seed + 1, seed + seeds):
+    more = run_demo(
+      out / f'seed_{other}', other, preset=preset, ablation=ablation
+    )
+    for score in (*more.shots, *more.tasks):
+      others[score.name] = (*others.get(score.name, ()), score.accuracy)
+  if others:
+    found = dataclasses.replace(found, seeds=others)
+    found.save(str(out))
+    page.write_page(found, str(out))
+  return found
+
+
 def run_demo(
-  out: Path, seed: int = 0, items: int = 512, ablation: str | None = None
+  out: Path,
+  seed: int = 0,
+  items: int = 512,
+  preset: str = 'default',
+  ablation: str | None = None,
 ) -> results.Results:
   """Trains, answers held-out prompts, exports to PyTorch and writes the page.
 
-  items: held-out prompts for each number of demonstrations. ablation: of
-  ablations.DEMO_ABLATIONS, what training lacks; held-out prompts stay the same.
-  All files go to `out`.
+  items: prompts of each row about unseen classes. preset: a name in PRESETS.
+  ablation: of ablations.DEMO_ABLATIONS, what training lacks; held-out prompts
+  stay the same. All files go to `out`.
   """
   begin = time.monotonic()
   out.mkdir(parents=True, exist_ok=True)
@@ -89,28 +123,47 @@ def run_demo(
   tokenizer = Tokenizer(vocabulary)
   model = config(tokenizer)
 
-  phases, ledgers = [], []
-  trained = ablated_phases(PHASES, ablation)
-  for i, phase in enumerate(trained):
-    before = _folder(out, trained[i - 1]) if i else None
-    change = lesson_change(ablation, i)
-    done, ledger = _train(phase, model, vocabulary, out, before, seed, change)
+  longer = PRESETS[preset]
+  tower_steps = TOWER_STEPS * longer
+  done, ledger = _train_towers(model, vocabulary, out, tower_steps, seed)
+  phases, ledgers = [done], _ledger_rows('towers', ledger)
+  before = out / 'towers'
+  for i, phase in enumerate(ablated_phases(PHASES, ablation)):
+    done, ledger = _train(
+      phase.longer(longer),
+      model,
+      vocabulary,
+      out,
+      before,
+      seed,
+      lesson_change(ablation, i),
+    )
     phases.append(done)
     ledgers += _ledger_rows(phase.name, ledger)
-  final = _folder(out, trained[-1])
+    before = _folder(out, phase)
+  final = before
 
-  _say('answering prompts about held-out images')
+  _say('answering prompts about classes that were never seen')
   answerer = load(final, batch_size=64)
   held_out = functools.partial(_held_out, seed=seed)
-  asked = {k: held_out(f'icl_words_{k}', items) for k in SHOTS}
+  asked = {task: held_out(task, items) for task in ROWS}
   asked |= {task: held_out(task, 200) for task in OTHER_TASKS}
-  answers = {
-    key: [a.text for a in answerer.generate([x.example for x in chosen])]
-    for key, chosen in asked.items()
+  digits = {
+    task: held_out(task, items, split='digits')
+    for task, (_, each) in ROWS.items()
+    if each
   }
-  for key, chosen in asked.items():
-    name = f'icl_words_{key}' if isinstance(key, int) else key
-    data.write_held_out(chosen, str(out / 'held_out'), name)
+  answers, read = (
+    {
+      task: [a.text for a in answerer.generate([x.example for x in chosen])]
+      for task, chosen in some.items()
+    }
+    for some in (asked, digits)
+  )
+  for task, chosen in asked.items():
+    data.write_held_out(chosen, str(out / 'held_out'), task)
+  for task, chosen in digits.items():
+    data.write_held_out(chosen, str(out / 'digits'), task)
   ask = _ask(answerer, final, out)
   exported = _export(answerer, final, out)
   found = results.Results(
@@ -119,8 +172,9 @@ def run_demo(
     seconds=time.monotonic() - begin,
     memory_bytes=_peak_memory(),
     # Each phase's ledger counts the whole model.
-    parameters=sum(row.parameters for row in ledgers) // len(trained),
-    shots=tuple(_score(f'{k} shots', asked[k], answers[k], k) for k in SHOTS),
+    parameters=sum(row.parameters for row in ledgers) // len(phases),
+    shots=tuple(_score(x, asked[x], answers[x], ROWS[x][0]) for x in ROWS),
+    digits=tuple(_score(x, digits[x], read[x], ROWS[x][0]) for x in digits),
     phases=tuple(phases),
     tasks=tuple(_score(t, asked[t], answers[t]) for t in OTHER_TASKS),
     ledger=tuple(ledgers),
@@ -135,12 +189,35 @@ def run_demo(
   return found
 
 
+def _train_towers(
+  model: MMICLConfig, vocabulary: Path, out: Path, steps: int, seed: int
+) -> tuple[results.PhaseResult, Ledger]:
+  note = (
+    'ViT and Q-Former, as a stand-in for pre-trained ones: pictures of one '
+    'class come near, those of others go away'
+  )
+  _say(f'\ntowers: {note}')
+  curve: list[results.Point] = []
+  folder, begin = out / 'towers', time.monotonic()
+  ledger = towers.train_towers(
+    model, pictures.load_gallery('train', SIZE), folder, steps, 2e-3,
+    seed, lambda step, loss, _: curve.append(results.Point(step, loss)),
+  )  # fmt: skip
+  model_dir.copy_vocabulary(folder, vocabulary)
+  seconds = time.monotonic() - begin
+  rate = steps * towers.KINDS * towers.EACH / seconds
+  shown = results.PhaseResult(
+    'towers', 'ViT, Q-Former', note, steps, seconds, rate, tuple(curve)
+  )
+  return shown, ledger
+
+
 def _train(
   phase: Phase,
   model: MMICLConfig,
   vocabulary: Path,
   out: Path,
-  before: Path | None,
+  before: Path,
   seed: int,
   change: Change | None,
 ) -> tuple[results.PhaseResult, Ledger]:
@@ -151,12 +228,19 @@ def _train(
     curve.setdefault(step, {}).update(metrics)
 
   begin = time.monotonic()
+  seen = None
+  if phase.profile == 'tune':  # its towers are frozen
+    _say('reading all pictures of training once')
+    seen = read_gallery(
+      pictures.load_gallery('train', SIZE), model, before, out / 'features'
+    )
   done = loop.train(
     ModelSettings(model, phase.profile, init_from=before),
     DataSettings(
-      LessonStream(phase, Tokenizer(vocabulary), seed, change),
+      LessonStream(phase, Tokenizer(vocabulary), seed, seen, change),
       HeldOut('icl_words_4', Tokenizer(vocabulary), HELD_OUT_SEED),
       vocabulary,
+      feature_cache=None if seen is None else seen.directory,
     ),
     StepSettings(
       phase.steps,
@@ -170,7 +254,7 @@ def _train(
       _folder(out, phase),
       seed=seed,
       save_every=phase.steps,
-      eval_every=100,
+      eval_every=250,
       log_every=25,
       keep=1,
     ),
@@ -185,7 +269,7 @@ def _train(
   )
   shown = results.PhaseResult(
     phase.name,
-    phase.profile,
+    phase.profile if isinstance(phase.profile, str) else 'T5',
     phase.note,
     phase.steps,
     seconds,
@@ -217,9 +301,11 @@ def _ledger_rows(name: str, ledger: Ledger) -> list[results.LedgerRow]:
   return rows
 
 
-def _held_out(task: str, count: int, seed: int) -> list[Item]:
+def _held_out(
+  task: str, count: int, seed: int, split: str = 'heldout'
+) -> list[Item]:
   return [
-    data.make_item(task, HELD_OUT_SEED + seed, i, 'heldout', SIZE)
+    data.make_item(task, HELD_OUT_SEED + seed, i, split, SIZE)
     for i in range(count)
   ]
 
@@ -229,7 +315,10 @@ def _right(item: Item, answer: str) -> bool:
 
 
 def _score(
-  name: str, items: Sequence[Item], answers: Sequence[str], shots=None
+  name: str,
+  items: Sequence[Item],
+  answers: Sequence[str],
+  ways: int | None = None,
 ) -> results.Score:
   return results.Score(
     name,
@@ -237,29 +326,31 @@ def _score(
     sum(map(_right, items, answers)),
     chance=sum(item.chance for item in items) / len(items),
     ceiling=sum(item.ceiling for item in items) / len(items),
-    shots=shots,
+    shots=items[0].shots if ways else None,
+    ways=ways,
   )
 
 
 def _samples(asked, answers, out: Path):
-  """Yields a few prompts of each kind, among them one answered wrongly."""
-  for key, count in ((4, 3), (2, 1), (0, 1), ('caption', 2), ('two_halves', 1)):
-    pairs = list(zip(asked[key], answers[key], strict=True))
+  """Yields a few prompts of each kind, with failures beside successes."""
+  for task in ('icl_words_4', 'icl_5_words_5', 'composition', 'odd_one_out'):
+    pairs = list(zip(asked[task], answers[task], strict=True))
+    right = [pair for pair in pairs if _right(*pair)]
     wrong = [pair for pair in pairs if not _right(*pair)]
-    chosen = (wrong[:1] if key == 4 else []) + pairs
-    for item, answer in chosen[:count]:
+    for item, answer in (*wrong[:1], *right[:1]):
       yield results.Sample.of(item, answer, str(out))
 
 
 def _ask(answerer, final: Path, out: Path) -> tuple[str, str]:
-  """Asks about two images; returns (the command that does so, the answer)."""
-  digits = _held_out('larger', 1, seed=7)[0].pictures[:2]
-  paths = [os.path.join(out, data.save_picture(p, str(out))) for p in digits]
-  text = 'the digits in the images are'
+  """Asks about three images; returns (the command that does so, the answer)."""
+  item = next(x for x in _held_out('which', 50, 7) if len(x.pictures) == 3)
+  shown = item.pictures
+  paths = [os.path.join(out, data.save_picture(p, str(out))) for p in shown]
+  text = item.example.turns[-1].text
   answer = answerer.generate([Turn(text, paths)])[0].text
   command = (
     f"mmicl generate --checkpoint {final} --prompt '{text}' "
-    f'--image {paths[0]} {paths[1]}'
+    f'--image {" ".join(paths)}'
   )
   return command, answer
 

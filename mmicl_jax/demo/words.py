@@ -3,15 +3,11 @@
 import io
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import sentencepiece
 
-DIGITS = (
-  'zero', 'one', 'two', 'three', 'four',
-  'five', 'six', 'seven', 'eight', 'nine',
-)  # fmt: skip
 # None is an English word; each is one piece of the vocabulary.
 LABELS = tuple(
   """
@@ -23,23 +19,34 @@ LABELS = tuple(
 )
 
 
-def draw_words(rng: np.random.Generator, n: int = 2) -> tuple[str, ...]:
+# The words that training shows with images; the others it knows from text.
+TRAINED = LABELS[: len(LABELS) * 3 // 4]
+
+
+def draw_words(
+  rng: np.random.Generator, n: int = 2, among: Sequence[str] = LABELS
+) -> tuple[str, ...]:
   """Draws n different label words."""
-  return tuple(LABELS[int(i)] for i in rng.choice(len(LABELS), n, False))
+  return tuple(among[int(i)] for i in rng.choice(len(among), n, False))
 
 
-def train_vocabulary(texts: Iterable[str]) -> bytes:
+def train_vocabulary(
+  texts: Iterable[str], characters: Sequence[str] = ()
+) -> bytes:
   """Trains a SentencePiece model in which each word of the texts is one piece.
 
   texts: prompts and answers; 图 and <imageK> are left out, since the tokenizer
-  adds them. Other words are spelt by characters. Returns the serialised model;
+  adds them. characters: each is one piece, too. Other words are spelt by
+  letters. Returns the serialised model;
   its ids are T5's: 0 padding, 1 end, 2 unknown.
   """
   lines = [re.sub(r'<image\d+>|图', ' ', text) for text in texts]
   words = {*LABELS, *re.findall(r'[A-Za-z]+', ' '.join(lines))}
+  known = {f'▁{word}' for word in words}
   pieces = (
     *(f'▁{word}' for word in sorted(words)),
     *(f'▁{i}' for i in range(10)),
+    *(f'▁{c}' for c in characters if f'▁{c}' not in known),
   )
   letters = string.ascii_letters + string.digits + string.punctuation
   # So every character occurs, whatever the texts hold.

@@ -22,15 +22,16 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 def test_every_lesson_fits_its_shapes(phase, tokenizer, recwarn):
   """A prompt that does not fit would be shortened, and warns."""
   stream = LessonStream(phase, tokenizer, seed=3)
-  first = 0
+  first, rows = 0, phase.batch_size
   for lesson in phase.lessons:
-    batch = stream.batch(first)
-    rows = phase.batch_size
-    assert batch['encoder_input_tokens'].shape == (rows, lesson.inputs_length)
-    assert batch['encoder_images'].shape[:2] == (rows, lesson.max_images)
+    for i, shape in enumerate(lesson.shapes):
+      begin = -(-first // len(lesson.shapes)) * len(lesson.shapes)
+      batch = stream.batch(begin + i)
+      assert batch['encoder_input_tokens'].shape == (rows, shape.inputs_length)
+      assert batch['encoder_images'].shape[:2] == (rows, shape.max_images)
     first += lesson.steps
   assert not recwarn.list
-  assert phase.profile in stages.PROFILES
+  assert stages.patterns(phase.profile)
 
 
 @pytest.mark.slow
@@ -49,10 +50,22 @@ def test_the_stream_goes_on_where_its_state_says(tokenizer):
 
 
 def test_interleaved_images_with_invented_words_come_in_stage_2_alone():
-  for phase in PHASES[:2]:
-    for lesson in phase.lessons:
-      assert not any(task.startswith('icl_words') for task in lesson.mix)
-  assert 'icl_words_4' in PHASES[2].lessons[0].mix
+  language, stage_1, stage_2 = PHASES
+  for lesson in language.lessons:
+    for shape in lesson.shapes:
+      assert not shape.max_images
+      assert all(task.startswith('told_') for task in shape.mix)
+  (shape,) = stage_1.lessons[0].shapes
+  assert set(shape.mix) == {'name_letter'}
+  assert 'taught_icl_words_4' in stage_2.lessons[0].shapes[0].mix
+
+
+def test_a_longer_phase_has_the_same_lessons():
+  longer = PHASES[0].longer(3)
+  assert longer.steps == 3 * PHASES[0].steps
+  assert [x.shapes for x in longer.lessons] == [
+    x.shapes for x in PHASES[0].lessons
+  ]
 
 
 @pytest.mark.slow

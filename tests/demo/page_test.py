@@ -24,7 +24,7 @@ HOSTILE = '<script>alert("x")</script> & <img src=http://evil.example/a.png>'
 def results(tmp_path) -> Results:
   folder = str(tmp_path)
   samples = []
-  for i, task in enumerate(('icl_words_4', 'pointing', 'two_halves')):
+  for i, task in enumerate(('icl_words_4', 'pointing', 'composition')):
     item = data.make_item(task, 0, i, 'heldout')
     samples.append(Sample.of(item, item.example.targets, folder))
   item = data.make_item('icl_words_2', 0, 9, 'heldout')
@@ -40,10 +40,10 @@ def results(tmp_path) -> Results:
     memory_bytes=2_840_000_000,
     parameters=387_160,
     shots=(
-      Score('0 shots', 600, 0, 0.0, 0.0, 0),
-      Score('1 shot', 600, 291, 0.5, 0.5, 1),
-      Score('2 shots', 600, 543, 0.5, 1.0, 2),
-      Score('4 shots', 600, 584, 0.5, 1.0, 4),
+      Score('icl_words_0', 600, 0, 0.0, 0.0, 0, 2),
+      Score('icl_words_2', 600, 543, 0.5, 1.0, 2, 2),
+      Score('icl_words_4', 600, 584, 0.5, 1.0, 4, 2),
+      Score('icl_5_words_5', 600, 491, 0.2, 1.0, 5, 5),
     ),
     phases=(
       PhaseResult(
@@ -66,6 +66,8 @@ def results(tmp_path) -> Results:
     ask_command=f"mmicl generate --prompt '{HOSTILE}'",
     ask_answer='image 1',
     export='exported',
+    digits=(Score('icl_words_4', 600, 278, 0.5, 1.0, 4, 2),),
+    seeds={'icl_words_4': (0.931, 0.95)},
     versions={'jax': '0.10.2', HOSTILE: HOSTILE},
   )
 
@@ -95,7 +97,8 @@ def test_the_page_fetches_nothing(html):
 def test_the_page_shows_what_was_measured(html, results):
   text = re.sub(r'<[^>]+>', '', html)
   for shown in (
-    '97.3 %', '48.5 %', '95.7 – 98.4', '9 min 21 s', '2.8 GB', '387,160',
+    '97.3 %', '81.8 %', '46.3 %', '93.1 %', '95.7 – 98.4', '9 min 21 s',
+    '2.8 GB', '387,160',
     'stage 2', 'frozen', '33.3 kB', 'jax 0.10.2', 'image 1', 'exported',
   ):  # fmt: skip
     assert shown in text, shown
@@ -121,7 +124,7 @@ def test_images_keep_their_order(results, tmp_path):
 
 def test_plots_are_readable_png_and_repeat(results, html, tmp_path):
   again = plots.all_plots(results)
-  assert set(again) == {'shots', 'loss', 'accuracy', 'tasks'}
+  assert set(again) == {'shots', 'digits', 'loss', 'accuracy', 'tasks'}
   for name, png in again.items():
     path = tmp_path / 'plots' / f'{name}.png'
     assert path.read_bytes() == png
@@ -148,8 +151,10 @@ def test_other_json_is_refused_in_a_sentence(tmp_path):
 
 
 def test_shot_table_has_chance_items_and_interval(results):
-  last = results.shot_table()[-1]
-  assert last == {
+  row = results.shot_table()[2]
+  assert row == {
+    'classes': 'unseen letters',
+    'words': 2,
     'shots': 4,
     'items': 600,
     'right': '97.3 %',
@@ -157,4 +162,5 @@ def test_shot_table_has_chance_items_and_interval(results):
     'chance': '50 %',
     'best possible': '100 %',
   }
-  assert results.headline.shots == 4
+  assert [r['classes'] for r in results.shot_table()][-1] == 'digits'
+  assert results.headline.shots == 4 and results.headline.ways == 2

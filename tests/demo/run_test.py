@@ -7,25 +7,42 @@ import json
 import pytest
 
 from mmicl_jax import __main__ as cli
-from mmicl_jax.demo import lessons, results, run
+from mmicl_jax.demo import lessons, pictures, results, run
+
+load = pictures.load_gallery
 
 
 @pytest.fixture
 def short(monkeypatch):
-  """Two steps of the last lesson of both stages, a few prompts of each kind."""
+  """Two steps of both stages and of the towers, a few prompts of each kind."""
   phases = tuple(
     dataclasses.replace(
       phase,
-      lessons=(dataclasses.replace(phase.lessons[-1], steps=2),),
+      lessons=(lessons.Lesson(2, phase.lessons[-1].shapes[:1]),),
       batch_size=4,
     )
     for phase in run.PHASES[1:]
   )
   monkeypatch.setattr(run, 'PHASES', phases)
-  monkeypatch.setattr(run, 'OTHER_TASKS', ('caption', 'two_halves'))
+  monkeypatch.setattr(run, 'TOWER_STEPS', 2)
+  monkeypatch.setattr(run.towers, 'KINDS', 4)
+  monkeypatch.setattr(run, 'OTHER_TASKS', ('odd_one_out', 'composition'))
+  whole = pictures.load_gallery('train', lessons.SIZE)
+  few = dataclasses.replace(whole, kinds=whole.kinds[:64])
+  monkeypatch.setattr(
+    pictures,
+    'load_gallery',
+    lambda split='train', size=20: (
+      few if split == 'train' else load(split, size)
+    ),
+  )
   held_out = run._held_out
   monkeypatch.setattr(
-    run, '_held_out', lambda task, count, seed: held_out(task, 3, seed)
+    run,
+    '_held_out',
+    lambda task, count, seed, split='heldout': held_out(
+      task, min(count, 6) if task == 'which' else 3, seed, split
+    ),
   )
   monkeypatch.setattr(
     run, 'HeldOut', lambda *args: _first(lessons.HeldOut(*args))
@@ -46,7 +63,8 @@ def test_demo_ends_with_all_it_promises(short, tmp_path, monkeypatch, capsys):
   out = tmp_path / 'demo'
   assert cli.main(['demo', '--out', str(out), '--json']) == 0
   printed = json.loads(capsys.readouterr().out)
-  assert [row['items'] for row in printed['shots']] == [3, 3, 3, 3]
+  assert [row['items'] for row in printed['shots']] == [3] * 8
+  assert [row['ways'] for row in printed['digits']] == [2] * 3 + [5] * 3
   assert 'pip install' in printed['export']
   for name in ('index.html', 'spiece.model', 'stage_2/model.json'):
     assert (out / name).is_file(), name

@@ -120,7 +120,7 @@ def test_the_demo_is_a_mixture(monkeypatch):
   task = mixture.tasks[0]
   row = next(
     task.get_dataset(
-      {'inputs': 128, 'targets': 24, 'images': 5}, 'validation', shuffle=False
+      {'inputs': 128, 'targets': 24, 'images': 16}, 'validation', shuffle=False
     ).as_numpy_iterator()
   )
   assert row['images'].shape[1:] == (demo.IMAGE_SIZE, demo.IMAGE_SIZE, 3)

@@ -1,0 +1,34 @@
+"""The towers' stand-in: the loss, and what its batches hold."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmicl_jax.demo import towers
+from mmicl_jax.demo.pictures import load_gallery
+
+
+def test_the_loss_is_small_where_pictures_of_a_class_are_near():
+  rng = np.random.default_rng(0)
+  kinds = rng.normal(size=(6, 16)).astype(np.float32)
+  near = np.repeat(kinds, towers.EACH, axis=0)
+  near += 0.01 * rng.normal(size=near.shape).astype(np.float32)
+  loss, right = towers.contrast(jnp.array(near), 50.0)
+  assert loss < 0.01 and right == 1
+  mixed = near[rng.permutation(len(near))]
+  loss, right = towers.contrast(jnp.array(mixed), 50.0)
+  assert loss > 1 and right < 0.7
+
+
+def test_batches_hold_pictures_of_one_class_in_a_row():
+  gallery = load_gallery('train', 20)
+  batch = towers.pictures_of(gallery, 5, 3)
+  again = towers.pictures_of(gallery, 5, 3)
+  np.testing.assert_array_equal(batch, again)
+  assert batch.shape == (towers.KINDS * towers.EACH, 1, 20, 20, 3)
+  flat = batch.reshape(len(batch), -1).astype(float)
+  flat -= flat.mean(axis=1, keepdims=True)
+  flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+  likeness = flat @ flat.T
+  inside = likeness.reshape(towers.KINDS, towers.EACH, towers.KINDS, -1)
+  own = np.mean([inside[i, 0, i, 1] for i in range(towers.KINDS)])
+  assert own > likeness.mean() + 0.2
