@@ -1,6 +1,6 @@
 """The demo without a part of its training, as the paper ablates MMICL's.
 
-Towers and language model, which stand in for pre-trained ones, stay as they are.
+Towers and language model stand in for pre-trained ones and stay as they are.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from mmicl_jax.demo.lessons import PHASES
 
 
 def prompts(name, place):
-  mix = PHASES[place].lessons[-1].mix
+  mix = PHASES[place].lessons[-1].shapes[0].mix
   examples = [item.example for item in batch_examples(mix, 0, 0, 64)]
   change = lesson_change(name, place)
   return examples, change(examples) if change else examples
