@@ -15,7 +15,7 @@ import jax
 from mmicl_jax.checkpoints import model_dir, store
 from mmicl_jax.demo import data
 from mmicl_jax.demo.lessons import PHASES, SIZE, LessonStream, Phase
-from mmicl_jax.demo.run import config
+from mmicl_jax.demo.phases import config
 from mmicl_jax.inference.load import load
 from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import MMICLConfig

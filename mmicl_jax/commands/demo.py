@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from mmicl_jax.demo.ablations import DEMO_ABLATIONS
+from mmicl_jax.demo.compare import compare
 from mmicl_jax.demo.run import PRESETS, run_seeds
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote, show
@@ -30,13 +31,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices=DEMO_ABLATIONS,
     help='train without a part of it: docs/in_context_learning.md',
   )
+  parser.add_argument(
+    '--compare',
+    nargs='+',
+    metavar='DIR',
+    help='train nothing: print a Markdown table of runs that are there',
+  )
   parser.add_argument('--json', action='store_true', help='print JSON')
   parser.epilog = """examples:
   mmicl demo --out runs/demo
-  mmicl demo --preset long --seeds 3 --out runs/long"""
+  mmicl demo --preset long --seeds 3 --out runs/long
+  mmicl demo --ablation no_few_shot --seeds 3 --out runs/no_few_shot
+  mmicl demo --compare runs/demo runs/no_few_shot"""
 
 
 def main(args: argparse.Namespace) -> int:
+  if args.compare:
+    rows = compare([Path(folder) for folder in args.compare])
+    if args.json:
+      show.print_json(rows)
+    else:
+      print(show.markdown(rows))
+    return 0
   remote.only_here(args.out, '--out')
   out = Path(args.out)
   if args.seeds < 1:

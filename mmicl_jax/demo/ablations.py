@@ -1,21 +1,38 @@
 """The demo without a part of its training, as the paper ablates MMICL's.
 
-Towers and language model stand in for pre-trained ones and stay as they are.
+The first phases stand in for pre-trained towers and a pre-trained language
+model, and stay as they are.
 """
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Sequence
 
+from mmicl_jax.context.text import IMAGE
 from mmicl_jax.context.turns import Example
 from mmicl_jax.data.ablations import ABLATIONS, ablated
 from mmicl_jax.demo.lessons import Phase
 
-# What data.ablations leaves out of the prompts of both stages.
-_OF_DATA = {
-  'no_declarations': 'declarations',
-  'no_interconnected': 'interconnected',
-  'no_few_shot': 'few_shot',
+
+def _without_names(example: Example) -> Example:
+  """The demo's short declaration is a name alone: '<image0>图' -> '图'."""
+  inputs = re.sub(f'<image[0-9]+>(?={IMAGE})', '', example.inputs)
+  # Its turns would be declared again.
+  return dataclasses.replace(example, inputs=inputs, turns=())
+
+
+# What the prompts of both stages lack, and how a prompt is made to lack it.
+_OF_DATA: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
+  'no_declarations': ('images have no names before them', _without_names),
+  'no_interconnected': (
+    ABLATIONS['interconnected'],
+    lambda example: ablated(example, ('interconnected',)),
+  ),
+  'no_few_shot': (
+    ABLATIONS['few_shot'],
+    lambda example: ablated(example, ('few_shot',)),
+  ),
 }
 DEMO_ABLATIONS = (*_OF_DATA, 'stage_1_only', 'stages_1_and_2')
 
@@ -30,7 +47,7 @@ def ablated_phases(
     return tuple(phases[:-1])
   if name not in _OF_DATA:
     return tuple(phases)
-  about = ABLATIONS[_OF_DATA[name]]
+  about, _ = _OF_DATA[name]
   rest = (
     dataclasses.replace(phase, note=f'{phase.note} ({name}: {about})')
     for phase in phases[1:]
@@ -42,10 +59,10 @@ def lesson_change(name: str | None, place: int) -> Change | None:
   """How a phase, from 0 on, has its prompts changed; None if it has not."""
   if name not in _OF_DATA or place == 0:
     return None
-  part = _OF_DATA[name]
+  _, lacking = _OF_DATA[name]
 
   def change(examples: Sequence[Example]) -> list[Example]:
-    found = [ablated(example, (part,)) for example in examples]
+    found = [lacking(example) for example in examples]
     left = [example for example in found if example is not None]
     if len(left) == len(found):
       return left

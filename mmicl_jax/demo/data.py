@@ -18,6 +18,8 @@ from mmicl_jax.demo.pictures import Picture
 from mmicl_jax.demo.tasks import TASKS, Item
 from mmicl_jax.runtime import files
 
+HELD_OUT_SEED = 1_000_003  # far from the seeds of training
+
 
 def make_item(
   task: str, seed: int, index: int, split: str = 'train', size: int = 20

@@ -27,7 +27,6 @@ from mmicl_jax.training import stages
 
 SIZE = 20  # pixels of an image's side
 QUERIES = 1
-TARGETS_LENGTH = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +36,13 @@ class Shape:
   mix: Mapping[str, int | float]
   inputs_length: int
   max_images: int
+  targets_length: int = 2  # one word, and the end
 
   @property
   def spec(self) -> FeatureSpec:
     """The shapes of its features."""
     return FeatureSpec(
-      self.inputs_length, TARGETS_LENGTH, self.max_images, SIZE, QUERIES
+      self.inputs_length, self.targets_length, self.max_images, SIZE, QUERIES
     )
 
 
@@ -175,33 +175,37 @@ class HeldOut:
 FULL = Shape({}, inputs_length=24, max_images=5)
 
 
-def _shapes(prefix: str, words: str) -> tuple[Shape, Shape, Shape]:
-  """Batches of short, of longer and of the longest prompts.
+def _shapes(told: str, words: str) -> dict[str, Shape]:
+  """Batches of short, of longer and of the longest prompts, and of others.
 
-  prefix, words: of the names of tasks without and with invented words.
+  told, words: how the names of tasks begin, without and with invented words.
   """
-  several = {f'{prefix}{task}': 1 for task in (*SEVERAL, 'composition')}
-  images = 0 if prefix else 1
-  return (
-    Shape(
-      {f'{words}icl_words_2': 4, f'{words}icl_words_4': 4, **several},
-      24,
-      5 * images,
-    ),
-    Shape(
+  images = 0 if told else 1
+  several = {f'{told}{task}': 1 for task in (*SEVERAL, 'composition')}
+  return {
+    'short': Shape(
       {
-        f'{words}icl_5_words_5': 5,
-        f'{words}icl_5_words_10': 3,
-        f'{words}icl_words_10': 2,
+        f'{words}icl_words_2': 2,
+        f'{words}icl_words_4': 2,
+        f'{words}icl_5_words_5': 3,
       },
-      48,
-      11 * images,
+      24,
+      6 * images,
     ),
-    Shape({f'{words}icl_5_words_15': 1}, 64, 16 * images),
-  )
+    'longer': Shape(
+      {f'{words}icl_5_words_10': 3, f'{words}icl_words_10': 2}, 48, 11 * images
+    ),
+    'longest': Shape({f'{words}icl_5_words_15': 1}, 64, 16 * images),
+    # The longest answer names three images. Words are among them, so that an
+    # ablation of tasks with several images leaves something of each batch.
+    'several': Shape(
+      {**several, f'{words}icl_words_4': 2}, 24, 5 * images, targets_length=10
+    ),
+  }
 
 
 _TOLD, _SHOWN = _shapes('told_', 'told_'), _shapes('', 'taught_')
+_TURNS = ('short', 'longer', 'short', 'several', 'short', 'longest')
 _NAME = Shape({'name_letter': 1}, 8, 1)
 
 PHASES = (
@@ -211,12 +215,15 @@ PHASES = (
     'the language model, as a stand-in for a pre-trained one: words matched '
     'in text alone',
     (
+      Lesson(900, (Shape({'told_icl_words_2': 1}, 12, 0),)),
+      Lesson(700, (_TOLD['short'],)),
       Lesson(
-        600,
-        (Shape({'told_icl_words_2': 9, 'told_name_letter': 1}, 16, 0),),
+        1800,
+        (
+          *(_TOLD[turn] for turn in _TURNS),
+          Shape({'told_name_letter': 1}, 8, 0),
+        ),
       ),
-      Lesson(1400, _TOLD[:2]),
-      Lesson(3000, (*_TOLD[:2], *_TOLD)),
     ),
     batch_size=64,
     learning_rate=2e-3,
@@ -235,7 +242,7 @@ PHASES = (
     'tune',
     'projection, queries and values of attention learn from prompts with '
     'interleaved images',
-    (Lesson(6000, (*_SHOWN[:2], *_SHOWN)),),
+    (Lesson(4000, tuple(_SHOWN[turn] for turn in _TURNS)),),
     batch_size=64,
     learning_rate=2e-3,
   ),

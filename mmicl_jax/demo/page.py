@@ -8,6 +8,7 @@ from mmicl_jax.demo import plots
 from mmicl_jax.demo.results import LedgerRow, Results, Sample
 from mmicl_jax.runtime import files, page
 
+_FULL = 4.0  # a demonstration that carried so much has the full colour
 _SLOT = re.compile(r'(<image\d+>)?图')
 
 
@@ -32,6 +33,8 @@ def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
     r=results,
     plots={name: page.data_uri(png) for name, png in images.items()},
     samples=[_card(sample, folder) for sample in results.samples],
+    weighed=[_card(sample, folder) for sample in results.weighed],
+    unseen=[_uri(image, folder) for image in results.unseen],
     ledger=_ledger(results.ledger),
     tasks=sorted(results.tasks, key=lambda score: -score.accuracy),
     colours=plots.PHASE_COLOURS,
@@ -40,28 +43,42 @@ def render_page(results: Results, images: dict[str, bytes], folder: str) -> str:
 
 def _card(sample: Sample, folder: str) -> dict[str, Any]:
   """A sample whose prompt is cut into lines, and each into texts and images."""
-  uris = []
-  for image in sample.images:
-    with open(os.path.join(folder, image), 'rb') as file:
-      uris.append(page.data_uri(file.read()))
-  waiting = iter(uris)
+  waiting = iter([_uri(image, folder) for image in sample.images])
+  carried = iter(sample.carried)
   lines = []
-  for line in sample.prompt.splitlines():
+  for line in filter(str.strip, sample.prompt.splitlines()):
     pieces, end = [], 0
     for slot in _SLOT.finditer(line):
       pieces.append({'text': line[end : slot.start()]})
       pieces.append({'name': slot[1] or '', 'image': next(waiting, '')})
       end = slot.end()
     pieces.append({'text': line[end:]})
-    if line.strip():
-      lines.append(pieces)
+    lines.append({'pieces': pieces, **_weight(next(carried, None))})
   return {'sample': sample, 'title': _title(sample), 'lines': lines}
+
+
+def _uri(image: str, folder: str) -> str:
+  with open(os.path.join(folder, image), 'rb') as file:
+    return page.data_uri(file.read())
+
+
+def _weight(carried: float | None) -> dict[str, str]:
+  """How a demonstration is coloured that carried so much; {} for none."""
+  if carried is None:
+    return {}
+  return {
+    'carried': f'{carried:+.2f}'.replace('-', '−'),
+    'colour': 'good' if carried >= 0 else 'bad',
+    'strength': f'{min(abs(carried) / _FULL, 1):.2f}',
+  }
 
 
 def _title(sample: Sample) -> str:
   if '_words_' in sample.task:
     plural = '' if sample.shots == 1 else 's'
-    return f'invented words, {sample.shots} demonstration{plural}'
+    ways = re.search(r'_(\d+)_words_', sample.task)
+    many = f'{ways[1]} ' if ways else ''
+    return f'{many}invented words, {sample.shots} demonstration{plural}'
   return sample.task.replace('_', ' ')
 
 

@@ -5,7 +5,7 @@ and are large enough to be read on a phone.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,9 +19,9 @@ ACCENT = PHASE_COLOURS[-1]
 
 def all_plots(results: Results) -> dict[str, bytes]:
   """Draws every plot that the results have data for: name -> PNG bytes."""
-  plots = {'shots': shot_curve(results.shots)}
+  plots = {'shots': shot_curve(results.shots, results.seeds)}
   if results.digits:
-    plots['digits'] = shot_curve(results.digits)
+    plots['digits'] = shot_curve(results.digits, results.seeds)
   if any(phase.curve for phase in results.phases):
     plots['loss'] = loss_curve(results.phases)
   if any(p.accuracy is not None for x in results.phases for p in x.curve):
@@ -31,10 +31,14 @@ def all_plots(results: Results) -> dict[str, bytes]:
   return plots
 
 
-def shot_curve(scores: Sequence[Score]) -> bytes:
+def shot_curve(
+  scores: Sequence[Score], seeds: Mapping[str, Sequence[float]] | None = None
+) -> bytes:
   """Accuracy by demonstrations of each word: interval, chance and ceiling.
 
-  There is a line for each number of words to choose from.
+  There is a line for each number of words to choose from. seeds: by the name
+  of a score, the accuracies of other seeds' models; then a line is the mean,
+  its 95 % interval that of the mean of all seeds, and each seed is a dot.
   """
   figure, axes = _figure(6.4, 4.1)
   groups = dict.fromkeys(score.ways for score in scores)
@@ -42,7 +46,7 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
   far = 0.0
   for ways, colour in zip(groups, colours, strict=False):
     found = [score for score in scores if score.ways == ways]
-    far = max(far, _line(axes, found, ways, colour))
+    far = max(far, _line(axes, found, ways, colour, seeds or {}))
   axes.set(xlim=(-0.4, far + 1.1), ylim=(-4, 109), xticks=range(int(far) + 1))
   several = groups.keys() - {None}
   axes.set_xlabel(
@@ -52,12 +56,30 @@ def shot_curve(scores: Sequence[Score]) -> bytes:
   return _png(figure)
 
 
-def _line(axes, scores: Sequence[Score], ways: int | None, colour: str):
+def _line(
+  axes,
+  scores: Sequence[Score],
+  ways: int | None,
+  colour: str,
+  seeds: Mapping[str, Sequence[float]],
+) -> float:
   """Draws the scores of one number of words; returns the last place."""
   scores = sorted(scores, key=lambda score: score.shots or 0)
   x = np.array([(score.shots or 0) / (ways or 1) for score in scores])
-  y = np.array([100 * score.accuracy for score in scores])
-  bounds = np.array([score.interval for score in scores]) * 100
+  of_seeds = [[s.accuracy, *seeds.get(s.name, ())] for s in scores]
+  y = np.array([100 * np.mean(shares) for shares in of_seeds])
+  bounds = 100 * np.array(
+    [
+      score.interval if len(shares) == 1 else mean_interval(shares)
+      for score, shares in zip(scores, of_seeds, strict=True)
+    ]
+  )
+  for at, shares in zip(x, of_seeds, strict=True):
+    if len(shares) > 1:
+      axes.plot(
+        [at] * len(shares), [100 * share for share in shares], 'o', ms=4,
+        color=colour, alpha=0.45, mew=0, zorder=5,
+      )  # fmt: skip
   for at, score in zip(x, scores, strict=True):
     for level, style in ((score.chance, '-'), (score.ceiling, ':')):
       axes.plot(
@@ -76,6 +98,17 @@ def _line(axes, scores: Sequence[Score], ways: int | None, colour: str):
     va='center', color=colour, weight='bold', size=11,
   )  # fmt: skip
   return float(x[-1])
+
+
+def mean_interval(shares: Sequence[float]) -> tuple[float, float]:
+  """The 95 % interval of the mean of several shares, by Student's t."""
+  # Imported here, since it takes a second.
+  from scipy import stats
+
+  count, mean = len(shares), float(np.mean(shares))
+  error = float(np.std(shares, ddof=1)) / np.sqrt(count)
+  half = float(stats.t.ppf(0.975, count - 1)) * error
+  return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def loss_curve(phases: Sequence[PhaseResult]) -> bytes:

@@ -7,6 +7,8 @@ without training.
 import dataclasses
 import json
 import os
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +82,11 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Sample:
-  """One prompt as the model read it; image paths are relative to the page."""
+  """One prompt as the model read it; image paths are relative to the page.
+
+  carried: by how much the right answer's log-probability falls without each
+  demonstration, where that was looked at.
+  """
 
   task: str
   prompt: str
@@ -88,6 +94,7 @@ class Sample:
   answer: str
   target: str
   shots: int = 0
+  carried: tuple[float | None, ...] = ()
 
   @property
   def correct(self) -> bool:
@@ -95,12 +102,24 @@ class Sample:
     return self.answer.strip() == self.target.strip()
 
   @classmethod
-  def of(cls, item: Item, answer: str, folder: str) -> 'Sample':
+  def of(
+    cls,
+    item: Item,
+    answer: str,
+    folder: str,
+    carried: tuple[float | None, ...] = (),
+  ) -> 'Sample':
     """The sample of an item; its images are saved under `folder`."""
     images = tuple(save_picture(p, folder) for p in item.pictures)
     example = item.example
     return cls(
-      item.task, example.inputs, images, answer, example.targets, item.shots
+      item.task,
+      example.inputs,
+      images,
+      answer,
+      example.targets,
+      item.shots,
+      carried,
     )
 
 
@@ -108,7 +127,9 @@ class Sample:
 class Results:
   """Everything the page shows; seconds are wall-clock, memory is the peak.
 
-  seeds: by the name of a row, the accuracies of other seeds' models.
+  seeds: by the name of a row, the accuracies of other seeds' models. weighed:
+  prompts that say what each demonstration carried. unseen: images of classes
+  that training never shows.
   """
 
   seed: int
@@ -127,6 +148,10 @@ class Results:
   versions: dict[str, str] = field(default_factory=dict)
   digits: tuple[Score, ...] = ()
   seeds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+  weighed: tuple[Sample, ...] = ()
+  unseen: tuple[str, ...] = ()
+  preset: str = 'default'
+  ablation: str | None = None
 
   @property
   def headline(self) -> Score:
@@ -137,21 +162,27 @@ class Results:
   def shot_table(self) -> list[dict[str, Any]]:
     """Rows for `show.table`, which the demo prints at its end."""
     rows = []
-    for score in (*self.shots, *self.digits):
+    for score in (*self.shots, *self.digits, *self.tasks):
       low, high = score.interval
-      rows.append(
-        {
-          'classes': 'digits' if score in self.digits else 'unseen letters',
-          'words': score.ways,
-          'shots': score.shots,
-          'items': score.items,
-          'right': show.percent(score.accuracy),
-          '95 % interval': f'{100 * low:.1f} to {100 * high:.1f} %',
-          'chance': show.percent(score.chance, 0),
-          'best possible': show.percent(score.ceiling, 0),
-        }
-      )
+      row = {
+        'classes': 'digits' if score in self.digits else 'unseen letters',
+        'task': 'invented words' if score.ways else score.name,
+        'words': score.ways,
+        'shots': score.shots,
+        'items': score.items,
+        'right': show.percent(score.accuracy),
+        '95 % interval': f'{100 * low:.1f} to {100 * high:.1f} %',
+        'chance': show.percent(score.chance, 0),
+        'best possible': show.percent(score.ceiling, 0),
+      }
+      if self.seeds:
+        row['median of seeds'] = spread(self.of_seeds(score))
+      rows.append(row)
     return rows
+
+  def of_seeds(self, score: Score) -> tuple[float, ...]:
+    """The accuracies of all seeds' models in a row, this one's first."""
+    return (score.accuracy, *self.seeds.get(score.name, ()))
 
   def save(self, folder: str) -> str:
     """Writes FOLDER/results.json and returns its path."""
@@ -173,10 +204,9 @@ class Results:
           'digits': _all(Score, raw.get('digits', [])),
           'tasks': _all(Score, raw['tasks']),
           'ledger': _all(LedgerRow, raw['ledger']),
-          'samples': tuple(
-            Sample(**{**s, 'images': tuple(s['images'])})
-            for s in raw['samples']
-          ),
+          'samples': _samples(raw['samples']),
+          'weighed': _samples(raw.get('weighed', [])),
+          'unseen': tuple(raw.get('unseen', [])),
           'phases': tuple(
             PhaseResult(**{**p, 'curve': _all(Point, p['curve'])})
             for p in raw['phases']
@@ -192,3 +222,26 @@ class Results:
 
 def _all(kind: type, rows: list[dict[str, Any]]) -> tuple:
   return tuple(kind(**row) for row in rows)
+
+
+def _samples(rows: list[dict[str, Any]]) -> tuple[Sample, ...]:
+  return tuple(
+    Sample(
+      **{
+        **row,
+        'images': tuple(row['images']),
+        'carried': tuple(row.get('carried', [])),
+      }
+    )
+    for row in rows
+  )
+
+
+def spread(shares: Sequence[float]) -> str:
+  """The median of shares with the lowest and the highest, in per cent."""
+  middle, low, high = (
+    100 * x for x in (statistics.median(shares), min(shares), max(shares))
+  )
+  if len(shares) == 1:
+    return f'{middle:.1f}'
+  return f'{middle:.1f} ({low:.1f} to {high:.1f})'

@@ -27,6 +27,8 @@ def results(tmp_path) -> Results:
   for i, task in enumerate(('icl_words_4', 'pointing', 'composition')):
     item = data.make_item(task, 0, i, 'heldout')
     samples.append(Sample.of(item, item.example.targets, folder))
+  item = data.make_item('icl_words_2', 0, 3, 'heldout')
+  weighed = Sample.of(item, item.example.targets, folder, (3.25, -0.5))
   item = data.make_item('icl_words_2', 0, 9, 'heldout')
   samples.append(Sample.of(item, HOSTILE, folder))
   curve = tuple(
@@ -66,8 +68,10 @@ def results(tmp_path) -> Results:
     ask_command=f"mmicl generate --prompt '{HOSTILE}'",
     ask_answer='image 1',
     export='exported',
-    digits=(Score('icl_words_4', 600, 278, 0.5, 1.0, 4, 2),),
+    digits=(Score('digits_icl_words_4', 600, 278, 0.5, 1.0, 4, 2),),
     seeds={'icl_words_4': (0.931, 0.95)},
+    weighed=(weighed,),
+    unseen=weighed.images,
     versions={'jax': '0.10.2', HOSTILE: HOSTILE},
   )
 
@@ -102,14 +106,15 @@ def test_the_page_shows_what_was_measured(html, results):
     'stage 2', 'frozen', '33.3 kB', 'jax 0.10.2', 'image 1', 'exported',
   ):  # fmt: skip
     assert shown in text, shown
-  assert html.count('✓ right') == 3 and html.count('✗ wrong') == 1
+  assert html.count('✓ right') == 4 and html.count('✗ wrong') == 1
   wrong = results.samples[-1]
   assert f'right would be <code>{wrong.target}</code>' in html
 
 
 def test_every_image_stands_where_the_model_reads_it(html, results):
   cards = re.findall(r'<article.*?</article>', html, re.DOTALL)
-  for card, sample in zip(cards, results.samples, strict=True):
+  shown = (*results.weighed, *results.samples)
+  for card, sample in zip(cards, shown, strict=True):
     names = re.findall(r'<i>&lt;image(\d+)&gt;</i><img src="data:', card)
     assert names == [str(i) for i in range(len(sample.images))]
     assert '图' not in card
@@ -117,9 +122,28 @@ def test_every_image_stands_where_the_model_reads_it(html, results):
 
 def test_images_keep_their_order(results, tmp_path):
   card = page._card(results.samples[0], str(tmp_path))
-  shown = [p['image'] for line in card['lines'] for p in line if 'image' in p]
+  shown = [
+    piece['image']
+    for line in card['lines']
+    for piece in line['pieces']
+    if 'image' in piece
+  ]
   for uri, path in zip(shown, results.samples[0].images, strict=True):
     assert uri == data_uri((tmp_path / path).read_bytes())
+
+
+def test_demonstrations_are_coloured_by_what_they_carried(html, results):
+  (card, *_) = re.findall(r'<article.*?</article>', html, re.DOTALL)
+  weights = re.findall(r'carrying (\w+)" style="--s: ([\d.]+)"', card)
+  assert weights == [('good', '0.81'), ('bad', '0.12')]
+  assert re.findall(r'<b>([+−][\d.]+)</b>', card) == ['+3.25', '−0.50']
+
+
+def test_the_interval_of_seeds_is_that_of_their_mean():
+  low, high = plots.mean_interval([0.9, 0.92, 0.94])
+  # 0.92 -+ t(0.975, 2) 0.02 / sqrt(3), by a table of Student's t: 4.303.
+  assert low == pytest.approx(0.92 - 4.303 * 0.02 / 3**0.5, abs=1e-5)
+  assert high == pytest.approx(0.92 + 4.303 * 0.02 / 3**0.5, abs=1e-5)
 
 
 def test_plots_are_readable_png_and_repeat(results, html, tmp_path):
@@ -154,6 +178,7 @@ def test_shot_table_has_chance_items_and_interval(results):
   row = results.shot_table()[2]
   assert row == {
     'classes': 'unseen letters',
+    'task': 'invented words',
     'words': 2,
     'shots': 4,
     'items': 600,
@@ -161,6 +186,8 @@ def test_shot_table_has_chance_items_and_interval(results):
     '95 % interval': '95.7 to 98.4 %',
     'chance': '50 %',
     'best possible': '100 %',
+    'median of seeds': '95.0 (93.1 to 97.3)',
   }
-  assert [r['classes'] for r in results.shot_table()][-1] == 'digits'
+  digits = [r for r in results.shot_table() if r['classes'] == 'digits']
+  assert [r['words'] for r in digits] == [2]
   assert results.headline.shots == 4 and results.headline.ways == 2

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mmicl_jax import __main__ as cli
-from mmicl_jax.demo import lessons, pictures, results, run
+from mmicl_jax.demo import asking, lessons, phases, pictures, results
 
 load = pictures.load_gallery
 
@@ -15,18 +15,18 @@ load = pictures.load_gallery
 @pytest.fixture
 def short(monkeypatch):
   """Two steps of both stages and of the towers, a few prompts of each kind."""
-  phases = tuple(
+  few_steps = tuple(
     dataclasses.replace(
       phase,
       lessons=(lessons.Lesson(2, phase.lessons[-1].shapes[:1]),),
       batch_size=4,
     )
-    for phase in run.PHASES[1:]
+    for phase in lessons.PHASES[1:]
   )
-  monkeypatch.setattr(run, 'PHASES', phases)
-  monkeypatch.setattr(run, 'TOWER_STEPS', 2)
-  monkeypatch.setattr(run.towers, 'KINDS', 4)
-  monkeypatch.setattr(run, 'OTHER_TASKS', ('odd_one_out', 'composition'))
+  monkeypatch.setattr(phases, 'PHASES', few_steps)
+  monkeypatch.setattr(phases, 'TOWER_STEPS', 2)
+  monkeypatch.setattr(phases.towers, 'KINDS', 4)
+  monkeypatch.setattr(asking, 'OTHER_TASKS', ('odd_one_out', 'composition'))
   whole = pictures.load_gallery('train', lessons.SIZE)
   few = dataclasses.replace(whole, kinds=whole.kinds[:64])
   monkeypatch.setattr(
@@ -36,16 +36,16 @@ def short(monkeypatch):
       few if split == 'train' else load(split, size)
     ),
   )
-  held_out = run._held_out
+  held_out = asking.held_out
   monkeypatch.setattr(
-    run,
-    '_held_out',
+    asking,
+    'held_out',
     lambda task, count, seed, split='heldout': held_out(
       task, min(count, 6) if task == 'which' else 3, seed, split
     ),
   )
   monkeypatch.setattr(
-    run, 'HeldOut', lambda *args: _first(lessons.HeldOut(*args))
+    phases, 'HeldOut', lambda *args: _first(lessons.HeldOut(*args))
   )
 
 
@@ -70,7 +70,13 @@ def test_demo_ends_with_all_it_promises(short, tmp_path, monkeypatch, capsys):
     assert (out / name).is_file(), name
   for name in ('pytorch/model.safetensors', 'held_out/icl_words_4.jsonl'):
     assert (out / name).is_file(), name
-  assert results.Results.load(str(out / 'results.json')).seed == 0
+  found = results.Results.load(str(out / 'results.json'))
+  assert found.seed == 0 and len(found.unseen) == 24
+  # It may have answered all of a task wrongly, or all of it rightly.
+  assert found.weighed
+  for sample in found.weighed:
+    assert len(sample.carried) == sample.shots
+    assert all(carried is not None for carried in sample.carried)
 
   words = printed['ask_command'].split("'")
   command = words[0].split()[1:] + [words[1]] + words[2].split()
