@@ -30,15 +30,15 @@ def test_a_picture_repeats_and_its_name_is_its_own():
 def test_digits_are_what_scikit_learn_ships():
   from sklearn import datasets
 
-  source = datasets.load_digits()
+  flat, labels = datasets.load_digits(return_X_y=True)
   images = pictures.load_gallery('digits', 8)
   assert sum(images.count(kind) for kind in range(10)) == 1797
   for kind in range(10):
     picture = images.picture(kind, 5)
     i = int(picture.name.removeprefix('digit-'))
-    assert picture.label == str(source.target[i]) == str(kind)
+    assert picture.label == str(labels[i]) == str(kind)
     ink = 255 - picture.pixels[..., 0].astype(float)
-    np.testing.assert_allclose(ink, source.images[i] * 255 / 16, atol=1.5)
+    np.testing.assert_allclose(ink, flat[i].reshape(8, 8) * 255 / 16, atol=1.5)
 
 
 def test_size_and_dtype():
