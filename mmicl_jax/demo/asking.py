@@ -1,11 +1,13 @@
 """Asks the demo's model what it never saw, and keeps prompts for its page."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.context.turns import Turn
+from mmicl_jax.context.turns import Example, Turn, assemble
+from mmicl_jax.data.images import to_png
 from mmicl_jax.demo import data, pictures, results
 from mmicl_jax.demo.lessons import SIZE
 from mmicl_jax.demo.tasks import ROWS, SEVERAL, Item
@@ -110,16 +112,22 @@ def weighed(
   for pair in pairs:
     if pair is None:
       continue
-    changed = [
-      one
-      for one in PromptChanger(pair[0].example, Others((), ())).make()
-      if one.kind in (UNCHANGED, 'drop')
-    ]
+    changer = PromptChanger(_encoded(pair[0].example), Others((), ()))
+    changed = [one for one in changer.make() if one.kind in (UNCHANGED, 'drop')]
     told = judged(changed, scores(changed))
     if told is not None:
       carried = tuple(told['carried'])
       found.append(results.Sample.of(*pair, str(out), carried))
   return found
+
+
+def _encoded(example: Example) -> Example:
+  """The prompt with PNG files for arrays, which turns cannot be compared by."""
+  *shots, query = [
+    dataclasses.replace(turn, images=[to_png(x) for x in turn.images])
+    for turn in example.turns
+  ]
+  return assemble(query, shots)
 
 
 def unseen(out: Path) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from mmicl_jax.demo import data, words
+from mmicl_jax.demo import data, fonts, words
 
 
 def test_the_words_of_one_item_differ_and_all_are_used():
@@ -36,7 +36,8 @@ def model() -> sentencepiece.SentencePieceProcessor:
 def test_every_word_is_one_piece(model):
   assert (model.pad_id(), model.eos_id(), model.unk_id()) == (0, 1, 2)
   assert model.vocab_size() < 1300
-  for word in (*words.LABELS, 'image', 'which', 'ж', 'yes'):
+  trained, _ = fonts.characters()
+  for word in (*words.LABELS, 'image', 'which', 'yes', *trained):
     assert model.encode(word, out_type=str) == [f'▁{word}']
 
 
