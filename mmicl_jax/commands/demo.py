@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from mmicl_jax.demo.ablations import DEMO_ABLATIONS
-from mmicl_jax.demo.compare import compare
+from mmicl_jax.demo.compare import compare_demos
 from mmicl_jax.demo.run import PRESETS, run_seeds
 from mmicl_jax.errors import UserError
 from mmicl_jax.runtime import remote, show
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   if args.compare:
-    rows = compare([Path(folder) for folder in args.compare])
+    rows = compare_demos([Path(folder) for folder in args.compare])
     if args.json:
       show.print_json(rows)
     else:

@@ -42,7 +42,7 @@ def held_out(
   ]
 
 
-def ask_all(
+def ask_held_out(
   model: Predictor, out: Path, seed: int, items: int
 ) -> tuple[Answered, Answered]:
   """Answers about unseen letters, and about digits, by task.
@@ -76,7 +76,7 @@ def _answered(
   return found
 
 
-def score(name: str, pairs: Sequence[tuple[Item, str]]) -> results.Score:
+def score_of(name: str, pairs: Sequence[tuple[Item, str]]) -> results.Score:
   """How many of the answers to a task are right."""
   items = [item for item, _ in pairs]
   task = items[0].task
@@ -91,7 +91,7 @@ def score(name: str, pairs: Sequence[tuple[Item, str]]) -> results.Score:
   )
 
 
-def samples(answered: Answered, out: Path) -> list[results.Sample]:
+def shown_answers(answered: Answered, out: Path) -> list[results.Sample]:
   """A failure and a success of some tasks, where there are both."""
   found = []
   for task in ('icl_words_4', 'icl_5_words_5', 'composition', 'odd_one_out'):
@@ -140,7 +140,7 @@ def unseen(out: Path) -> list[str]:
   ]
 
 
-def ask(model: Predictor, final: Path, out: Path) -> tuple[str, str]:
+def ask_example(model: Predictor, final: Path, out: Path) -> tuple[str, str]:
   """Asks about three images; returns (the command that does so, the answer)."""
   item: Any = next(x for x in held_out('which', 50, 7) if len(x.pictures) == 3)
   paths = [

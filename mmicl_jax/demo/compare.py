@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmicl_jax.demo.results import Results, Score, spread
+from mmicl_jax.demo.results import Results, Score, median_of
 from mmicl_jax.demo.tasks import SEVERAL, words_task
 from mmicl_jax.errors import UserError
 
@@ -12,7 +12,7 @@ from mmicl_jax.errors import UserError
 _ROWS = ((2, 1), (2, 2), (5, 1), (5, 3))
 
 
-def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def compare_demos(folders: Sequence[Path]) -> list[dict[str, Any]]:
   """A row for each preset and ablation, in the order of the folders.
 
   A cell is the median over the runs, with the lowest and the highest, in per
@@ -46,13 +46,15 @@ def _row(
   for ways, each in _ROWS:
     name = words_task(ways, each)
     about = f'{ways} words, {each} each'
-    cells[about] = spread([_mean(run.shots, [name]) for run in runs])
+    cells[about] = median_of([_mean(run.shots, [name]) for run in runs])
   name = words_task(2, 2)
-  cells['digits, 2 words, 2 each'] = spread(
+  cells['digits, 2 words, 2 each'] = median_of(
     [_mean(run.digits, [f'digits_{name}']) for run in runs]
   )
-  cells['several images'] = spread([_mean(run.tasks, SEVERAL) for run in runs])
-  cells['composition'] = spread(
+  cells['several images'] = median_of(
+    [_mean(run.tasks, SEVERAL) for run in runs]
+  )
+  cells['composition'] = median_of(
     [_mean(run.tasks, ['composition']) for run in runs]
   )
   return {

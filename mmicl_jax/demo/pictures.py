@@ -36,7 +36,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Kind:
+class PictureKind:
   """One class: a character as it stands (view 0), or in another view."""
 
   character: str
@@ -49,7 +49,7 @@ class Gallery:
 
   split: str
   size: int
-  kinds: tuple[Kind, ...]
+  kinds: tuple[PictureKind, ...]
 
   @functools.cached_property
   def upright(self) -> 'Gallery':
@@ -97,16 +97,16 @@ def load_gallery(split: str = 'train', size: int = 20) -> Gallery:
   if split not in SPLITS:
     raise ValueError(f'split is {split!r}, not one of {SPLITS}')
   if split == 'digits':
-    return Gallery(split, size, tuple(Kind(str(i)) for i in range(10)))
+    return Gallery(split, size, tuple(PictureKind(str(i)) for i in range(10)))
   trained, held_out = fonts.characters()
   if split == 'heldout':
-    return Gallery(split, size, tuple(map(Kind, held_out)))
-  kinds = (Kind(c, view) for c in trained for view in range(VIEWS))
+    return Gallery(split, size, tuple(map(PictureKind, held_out)))
+  kinds = (PictureKind(c, view) for c in trained for view in range(VIEWS))
   return Gallery(split, size, tuple(kinds))
 
 
 @functools.cache
-def _glyph(kind: Kind, number: int, size: int) -> Picture:
+def _glyph(kind: PictureKind, number: int, size: int) -> Picture:
   rng = np.random.default_rng((ord(kind.character), kind.view, number))
   inks = fonts.inks(kind.character)
   ink = inks[int(rng.integers(len(inks)))]

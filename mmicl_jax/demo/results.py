@@ -176,7 +176,7 @@ class Results:
         'best possible': show.percent(score.ceiling, 0),
       }
       if self.seeds:
-        row['median of seeds'] = spread(self.of_seeds(score))
+        row['median of seeds'] = median_of(self.of_seeds(score))
       rows.append(row)
     return rows
 
@@ -237,7 +237,7 @@ def _samples(rows: list[dict[str, Any]]) -> tuple[Sample, ...]:
   )
 
 
-def spread(shares: Sequence[float]) -> str:
+def median_of(shares: Sequence[float]) -> str:
   """The median of shares with the lowest and the highest, in per cent."""
   middle, low, high = (
     100 * x for x in (statistics.median(shares), min(shares), max(shares))

@@ -84,8 +84,8 @@ def run_demo(
 
   phases.say('answering prompts about classes that were never seen')
   model = load(final, batch_size=64)
-  letters, digits = asking.ask_all(model, out, seed, items)
-  command, answer = asking.ask(model, final, out)
+  letters, digits = asking.ask_held_out(model, out, seed, items)
+  command, answer = asking.ask_example(model, final, out)
   found = results.Results(
     seed=seed,
     device=f'{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}',
@@ -93,16 +93,16 @@ def run_demo(
     memory_bytes=_peak_memory(),
     # Each phase's ledger counts the whole model.
     parameters=sum(r.parameters for r in trained.ledger) // len(trained.phases),
-    shots=tuple(asking.score(task, letters[task]) for task in ROWS),
+    shots=tuple(asking.score_of(task, letters[task]) for task in ROWS),
     digits=tuple(
-      asking.score(f'digits_{task}', pairs) for task, pairs in digits.items()
+      asking.score_of(f'digits_{task}', pairs) for task, pairs in digits.items()
     ),
     phases=trained.phases,
     tasks=tuple(
-      asking.score(task, letters[task]) for task in asking.OTHER_TASKS
+      asking.score_of(task, letters[task]) for task in asking.OTHER_TASKS
     ),
     ledger=trained.ledger,
-    samples=tuple(asking.samples(letters, out)),
+    samples=tuple(asking.shown_answers(letters, out)),
     weighed=tuple(asking.weighed(model, letters, out)),
     unseen=tuple(asking.unseen(out)),
     ask_command=command,

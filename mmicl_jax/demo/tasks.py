@@ -131,7 +131,7 @@ def pointing(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   return _item(task, images, rng, [*kinds, pair[0]], text, answer, 1 / 3)
 
 
-def same(task: str, images: Gallery, rng: np.random.Generator) -> Item:
+def same_class(task: str, images: Gallery, rng: np.random.Generator) -> Item:
   """'same?' about two images -> 'yes' or 'no'."""
   pair = images.draw_kinds(2, rng)
   alike = bool(rng.integers(2))
@@ -180,7 +180,7 @@ SEVERAL: dict[str, Task] = {
   'odd_one_out': odd_one_out,
   'which': which,
   'pointing': pointing,
-  'same': same,
+  'same': same_class,
   'counting': counting,
 }
 ROWS = {

@@ -67,7 +67,7 @@ def train_towers(
 
   with ProgressBar('towers', steps) as bar:
     for step in range(steps):
-      images = pictures_of(gallery, seed, step)
+      images = batch_of_pictures(gallery, seed, step)
       trained, state, loss, right = step_of(trained, state, images)
       if step % 25 == 24 or step + 1 == steps:
         record(step + 1, float(loss), float(right))
@@ -92,7 +92,7 @@ def contrast(
   return losses.mean(), (scores.argmax(axis=-1) == classes).mean()
 
 
-def pictures_of(
+def batch_of_pictures(
   gallery: Gallery, seed: int, step: int
 ) -> UInt8[np.ndarray, 'B 1 H W 3']:
   """The pictures of one step, which depend on its number and the seed alone."""

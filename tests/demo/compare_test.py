@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmicl_jax import __main__ as cli
-from mmicl_jax.demo.compare import compare
+from mmicl_jax.demo.compare import compare_demos
 from mmicl_jax.demo.results import Results, Score
 from mmicl_jax.demo.tasks import ROWS, SEVERAL
 from mmicl_jax.errors import UserError
@@ -34,7 +34,7 @@ def test_a_row_is_the_median_of_the_seeds_of_one_ablation(tmp_path):
   write(whole / 'seed_2', 2, 92)
   lacking = write(tmp_path / 'lacking', 0, 40, 'no_few_shot')
   more = write(tmp_path / 'more', 1, 50, 'no_few_shot')
-  first, second = compare([whole, lacking, more])
+  first, second = compare_demos([whole, lacking, more])
   assert first['ablation'] == 'none' and first['seeds'] == 3
   assert first['2 words, 2 each'] == '92.0 (90.0 to 96.0)'
   assert first['digits, 2 words, 2 each'] == '30.0 (30.0 to 30.0)'
@@ -44,22 +44,22 @@ def test_a_row_is_the_median_of_the_seeds_of_one_ablation(tmp_path):
 
 
 def test_one_run_has_no_spread(tmp_path):
-  (row,) = compare([write(tmp_path / 'one', 0, 90)])
+  (row,) = compare_demos([write(tmp_path / 'one', 0, 90)])
   assert row['2 words, 1 each'] == '90.0'
 
 
 def test_folders_that_cannot_be_compared_are_named(tmp_path):
   one = write(tmp_path / 'one', 0, 90)
   with pytest.raises(UserError, match='other/results.json does not exist'):
-    compare([one, tmp_path / 'other'])
+    compare_demos([one, tmp_path / 'other'])
   same = write(tmp_path / 'same', 0, 80)
   with pytest.raises(UserError, match='seed of another run'):
-    compare([one, same])
+    compare_demos([one, same])
   found = json.loads((same / 'results.json').read_text('utf-8'))
   del found['digits'], found['seed']
   (same / 'results.json').write_text(json.dumps({**found, 'seed': 1}), 'utf-8')
   with pytest.raises(UserError, match='of another version'):
-    compare([same])
+    compare_demos([same])
 
 
 def test_the_command_prints_markdown_and_json(tmp_path, capsys):

@@ -21,8 +21,8 @@ def test_the_loss_is_small_where_pictures_of_a_class_are_near():
 
 def test_batches_hold_pictures_of_one_class_in_a_row():
   gallery = load_gallery('train', 20)
-  batch = towers.pictures_of(gallery, 5, 3)
-  again = towers.pictures_of(gallery, 5, 3)
+  batch = towers.batch_of_pictures(gallery, 5, 3)
+  again = towers.batch_of_pictures(gallery, 5, 3)
   np.testing.assert_array_equal(batch, again)
   assert batch.shape == (towers.KINDS * towers.EACH, 1, 20, 20, 3)
   flat = batch.reshape(len(batch), -1).astype(float)
