@@ -79,8 +79,20 @@ BEAM = [
 # `generate --engine ray`: docs/deploy.md.
 RAY = ['ray[data]>=2.50,<3']
 
+# The site, and the tests of its code and of the notebooks.
+DOCS = [
+  'furo>=2025.12',
+  'jupytext>=1.19,<2',
+  'myst-nb>=1.4,<2',
+  'sphinx>=9,<9.1',  # what Python 3.11 can run
+  'sphinx-copybutton>=0.5,<0.6',
+  'sphinx-design>=0.8,<0.9',
+  'sybil>=10,<11',
+]
+
 TEST = [
   *DEMO,
+  *DOCS,
   *S3,
   *SERVE,
   *TENSORBOARD,
@@ -103,6 +115,7 @@ TEST = [
 
 EXTRAS = {
   'demo': DEMO,
+  'docs': [*DOCS, *DEMO, *SERVE],
   'test': TEST,
   'dev': [*TEST, 'pre-commit>=4,<5', 'pyright>=1.1.414,<2', 'ruff==0.17.6'],
   'torch': TORCH,

@@ -58,16 +58,16 @@ def tiny_predictor(folder):
 
 
 @contextlib.contextmanager
-def serving(predictor, scheduler=None, **settings):
-  """Runs a server of the predictor under the name `tiny`."""
+def serving(predictor, scheduler=None, name='tiny', **settings):
+  """Runs a server of the predictor; name: what clients call it."""
   settings = {'max_tokens': TOKENS, **settings}
   service = Service(Settings(**settings))
   if scheduler is None:
     scheduler = small_scheduler(predictor)
     scheduler.start()
     http_running.eventually(lambda: scheduler.status() == 'ready', 300)
-  model = ServedModel('tiny', 'tiny', predictor, 1)
-  service.open({'tiny': model}, scheduler)
+  model = ServedModel(name, 'tiny', predictor, 1)
+  service.open({name: model}, scheduler)
   app = service_app(service)
   with http_running.running(
     app, service.drain, lambda: service.is_idle

@@ -12,10 +12,10 @@ from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 TEXTS = ['image 0 is the red dog. what is it? yes no a cat', 'dog and cat'] * 9
 
 
-def make(directory, instruction=False):
-  """Writes it and returns its configuration."""
+def make(directory, instruction=False, texts=TEXTS):
+  """Writes it and returns its configuration; texts: of its vocabulary."""
   vocabulary = directory / model_dir.VOCABULARY
-  train_sentencepiece(TEXTS, vocabulary, 50)
+  train_sentencepiece(texts, vocabulary, 50)
   tokenizer = Tokenizer(vocabulary)
   tiny = configs.TINY
   config = dataclasses.replace(

@@ -1,0 +1,47 @@
+"""The code in README.md and docs/ runs, and prints what it is said to print."""
+
+import base64
+import re
+
+import build_deps
+import doc_pages
+import pytest
+
+pytest.importorskip('sybil', reason='needs sybil, of the extra `test`')
+import doc_blocks  # noqa: E402
+
+PAGES = [build_deps.ROOT / 'README.md', *doc_pages.pages()]
+RUNNING = [page for page in PAGES if list(doc_blocks.parse(page))]
+
+
+def name(page):
+  return str(page.relative_to(build_deps.ROOT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', RUNNING, ids=name)
+def test_blocks_run(page, world, request, monkeypatch):
+  monkeypatch.chdir(world)
+  document = doc_blocks.parse(page)
+  if 'openai.OpenAI(' in document.text:
+    document.namespace['openai'] = request.getfixturevalue('openai_client')
+    for letter in 'ab':
+      data = base64.b64encode((world / f'{letter}.png').read_bytes()).decode()
+      document.namespace[letter] = f'data:image/png;base64,{data}'
+  for example in document:
+    example.evaluate()
+
+
+def test_what_is_left_out_has_a_reason():
+  for page in PAGES:
+    text = page.read_text('utf-8')
+    for marker in re.findall(r'<!--+ *skip.*', text):
+      assert re.fullmatch(r'<!--- skip: next "[^"]{10,}" -->', marker), name(
+        page
+      )
+
+
+def test_the_pages_have_blocks_that_run():
+  assert {'README.md', 'docs/serving.md', 'docs/generation.md'} <= {
+    name(page) for page in RUNNING
+  }
