@@ -13,6 +13,7 @@ from mmicl_jax import __main__ as command_line
 from mmicl_jax.serve.reference import reference_markdown
 
 ROOT = Path(__file__).parents[2]
+TOP = ('CHANGELOG', 'CONTRIBUTING', 'RELEASING', 'SECURITY', 'CODE_OF_CONDUCT')
 _GIN = ROOT / 'gin_configs'
 _NAME = re.compile(r'^([A-Z][A-Z0-9_]*) = (.*?)(?:  # (.*))?$')
 
@@ -24,8 +25,7 @@ def write(app):
     ('reference/generated/commands.md', commands()),
     ('reference/generated/gin.md', gin_files()),
     ('reference/generated/http.md', reference_markdown()),
-    ('changelog.md', _from_top('CHANGELOG.md')),
-    ('contributing.md', _from_top('CONTRIBUTING.md')),
+    *((f'{page.lower()}.md', _from_top(f'{page}.md')) for page in TOP),
   ):
     path = docs / name
     path.parent.mkdir(exist_ok=True)
@@ -41,9 +41,8 @@ def _from_top(name):
   """A page of the repository's top, with links as they are from docs/."""
   text = (ROOT / name).read_text('utf-8')
   text = text.replace('](docs/', '](')
-  return re.sub(
-    r'\]\((CHANGELOG|CONTRIBUTING)\.md', lambda m: f']({m[1].lower()}.md', text
-  )
+  pages = '|'.join(TOP)
+  return re.sub(rf'\]\(({pages})\.md', lambda m: f']({m[1].lower()}.md', text)
 
 
 def commands():

@@ -5,7 +5,9 @@ import re
 import build_deps
 
 DOCS = build_deps.ROOT / 'docs'
-_MADE = re.compile(r'notebooks/|reference/generated/|changelog|contributing')
+_MADE = re.compile(
+  r'notebooks/|reference/generated/|changelog|contributing|releasing|security|code_of_conduct'
+)
 
 
 def pages():
