@@ -24,7 +24,7 @@ _OTHER_ITEMS = 200  # of each of these
 _SHOWN = 24  # unseen classes on the page
 # Prompts on the page whose demonstrations are weighed, and if they are right.
 _WEIGHED = (
-  ('icl_words_4', True),
+  ('icl_words_2', True),
   ('icl_5_words_5', True),
   ('icl_5_words_5', False),
 )

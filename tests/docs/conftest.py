@@ -1,7 +1,10 @@
 """A folder in which the blocks of the docs find what they name."""
 
+import itertools
+import re
 import shutil
 
+import doc_pages
 import openai
 import pytest
 import served_model
@@ -24,13 +27,16 @@ def world(tmp_path_factory):
   demo = folder / 'runs/demo'
   shutil.copytree(folder / 'checkpoints/mmicl_xl', demo / 'stage_2')
   records = tiny_records.write(demo / 'held_out', 4) / 'train.jsonl'
-  records.rename(demo / 'held_out/larger.jsonl')
+  records.rename(demo / 'held_out/which.jsonl')
   pictures = [demo / 'held_out' / f'{i}.png' for i in range(3)]
   for picture, name in zip(pictures, 'abc', strict=True):
     shutil.copy(picture, folder / f'{name}.png')
   (demo / 'images').mkdir()
-  for picture, name in zip(pictures, ('0340', '0238'), strict=False):
-    shutil.copy(picture, demo / f'images/digit-{name}.png')
+  text = ''.join(page.read_text('utf-8') for page in doc_pages.pages())
+  named = set(re.findall(r'\bglyph-\w+-\d+-\d+\.png', text))
+  named |= {f'glyph-{x}.png' for x in re.findall(r"'(\w+-\d+-\d+)'", text)}
+  for picture, name in zip(itertools.cycle(pictures), sorted(named)):
+    shutil.copy(picture, demo / 'images' / name)
   rows = 'a.jpg\tIs it red?\tYes\tYes.\na.jpg\tIs it blue?\tNo\tNo.\n'
   (folder / 'eval_tool/LaVIN/color.txt').write_text(rows, 'utf-8')
   return folder

@@ -11,7 +11,13 @@ import doc_pages
 import pytest
 
 TAKEN = ('mmicl_jax', 'gin_configs', 'notebooks')
-PAGES = ('CHANGELOG.md', 'CONTRIBUTING.md')
+PAGES = (
+  'CHANGELOG',
+  'CONTRIBUTING',
+  'RELEASING',
+  'SECURITY',
+  'CODE_OF_CONDUCT',
+)
 
 
 def named():
@@ -41,7 +47,7 @@ def site(tmp_path_factory):
   folder = tmp_path_factory.mktemp('site')
   made = shutil.ignore_patterns('generated', 'notebooks', '_build')
   shutil.copytree(doc_pages.DOCS, folder / 'docs', ignore=made)
-  for name in (*TAKEN, *PAGES):
+  for name in (*TAKEN, *(f'{page}.md' for page in PAGES)):
     (folder / name).symlink_to(build_deps.ROOT / name)
   build = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going']
   # Whoever asks the net gets an error.
