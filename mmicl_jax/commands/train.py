@@ -2,15 +2,16 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 import jax
 
-from mmicl_jax.checkpoints import model_card
+from mmicl_jax.checkpoints import model_card, model_dir
 from mmicl_jax.configure import gin_files
 from mmicl_jax.data import jsonl
-from mmicl_jax.runtime import hosts, malloc
+from mmicl_jax.runtime import hosts, malloc, remote
 from mmicl_jax.training import loop
 
 
@@ -62,16 +63,25 @@ def main(args: argparse.Namespace) -> int:
       note=malloc.advice(jax.default_backend()),
     )
     if jax.process_index() == 0:
-      names = gin_files.macros()
-      directory = names['MODEL_DIR']
-      model_card.write_card(
-        directory,
-        directory,
-        result.step,
-        pytorch=False,
-        records=_records(names.get('DATA')),
-      )
+      leave_card(gin_files.macros(), result.step)
   return 0
+
+
+def leave_card(names: Mapping[str, Any], step: int) -> None:
+  """Writes the card of a run that ended, if its folder has a model.
+
+  names: of the gin files, in capitals. A run may have no MODEL_DIR, or files of
+  its own that bind the folder without that name: they get no card.
+  """
+  directory = names.get('MODEL_DIR')
+  if not isinstance(directory, str):
+    return
+  if not remote.is_file(os.path.join(directory, model_dir.MODEL)):
+    return
+  records = _records(names.get('DATA'))
+  model_card.write_card(
+    directory, directory, step, pytorch=False, records=records
+  )
 
 
 def _records(data: Any) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mmicl_jax.checkpoints import model_card, model_dir
+from mmicl_jax.commands.train import leave_card
 from mmicl_jax.models import configs
 
 GIN = """# Macros:
@@ -92,3 +93,13 @@ def test_a_persons_file_is_left_alone(run):
   (run / 'README.md').write_text(mine)
   assert not model_card.write_card(run, run, 3, pytorch=False)
   assert (run / 'README.md').read_text() == mine
+
+
+def test_a_run_without_a_folder_of_its_own_gets_no_card(run, tmp_path):
+  data = tmp_path / 'train.jsonl'
+  data.write_text('{}\n{}\n')
+  for names in {}, {'MODEL_DIR': None}, {'MODEL_DIR': str(tmp_path)}:
+    leave_card(names, 5)
+  assert not list(tmp_path.rglob(model_card.CARD))
+  leave_card({'MODEL_DIR': str(run), 'DATA': str(data)}, 5)
+  assert '| records | 2 |' in (run / model_card.CARD).read_text()
