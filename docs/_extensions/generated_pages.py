@@ -134,6 +134,16 @@ def _comment(lines):
   return ' '.join(line.lstrip('# ') for line in lines).replace('<', r'\<')
 
 
+def _to_copies(app, name, source):
+  """Links to what is copied lead to the copy; on GitHub, to the file itself."""
+  pages = '|'.join(TOP)
+  text = source[0].replace('](../notebooks/', '](notebooks/')
+  source[0] = re.sub(
+    rf'\]\(\.\./({pages})\.md', lambda m: f']({m[1].lower()}.md', text
+  )
+
+
 def setup(app):
   app.connect('builder-inited', write)
+  app.connect('source-read', _to_copies)
   return {'parallel_read_safe': True}
