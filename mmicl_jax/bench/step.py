@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from mmicl_jax.bench.sides import Asked, Sides, save_random, timed
@@ -289,8 +288,7 @@ def _used(
 ) -> dict[str, float]:
   """The model FLOP/s of our step, and their share of the device's peak."""
   config = PRESETS[size]
-  flat = trees.flatten(nn.unbox(mmicl.abstract_params(config)))
-  trainable, _ = stages.split_params(trees.unflatten(flat), case.stage)
+  trainable, _ = stages.split_params(mmicl.abstract_params(config), case.stage)
   inputs = case.text_tokens + config.qformer.num_queries * case.images
   lengths = flops.Lengths(inputs, case.targets, case.images)
   each = flops.train_step_flops(config, trees.flatten(trainable), lengths)
