@@ -78,7 +78,8 @@ class Sides:
 def timed(result: Mapping[str, Any]) -> dict[str, str]:
   """The first cells of a row in every table of two sides."""
   cells = {'size': result['size'], 'case': result['case']}
-  cells |= {f'{n}, s': span_text(s) for n, s in result['seconds'].items()}
+  for name, seconds in result['seconds'].items():
+    cells[f'{name.replace("_", " ")}, s'] = span_text(seconds)
   for name in ('medians', 'minima'):
     cells[name] = f'{result[f"ratio_of_{name}"]:.2f}x'
   return cells

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--rounds', type=int, default=5, help='timed runs of each side')
   add('--threads', type=int, default=2, help='CPU cores of each side')
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
-  add('--no_bfloat16', action='store_true', help='skip their bfloat16')
+  add('--no_bfloat16', action='store_true', help='generate: float32 alone')
   add('--out', metavar='PAGE.md', help='all: the page to write')
   add(
     '--parts',

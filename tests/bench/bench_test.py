@@ -20,7 +20,7 @@ from mmicl_jax.presets import PRESETS
 class Fake:
   """Sides whose times and answers are known."""
 
-  names = ('ours', 'theirs', 'theirs_bfloat16')
+  names = ('ours', 'theirs', 'ours_bfloat16', 'theirs_bfloat16')
 
   def __init__(self):
     self.asked = []
@@ -28,7 +28,7 @@ class Fake:
   def ask(self, name, case):
     self.asked.append(name)
     first = name not in self.asked[:-1]
-    seconds = dict(zip(self.names, (1.0, 3.0, 2.0), strict=True))[name] * (
+    seconds = dict(zip(self.names, (1.0, 3.0, 0.5, 2.0), strict=True))[name] * (
       100 if first else 1
     )
     return seconds, np.array([[5, 6], [7, 8 if name == 'ours' else 9]])
@@ -39,12 +39,12 @@ def test_sides_take_turns_and_the_first_run_is_not_timed():
   result = measure_answers('tiny', AnswerCase('generate', 1, 8), fake, rounds=3)
   assert fake.asked == list(fake.names) * 4
   assert result['ratio_of_medians'] == result['ratio_of_minima'] == 3
-  assert result['ratio_to_bfloat16'] == 2
+  assert result['ratio_in_bfloat16'] == 4
   assert result['agreement'] == 0.75 and result['target'] == 1.5
   assert result['units_per_second'] == 8 * 32
   [_, _, line] = answers_table([result]).splitlines()
   assert '3.000 (3.000 to 3.000)' in line and '75%' in line
-  assert '3.00x | 3.00x | 1.5x | 2.00x' in line
+  assert '3.00x | 3.00x | 1.5x | 4.00x' in line
 
 
 class Clock:

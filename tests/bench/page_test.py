@@ -8,11 +8,17 @@ from mmicl_jax.__main__ import main
 from mmicl_jax.bench import page
 
 
-def row(case, ours, theirs, target=None):
+def row(case, ours, theirs, target=None, bfloat16=None):
+  sides = {'ours': ours, 'theirs': theirs}
+  if bfloat16:
+    sides |= {'ours_bfloat16': bfloat16[0], 'theirs_bfloat16': bfloat16[1]}
   return {
     'size': 'small',
     'case': case,
-    'seconds': {'ours': ours, 'theirs': theirs},
+    'seconds': sides,
+    'ratio_in_bfloat16': (
+      min(bfloat16[1]) / min(bfloat16[0]) if bfloat16 else None
+    ),
     'ratio_of_medians': 2.0,
     'ratio_of_minima': min(theirs) / min(ours),
     'target': target,
@@ -21,7 +27,9 @@ def row(case, ours, theirs, target=None):
 
 ROWS = [
   row('encode, 1 image', [1.0, 2.0], [2.0, 5.0], 1.5),
-  row('generate, batch 8', [1.0, 1.0], [1.9, 3.0], 2.0),
+  row(
+    'generate, batch 8', [1.0, 1.0], [1.9, 3.0], 2.0, ([2.0, 2.0], [1.8, 4.0])
+  ),
   row('stage-2 step', [1.0], [3.0]),
 ]
 
@@ -32,6 +40,7 @@ def test_targets_are_met_by_minima():
   assert found == {
     'encode, 1 image': ('2.00x', 'yes'),
     'generate, batch 8': ('1.90x', '**no**'),
+    'generate, batch 8, bfloat16': ('0.90x', '**no**'),
   }
   text = page.benchmark_page(
     [part],
@@ -41,12 +50,12 @@ def test_targets_are_met_by_minima():
     command='mmicl bench all',
     plot='page.svg',
   )
-  assert '1 of 2 targets are met' in text and '| a table |' in text
+  assert '1 of 3 targets are met' in text and '| a table |' in text
   assert 'on 2026-11-26, on 2 cores of a CPU; jax 1' in text
 
 
 def test_the_spread_is_of_rounds():
-  assert page.ratio_span(ROWS[0]) == (2.0, 2.0, 2.5)
+  assert page.ratio_span([1.0, 2.0], [2.0, 5.0]) == (7 / 3, 2.0, 2.5)
 
 
 def test_every_case_is_drawn():
@@ -56,6 +65,7 @@ def test_every_case_is_drawn():
   assert picture == page.ratio_plot([part]).decode()
   for one in ROWS:
     assert f'small: {one["case"]}' in picture
+  assert '>2.45x<' in picture and '>1.45x<' in picture  # its bfloat16, too
   assert page.MET in picture and page.MISSED in picture
 
 
