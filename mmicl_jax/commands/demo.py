@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='train without a part of it: docs/in_context_learning.md',
   )
   parser.add_argument(
+    '--pretrained',
+    metavar='DIR',
+    help='take the towers and the language model of that run of mmicl demo',
+  )
+  parser.add_argument(
     '--compare',
     nargs='+',
     metavar='DIR',
@@ -41,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.epilog = """examples:
   mmicl demo --out runs/demo
   mmicl demo --preset long --seeds 3 --out runs/long
-  mmicl demo --ablation no_few_shot --seeds 3 --out runs/no_few_shot
-  mmicl demo --compare runs/demo runs/no_few_shot"""
+  mmicl demo --ablation no_few_shot --pretrained runs/demo --out runs/no_shots
+  mmicl demo --compare runs/demo runs/no_shots"""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,7 +67,14 @@ def main(args: argparse.Namespace) -> int:
       f'{out} is there already: name a new folder with --out, or remove it.'
     )
   with only_writer(out):
-    found = run_seeds(out, args.seed, args.seeds, args.preset, args.ablation)
+    found = run_seeds(
+      out,
+      args.seed,
+      args.seeds,
+      args.preset,
+      args.ablation,
+      Path(args.pretrained) if args.pretrained else None,
+    )
   if args.json:
     show.print_json(dataclasses.asdict(found), None)
     return 0

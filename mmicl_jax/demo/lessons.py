@@ -205,7 +205,7 @@ def _shapes(told: str, words: str) -> dict[str, Shape]:
 
 
 _TOLD, _SHOWN = _shapes('told_', 'told_'), _shapes('', 'taught_')
-_TURNS = ('short', 'longer', 'short', 'several', 'short', 'longest')
+_TURNS = ('short', 'several', 'longer', 'short', 'several', 'longest')
 _NAME = Shape({'name_letter': 1}, 8, 1)
 
 PHASES = (
@@ -217,6 +217,7 @@ PHASES = (
     (
       Lesson(900, (Shape({'told_icl_words_2': 1}, 12, 0),)),
       Lesson(700, (_TOLD['short'],)),
+      Lesson(900, (_TOLD['several'],)),
       Lesson(
         1800,
         (

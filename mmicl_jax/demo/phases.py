@@ -19,6 +19,7 @@ from mmicl_jax.demo.lessons import (
   LessonStream,
   Phase,
 )
+from mmicl_jax.demo.pretrained import Pretrained
 from mmicl_jax.demo.seen import read_gallery
 from mmicl_jax.models.configs import (
   Execution,
@@ -73,19 +74,28 @@ def train_phases(
   seed: int,
   longer: int = 1,
   ablation: str | None = None,
+  pretrained: Pretrained | None = None,
 ) -> Trained:
   """Trains the towers, then each phase from the one before, in folders of out.
 
   longer: how many times the steps of each phase. ablation: what is missing, of
-  ablations.DEMO_ABLATIONS.
+  ablations.DEMO_ABLATIONS. pretrained: towers and language model that are
+  taken in place of training them.
   """
-  done, ledger = _train_towers(
-    model, vocabulary, out, TOWER_STEPS * longer, seed
-  )
-  phases, ledgers = [done], _ledger_rows('towers', ledger)
-  before = out / 'towers'
+  if pretrained is None:
+    done, rows = _train_towers(
+      model, vocabulary, out, TOWER_STEPS * longer, seed
+    )
+    phases, ledger = [done], _ledger_rows('towers', rows)
+    before = out / 'towers'
+  else:
+    phases, ledger = list(pretrained.phases), list(pretrained.ledger)
+    before = pretrained.checkpoint
+  known = {phase.name for phase in phases}
   for i, phase in enumerate(ablated_phases(PHASES, ablation)):
-    done, ledger = _train(
+    if phase.name in known:
+      continue
+    done, rows = _train(
       phase.longer(longer),
       model,
       vocabulary,
@@ -95,9 +105,9 @@ def train_phases(
       lesson_change(ablation, i),
     )
     phases.append(done)
-    ledgers += _ledger_rows(phase.name, ledger)
+    ledger += _ledger_rows(phase.name, rows)
     before = _folder(out, phase)
-  return Trained(before, tuple(phases), tuple(ledgers))
+  return Trained(before, tuple(phases), tuple(ledger))
 
 
 def _train_towers(

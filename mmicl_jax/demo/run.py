@@ -18,6 +18,7 @@ import jax
 from mmicl_jax.checkpoints import model_dir
 from mmicl_jax.convert.disk import to_pytorch
 from mmicl_jax.demo import asking, data, page, phases, results
+from mmicl_jax.demo.pretrained import Pretrained, read_pretrained
 from mmicl_jax.demo.tasks import ROWS
 from mmicl_jax.inference.load import load
 from mmicl_jax.parity.check import check_parity
@@ -34,18 +35,33 @@ def run_seeds(
   seeds: int,
   preset: str,
   ablation: str | None = None,
+  pretrained: Path | None = None,
 ) -> results.Results:
   """Runs the demo with `seeds` seeds in a row, from `seed` on.
 
-  The first model goes to `out`, the others to seed_<n> in it. Returns the
+  The first model goes to `out`, the others to seed_<n> in it. pretrained: the
+  folder of such a run, whose towers and language models are taken. Returns the
   first one's results, with the accuracies of the others beside.
   """
-  found = run_demo(out, seed, preset=preset, ablation=ablation)
-  others: dict[str, tuple[float, ...]] = {}
-  for other in range(seed + 1, seed + seeds):
-    more = run_demo(
-      out / f'seed_{other}', other, preset=preset, ablation=ablation
+  places = ('.', *(f'seed_{other}' for other in range(seed + 1, seed + seeds)))
+  starts = [
+    read_pretrained(pretrained / place, seed + i, preset)
+    if pretrained is not None
+    else None
+    for i, place in enumerate(places)
+  ]
+  found, *rest = (
+    run_demo(
+      out / place,
+      seed + i,
+      preset=preset,
+      ablation=ablation,
+      pretrained=start,
     )
+    for i, (place, start) in enumerate(zip(places, starts, strict=True))
+  )
+  others: dict[str, tuple[float, ...]] = {}
+  for more in rest:
     for score in (*more.shots, *more.digits, *more.tasks):
       others[score.name] = (*others.get(score.name, ()), score.accuracy)
   if others:
@@ -61,12 +77,14 @@ def run_demo(
   items: int = 512,
   preset: str = 'default',
   ablation: str | None = None,
+  pretrained: Pretrained | None = None,
 ) -> results.Results:
   """Trains, answers held-out prompts, exports to PyTorch and writes the page.
 
   items: prompts of each row about unseen classes. preset: a name in PRESETS.
   ablation: of ablations.DEMO_ABLATIONS, what training lacks; held-out prompts
-  stay the same. All files go to `out`.
+  stay the same. pretrained: the towers and language model to begin with, which
+  are trained if there are none. All files go to `out`.
   """
   begin = time.monotonic()
   out.mkdir(parents=True, exist_ok=True)
@@ -79,6 +97,7 @@ def run_demo(
     seed,
     PRESETS[preset],
     ablation,
+    pretrained,
   )
   final = trained.final
 
