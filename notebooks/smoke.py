@@ -60,7 +60,7 @@ def demo(folder):
 def _record(shots, number):
   places = range(shots + 1)
   names = [WORDS[(k + number) % 2] for k in places]
-  turns = [f'image {k} is <image{k}>图.\nimage {k} is' for k in places]
+  turns = [f'<image{k}>图 is' for k in places]
   shown = [f'{t} {name}' for t, name in zip(turns, names[:-1], strict=False)]
   return {
     'input_text': '\n\n'.join([*shown, turns[-1]]),

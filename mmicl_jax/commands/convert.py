@@ -14,10 +14,10 @@ from mmicl_jax.runtime.outputs import check_output
 
 EPILOG = """examples:
   mmicl convert to-jax --source Salesforce/instructblip-flan-t5-xl \\
-    --vocabulary spiece.model --out checkpoints/mmicl_xl
-  mmicl convert check --source HF_DIR --checkpoint checkpoints/mmicl_xl \\
+    --vocabulary spiece.model --out checkpoints/xl
+  mmicl convert check --source HF_DIR --checkpoint checkpoints/xl \\
     --html parity.html
-  mmicl convert to-pytorch --checkpoint checkpoints/mmicl_xl --out HF_DIR
+  mmicl convert to-pytorch --checkpoint checkpoints/xl --out HF_DIR
 
 Each has its own --help: mmicl convert to-jax --help.
 """

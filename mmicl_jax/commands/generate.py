@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   for field in dataclasses.fields(Options):
     _add_option(group, field.name, field.default)
   parser.epilog = """examples:
-  mmicl generate --checkpoint runs/demo/stage_2 --image a.png b.png \\
-    --prompt 'image {0} is {image}, image {1} is {image}. Which is larger?'
+  mmicl generate --checkpoint runs/demo/stage_2 --image a.png b.png c.png \\
+    --prompt '{image} {image} {image} which is like image {2}?'
   mmicl generate --checkpoint runs/demo/stage_2 --input test.jsonl \\
     --output answers.jsonl --num_beams 8
   mmicl generate --checkpoint checkpoints/mmicl_xxl --input test.jsonl \\

@@ -51,7 +51,7 @@ class Trained:
 
 
 def config(tokenizer: Tokenizer) -> MMICLConfig:
-  """The demo's model: all parts of MMICL in about 400 thousand parameters."""
+  """The demo's model: all parts of MMICL in about 600 thousand parameters."""
   return MMICLConfig(
     vit=ViTConfig(96, 2, 4, mlp_dim=192, image_size=SIZE, patch_size=10),
     qformer=QFormerConfig(

@@ -32,6 +32,23 @@ def test_blocks_run(page, world, request, monkeypatch):
     example.evaluate()
 
 
+def test_the_demo_is_asked_as_it_was_taught():
+  """With `{image}` in each text and no declarations."""
+  notebooks = (build_deps.ROOT / 'notebooks').glob('*.md')
+  asking = []
+  for page in (*PAGES, *notebooks):
+    text = page.read_text('utf-8')
+    if "load('runs/demo" in text:
+      turns = re.findall(r"Turn\('([^']*)', (?:images=)?\[", text)
+      assert all('{image}' in turn for turn in turns), name(page)
+      asking += turns
+  assert len(asking) >= 8
+  serving = (build_deps.ROOT / 'docs/serving.md').read_text('utf-8')
+  requests = re.findall(r'completions\.create\((.*?)^\)', serving, re.S | re.M)
+  assert len(requests) == 2
+  assert all('extra_body=inline' in request for request in requests)
+
+
 def test_what_is_left_out_has_a_reason():
   for page in PAGES:
     text = page.read_text('utf-8')

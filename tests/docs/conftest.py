@@ -14,7 +14,7 @@ import tiny_records
 import mmicl_jax
 
 # With these words in its vocabulary the prompts of the pages are short.
-TEXTS = ['image 0 is a dax', 'which image shows the larger digit? 1 2'] * 9
+TEXTS = ['image 0 is a dax', 'which is like image 1? same? wug'] * 9
 
 
 @pytest.fixture(scope='session')

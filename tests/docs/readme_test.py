@@ -20,6 +20,15 @@ def test_each_kind_of_user_has_a_section_with_a_command_and_a_link():
     assert re.search(r'\]\(docs/[\w/]+\.md', section), kind
 
 
+def test_a_run_that_is_to_go_on_saves_on_its_way():
+  """By default it saves every 1000 steps."""
+  for page in ('README.md', 'docs/remote.md', 'notebooks/finetune.md'):
+    text = (build_deps.ROOT / page).read_text('utf-8')
+    [every] = re.findall(r'SAVE_EVERY=(\d+)', text)
+    steps = re.findall(r'TRAIN_STEPS=(\d+)', text)
+    assert steps and int(every) < int(steps[0]), page
+
+
 def test_what_it_links_to_is_there():
   links = re.findall(r'\]\(([^)#]+)', TEXT)
   inside = [link for link in links if '://' not in link]
