@@ -7,10 +7,12 @@ import subprocess
 
 import deploy_files
 import pytest
+import yaml
 from deploy_files import DEPLOY, ROOT, document
 from packaging.specifiers import SpecifierSet
 
 from mmicl_jax.__main__ import parse
+from mmicl_jax.commands import serve
 from mmicl_jax.commands.model_arguments import parse_shard
 from mmicl_jax.configure import gin_files
 from mmicl_jax.inference import on_ray
@@ -34,14 +36,18 @@ def arguments(argv):
 
 
 def trains(argv):
-  """Its arguments and its mesh's size; gin files are read as a run does."""
+  """Its arguments and its mesh's size; gin files are read as a run does.
+
+  It has checkpoints on the way, from which it goes on as the pages promise.
+  """
   args = arguments(argv)
   with gin_files.apart():
     gin_files.parse_gin(args.gin_file, args.gin_binding)
+    query = gin_files.gin.query_parameter
+    assert query('SAVE_EVERY/macro.value') < query('TRAIN_STEPS/macro.value')
     names = ('data', 'fsdp', 'tensor')
     mesh = 'mmicl_jax.models.partitioning.make_mesh'
-    sizes = [gin_files.gin.query_parameter(f'{mesh}.{n}') for n in names]
-    return args, math.prod(sizes)
+    return args, math.prod(query(f'{mesh}.{n}') for n in names)
 
 
 @pytest.mark.parametrize('path', deploy_files.yaml_files())
@@ -121,11 +127,52 @@ def test_a_ray_cluster_has_room_for_its_actors():
     [mount] = container['volumeMounts']
     for path in (args.checkpoint, args.input, args.output):
       assert path.startswith(f'{mount["mountPath"]}/')
+    # The image's user writes what the claim holds.
+    assert pod['securityContext']['fsGroup'] == 1000
     assert [v['name'] for v in pod['volumes']] == [mount['name']]
     assert (
       container['image']
       == groups[0]['template']['spec']['containers'][0]['image']
     )
+
+
+def test_kuberay_finds_what_it_calls_in_the_image():
+  """Its probes call wget, and its jobs are handed to Ray's job server."""
+  run = next(v for i, v in deploy_files.stage('job') if 'apt-get' in v)
+  assert re.search(r'install .*\bwget\b', run)
+  setup = (ROOT / 'setup.py').read_text(encoding='utf-8')
+  [extras, range_] = re.findall(r"'ray\[([\w,]+)\]([^']*)'", setup)[0]
+  assert {'data', 'default'} <= set(extras.split(','))
+  cluster = document('ray/rayjob.yaml', 'RayJob')['spec']['rayClusterSpec']
+  assert cluster['rayVersion'] in SpecifierSet(range_)
+
+
+def test_names_of_images_are_valid_and_told():
+  """Docker takes lower case only; the page builds each, for one use."""
+  page = (ROOT / 'docs/deploy.md').read_text(encoding='utf-8')
+  built = dict(re.findall(r'"([\w-]+) (?:serve|job) ([\w,]+)"', page))
+  found = {}
+  for path in deploy_files.yaml_files():
+    text = (DEPLOY / path).read_text(encoding='utf-8')
+    for image, extra in re.findall(
+      r'image: (?:&\w+ )?(\S+/\S+) .*EXTRA=(\S+)', text
+    ):
+      [(registry, name)] = re.findall(r'(.+)/([\w-]+):\w+$', image)
+      assert image == image.lower() and f'{registry}/' in page, image
+      found[name] = extra
+  assert found == built and len(built) == 4
+
+
+def test_the_snippets_of_the_page_serve_under_the_name_that_clients_ask():
+  page = (ROOT / 'docs/serving.md').read_text(encoding='utf-8')
+  [unit] = re.findall(r'^ExecStart=\S*/mmicl (.*)$', page, re.M)
+  [pod] = re.findall(r'```yaml\n(.*?)```', page, re.S)
+  [container] = yaml.safe_load(pod)['containers']
+  asked = set(re.findall(r"model='(\w+)'", page))
+  for argv in (unit.split(), container['args']):
+    args = arguments(argv)
+    assert args.command == 'serve'
+    assert asked == serve.served_names(args.models).keys()
 
 
 @pytest.fixture
