@@ -14,7 +14,6 @@ extensions = [
   'myst_nb',
   'sphinx.ext.autodoc',
   'sphinx_copybutton',
-  'sphinx_design',
   'docstrings',
   'generated_pages',
   'llms_txt',
@@ -23,7 +22,7 @@ exclude_patterns = ['_build', 'reference/generated/*']
 
 nb_execution_mode = 'off'  # tests run them
 
-myst_enable_extensions = ['colon_fence', 'deflist']
+myst_enable_extensions = ['deflist']
 myst_heading_anchors = 3
 # Blocks of the docs that are no Python stay as they are.
 suppress_warnings = ['misc.highlighting_failure']

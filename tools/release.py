@@ -3,7 +3,8 @@
 python tools/release.py              prints the version
 python tools/release.py --set 0.3.0  writes it, and a section of the changelog
 python tools/release.py --tag v0.3.0 prints that section; exits with 1 if the
-                                     tag is not the version, or it has none
+                                     tag is not the version, or it has none, or
+                                     if pages do not say where the repository is
 """
 
 import argparse
@@ -19,6 +20,9 @@ PLACES = {
   'CITATION.cff': r'(?<=\nversion: ).*(?=\n)',
 }
 UNRELEASED = '## [Unreleased]\n'
+# Stands for the owner of the repository: RELEASING.md.
+_NOBODY = re.compile(rb'github(\.com)?/OWNER/')
+_PAGES = ('*.md', 'docs/*.md', 'notebooks/*')
 
 
 def read(name: str, root: Path = ROOT) -> str:
@@ -36,6 +40,14 @@ def section(wanted: str, root: Path = ROOT) -> str | None:
   pattern = rf'^## \[{re.escape(wanted)}\][^\n]*\n(.*?)(?=^## |\Z)'
   found = re.search(pattern, read('CHANGELOG.md', root), re.M | re.S)
   return found[1].strip() if found else None
+
+
+def without_owner(root: Path = ROOT) -> list[str]:
+  """The files that name the repository as if nobody owned it."""
+  paths = {path for pattern in _PAGES for path in root.glob(pattern)}
+  files = sorted(path for path in paths if path.is_file())
+  found = [path for path in files if _NOBODY.search(path.read_bytes())]
+  return [str(path.relative_to(root)) for path in found]
 
 
 def set_version(new: str, today: datetime.date, root: Path = ROOT) -> None:
@@ -69,6 +81,10 @@ def main() -> int:
     notes = section(version())
     if args.tag != f'v{version()}' or not notes:
       sys.exit(f'{args.tag}: setup.py says {version()}, with its section')
+    if pages := without_owner():
+      sys.exit(
+        f'OWNER is nobody, in {", ".join(pages)}: see RELEASING.md, Once'
+      )
     print(notes)
     return 0
   print(version())

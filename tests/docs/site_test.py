@@ -34,6 +34,14 @@ def test_every_page_is_in_the_index():
     assert name in named() | {'index'}, f'docs/index.md does not name {name}'
 
 
+def test_the_index_leads_to_every_page_on_github_too():
+  """There, toctrees are no links."""
+  index = (doc_pages.DOCS / 'index.md').read_text('utf-8')
+  links = set(re.findall(r'\]\((?:\.\./)?([\w/]+)\.md\)', index))
+  links |= {name.lower() for name in links if name in PAGES}
+  assert named() <= links
+
+
 def test_every_notebook_is_in_the_index():
   for notebook in (build_deps.ROOT / 'notebooks').glob('*.md'):
     assert f'notebooks/{notebook.stem}' in named()
@@ -42,7 +50,7 @@ def test_every_notebook_is_in_the_index():
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
   """The built site, of a copy, since the build writes pages beside its own."""
-  for package in ('myst_nb', 'furo', 'sphinx_copybutton', 'sphinx_design'):
+  for package in ('myst_nb', 'furo', 'sphinx_copybutton'):
     pytest.importorskip(package, reason=f'needs {package}, of the extra `docs`')
   folder = tmp_path_factory.mktemp('site')
   made = shutil.ignore_patterns('generated', 'notebooks', '_build')

@@ -2,17 +2,18 @@
 
 import base64
 import contextlib
-import os
+import shutil
 
 import pytest
 import served_model
 
 sync_api = pytest.importorskip('playwright.sync_api', reason='no playwright')
-CHROMIUM = '/usr/bin/chromium'
+NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 MARKS = [
   pytest.mark.slow,
   pytest.mark.skipif(
-    not os.path.exists(CHROMIUM), reason='no Chromium: apt-get install chromium'
+    CHROMIUM is None, reason='no Chromium: apt-get install chromium'
   ),
 ]
 
