@@ -14,7 +14,7 @@ from mmicl_jax.demo.pictures import Gallery, Picture
 
 # Words, and demonstrations of each: the rows of the demo's main table.
 # MMICL names twenty images, so five words have room for three of each.
-WAYS = {2: (0, 1, 2, 5), 5: (0, 1, 2, 3)}
+WAYS = {2: (0, 1, 2, 3, 5), 5: (0, 1, 2, 3)}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,43 @@ def icl_words(
   Each class is shown `each` times, in random order. Without demonstrations
   nobody can know the word.
   """
+  return _named(task, images, rng, [each] * ways, vocabulary)
+
+
+def icl_between(
+  task: str,
+  images: Gallery,
+  rng: np.random.Generator,
+  least: int,
+  most: int,
+  vocabulary: Sequence[str] = words.LABELS,
+) -> Item:
+  """The same with two to five classes, and `least` to `most` demonstrations.
+
+  Each class is shown one to MOST_EACH times. A model that is trained on a few
+  numbers of demonstrations alone knows how far back to look, and guesses at all
+  numbers between.
+  """
+  shots = int(rng.integers(least, most + 1))
+  ways = int(rng.integers(max(2, -(-shots // MOST_EACH)), min(5, shots) + 1))
+  again = np.repeat(np.arange(ways), MOST_EACH - 1)
+  more = rng.choice(again, shots - ways, replace=False)
+  counts = 1 + np.bincount(more, minlength=ways)
+  return _named(task, images, rng, counts, vocabulary)
+
+
+def _named(
+  task: str,
+  images: Gallery,
+  rng: np.random.Generator,
+  counts: Sequence[int] | np.ndarray,
+  vocabulary: Sequence[str],
+) -> Item:
+  """A prompt that shows the i-th class counts[i] times."""
+  ways, shots = len(counts), int(sum(counts))
   kinds = images.draw_kinds(ways, rng)
   names = words.draw_words(rng, ways, vocabulary)
-  sides = [int(i) for i in rng.permutation(np.repeat(np.arange(ways), each))]
+  sides = [int(i) for i in rng.permutation(np.repeat(np.arange(ways), counts))]
   sides.append(int(rng.integers(ways)))
   drawn = images.draw([kinds[i] for i in sides], rng)
   turns = [
@@ -62,10 +96,10 @@ def icl_words(
     task,
     assemble(turns[-1], turns[:-1]),
     tuple(drawn),
-    names if each else (),
-    ways * each,
-    chance=1 / ways if each else 0.0,
-    ceiling=float(bool(each)),
+    names if shots else (),
+    shots,
+    chance=1 / ways if shots else 0.0,
+    ceiling=float(bool(shots)),
   )
 
 
@@ -183,6 +217,9 @@ SEVERAL: dict[str, Task] = {
   'same': same_class,
   'counting': counting,
 }
+# Numbers of demonstrations that training shows, short to long.
+BETWEEN = ((2, 5), (6, 10), (11, 15))
+MOST_EACH = 6  # of a class in such a prompt
 ROWS = {
   words_task(ways, each): (ways, each)
   for ways, row in WAYS.items()
@@ -198,6 +235,18 @@ TASKS |= {
     icl_words, ways=ways, each=each, vocabulary=words.TRAINED
   )
   for name, (ways, each) in ROWS.items()
+}
+TASKS |= {
+  f'taught_icl_{least}_to_{most}': functools.partial(
+    icl_between, least=least, most=most, vocabulary=words.TRAINED
+  )
+  for least, most in BETWEEN
+}
+TASKS |= {
+  f'told_icl_{least}_to_{most}': told(
+    functools.partial(icl_between, least=least, most=most)
+  )
+  for least, most in BETWEEN
 }
 TASKS |= {**SEVERAL, 'composition': composition, 'name_letter': name_letter}
 TASKS |= {

@@ -57,7 +57,7 @@ def test_interleaved_images_with_invented_words_come_in_stage_2_alone():
       assert all(task.startswith('told_') for task in shape.mix)
   (shape,) = stage_1.lessons[0].shapes
   assert set(shape.mix) == {'name_letter'}
-  assert 'taught_icl_words_4' in stage_2.lessons[0].shapes[0].mix
+  assert 'taught_icl_2_to_5' in stage_2.lessons[0].shapes[0].mix
 
 
 def test_a_longer_phase_has_the_same_lessons():

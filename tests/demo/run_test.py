@@ -63,8 +63,8 @@ def test_demo_ends_with_all_it_promises(short, tmp_path, monkeypatch, capsys):
   out = tmp_path / 'demo'
   assert cli.main(['demo', '--out', str(out), '--json']) == 0
   printed = json.loads(capsys.readouterr().out)
-  assert [row['items'] for row in printed['shots']] == [3] * 8
-  assert [row['ways'] for row in printed['digits']] == [2] * 3 + [5] * 3
+  assert [row['items'] for row in printed['shots']] == [3] * 9
+  assert [row['ways'] for row in printed['digits']] == [2] * 4 + [5] * 3
   assert 'pip install' in printed['export']
   for name in ('index.html', 'spiece.model', 'stage_2/model.json'):
     assert (out / name).is_file(), name

@@ -8,7 +8,14 @@ import pytest
 
 from mmicl_jax.context.turns import IMAGE
 from mmicl_jax.demo import data, words
-from mmicl_jax.demo.tasks import SEVERAL, TASKS, WAYS, Item, words_task
+from mmicl_jax.demo.tasks import (
+  BETWEEN,
+  SEVERAL,
+  TASKS,
+  WAYS,
+  Item,
+  words_task,
+)
 
 SHOWN = [name for name in TASKS if not name.startswith('told_')]
 ROWS = [(ways, each) for ways, row in WAYS.items() for each in row]
@@ -59,6 +66,21 @@ def test_demonstrations_name_the_query_class(ways, each):
     assert made.example.targets == of[query]
     assert set(of.values()) == set(made.words)
     assert made.chance == 1 / ways and made.ceiling == 1
+
+
+@pytest.mark.parametrize(('least', 'most'), BETWEEN)
+def test_numbers_of_demonstrations_and_of_words_are_mixed(least, most):
+  made = items(f'taught_icl_{least}_to_{most}')
+  assert {one.shots for one in made} == set(range(least, most + 1))
+  assert {len(one.words) for one in made} == {2, 3, 4, 5}
+  for one in made:
+    *shown, query = labels(one)
+    answers = [turn.answer for turn in one.example.turns[:-1]]
+    of = dict(zip(shown, answers, strict=True))
+    assert set(of.values()) == set(one.words) and len(of) == len(one.words)
+    assert one.example.targets == of[query]
+  counts = [sorted(Counter(labels(one)[:-1]).values()) for one in made]
+  assert any(row[0] != row[-1] for row in counts)
 
 
 def test_position_gives_nothing_away():
