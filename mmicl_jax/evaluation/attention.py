@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmicl_jax.context.text import IMAGE, collapse, divided
-from mmicl_jax.context.turns import Example
+from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attribution import request_maker
 from mmicl_jax.inference.attention import Attended, answer_attention
@@ -53,12 +53,30 @@ def turn_ends(
   Words are tokens of their own, so the tokens of a prompt's beginning are the
   beginning of its tokens.
   """
-  between = '\n' if example.style == 'chat' else '\n\n'
-  texts = divided(collapse(example.inputs), example.style)
   return [
-    len(encode(between.join(texts[:i]).replace(IMAGE, IMAGE * queries)))
-    for i in range(1, len(texts) + 1)
+    len(encode(text.replace(IMAGE, IMAGE * queries)))
+    for text in _beginnings(example)
   ]
+
+
+def _beginnings(example: Example) -> list[str]:
+  """The prompt up to the end of each turn, with one 图 for each image.
+
+  Only where it is not known what turns a prompt was made of does its text say
+  so: a turn may have empty lines, too.
+  """
+  style, whole = example.style, collapse(example.inputs)
+  if not example.turns:
+    between = '\n' if style == 'chat' else '\n\n'
+    texts = divided(whole, style)
+    return [between.join(texts[:i]) for i in range(1, len(texts) + 1)]
+  empty = Turn('')
+  query = assemble(empty, style=style).inputs
+  shots = [
+    assemble(empty, example.turns[:i], style=style).inputs
+    for i in range(1, len(example.turns))
+  ]
+  return [*(text.removesuffix(query).rstrip() for text in shots), whole]
 
 
 def shares_told(one: Attended, ends: Sequence[int]) -> dict[str, Any]:

@@ -92,12 +92,16 @@ class Head:
     return {
       'tokens': [entry['token'] for entry in entries],
       'token_logprobs': [entry['logprob'] for entry in entries],
-      'top_logprobs': [
-        {top['token']: top['logprob'] for top in entry['top_logprobs']}
-        for entry in entries
-      ],
+      'top_logprobs': [_likeliest(entry) for entry in entries],
       'text_offset': offsets,
     }
+
+
+def _likeliest(entry: Json) -> dict[str, float]:
+  """The likeliest tokens, and the chosen one if it is none of them."""
+  found = {top['token']: top['logprob'] for top in entry['top_logprobs']}
+  found.setdefault(entry['token'], entry['logprob'])
+  return found
 
 
 def usage(prompt: int, completion: int, cached: bool) -> Json:

@@ -95,6 +95,17 @@ class Asking:
       pass
     return event
 
+  async def waiting(
+    self, kind: type[Last], ping: float, first: Event | None
+  ) -> AsyncIterator[Last | None]:
+    """As until, but yields the event, and before it None as progress does."""
+    event = first
+    while not isinstance(event, kind):
+      if event is None:
+        yield None
+      event = await self.next_event(ping)
+    yield event
+
   async def progress(
     self,
     texts: list[ChoiceText],

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from mmicl_jax.errors import UserError
 from mmicl_jax.evaluation.attention import shares_told, turn_ends
 from mmicl_jax.inference.attention import Attended
 from mmicl_jax.serve import answers
+from mmicl_jax.serve.http_errors import bad_request
 from mmicl_jax.serve.jobs import AttentionJob, Looked
 from mmicl_jax.serve.posted import Posted
 from mmicl_jax.serve.preparing import check_fits
@@ -26,9 +28,14 @@ async def tell_attention(
   """Responds to /v1/attention."""
   ready = await ready_prompt(service, wanted)
   if ready.shortened.lost.words:  # turns would have other tokens
-    check_fits(ready.shortened, ready.model.predictor)
+    param = wanted.prompting.conversation.param
+    check_fits(ready.shortened, ready.model.predictor, param)
   ids = tuple(ready.model.predictor.tokenizer.encode(wanted.answer))
-  asking = ready.ask(service, posted, AttentionJob(ready.prompt, ids))
+  try:
+    job = AttentionJob(ready.prompt, ids)
+  except UserError as error:  # a text of blanks has no tokens
+    raise bad_request(str(error), 'answer') from error
+  asking = ready.ask(service, posted, job)
   looked = await asking.until(Looked)
   told = await service.in_thread(_told, ready, ids, looked.tokens)
   head = ready.head('attention')

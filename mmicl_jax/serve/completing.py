@@ -31,19 +31,17 @@ async def complete_raw(
   return await _complete(service, posted, wanted, 'cmpl')
 
 
-async def rate(
+def ask_to_rate(
   service: Service,
   posted: Posted,
   ready: ReadyPrompt,
   candidates: Sequence[str],
-) -> tuple[Asking, list[list[int]], list[Any]]:
-  """Ranks candidates: (the job, their ids, their log-probabilities)."""
+) -> tuple[Asking, list[list[int]]]:
+  """Has candidates ranked: (the job, which ends with Rated, their ids)."""
   tokenizer = ready.model.predictor.tokenizer
   ids = [[*tokenizer.encode(text), tokenizer.eos_id] for text in candidates]
   job = RankJob(ready.prompt, tuple(map(tuple, ids)))
-  asking = ready.ask(service, posted, job)
-  rated = await asking.until(Rated)
-  return asking, ids, list(rated.log_probs)
+  return ready.ask(service, posted, job), ids
 
 
 async def _complete(
@@ -83,18 +81,31 @@ async def _choose(
   kind: str,
 ) -> Response:
   """Of structured_outputs: the likeliest candidate is the answer."""
-  asking, ids, rated = await rate(service, posted, ready, asked.candidates)
-  ranked = answers.candidate_rows(asked.candidates, rated, 'sum')
-  best = answers.best_row(ranked)['index']
-  text = CandidateText(
-    asked.candidates[best],
-    ready.model.predictor.tokenizer,
-    ids[best],
-    rated[best].tolist(),
+  asking, ids = ask_to_rate(service, posted, ready, asked.candidates)
+
+  def reply_of(rated: Rated) -> _Reply:
+    ranked = answers.candidate_rows(asked.candidates, rated.log_probs, 'sum')
+    best = answers.best_row(ranked)['index']
+    text = CandidateText(
+      asked.candidates[best],
+      ready.model.predictor.tokenizer,
+      ids[best],
+      rated.log_probs[best].tolist(),
+    )
+    about = ready.about(seed=asked.seed, candidates=ranked)
+    return _Reply(service, ready, asked, [text], asking, about)
+
+  if not asked.stream:
+    reply = reply_of(await asking.until(Rated))
+    return await reply.response(kind, _once())
+  ping = stream.PING_SECONDS
+  # A failure that comes at once has a status of its own.
+  waiting = asking.waiting(Rated, ping, await asking.next_event(ping))
+  return stream.event_response(
+    stream.events_after(
+      waiting, lambda rated: reply_of(rated).events(kind, _once())
+    )
   )
-  about = ready.about(seed=asked.seed, candidates=ranked)
-  reply = _Reply(service, ready, asked, [text], asking, about)
-  return await reply.response(kind, _once())
 
 
 async def _once() -> AsyncIterator[int | None]:
@@ -116,23 +127,27 @@ class _Reply:
     self._service, self._ready, self._asked = service, ready, asked
     self._texts, self._asking, self._about = texts, asking, about
 
+  def events(
+    self, kind: str, progress: AsyncIterator[int | None]
+  ) -> AsyncIterator[bytes]:
+    """The response's events, if it is a stream."""
+    return stream.answer_events(
+      self._ready.head(kind),
+      self._texts,
+      progress,
+      self._about,
+      self._asked.top_logprobs is not None,
+      self._usage,
+      self._asked.include_usage,
+    )
+
   async def response(
     self, kind: str, progress: AsyncIterator[int | None]
   ) -> Response:
-    asked, head = self._asked, self._ready.head(kind)
-    with_log_probs = asked.top_logprobs is not None
-    if asked.stream:
-      return stream.event_response(
-        stream.answer_events(
-          head,
-          self._texts,
-          progress,
-          self._about,
-          with_log_probs,
-          self._usage,
-          asked.include_usage,
-        )
-      )
+    if self._asked.stream:
+      return stream.event_response(self.events(kind, progress))
+    head = self._ready.head(kind)
+    with_log_probs = self._asked.top_logprobs is not None
     async for _ in progress:
       pass
     choices = []

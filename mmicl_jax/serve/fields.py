@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmicl_jax.context.text import IMAGE
 from mmicl_jax.serve.http_errors import bad_request
 from mmicl_jax.serve.reference import fields_of
+from mmicl_jax.serve.surrogates import clean
 
-_SURROGATES = re.compile('[\ud800-\udfff]')
+_RESERVED = re.compile(rf'{IMAGE}|<image[0-9]+>')
 
 
 class Fields:
@@ -46,18 +48,23 @@ class Fields:
     return value
 
   def whole(
-    self, name: str, least: int, most: int, default: int | None = None
+    self,
+    name: str,
+    least: int,
+    most: int,
+    default: int | None = None,
+    bound: str = '',
   ) -> int | None:
-    """A whole number of a range; 3.0 counts as one."""
+    """A whole number of a range; 3.0 counts as one. bound: what `most` is."""
     value = self.get(name)
     if value is None:
       return default
     if isinstance(value, float) and value.is_integer():
       value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-      raise self.wrong(name, f'a whole number from {least} to {most}')
+      raise self.wrong(name, f'a whole number from {least} to {most}{bound}')
     if not least <= value <= most:
-      raise self.wrong(name, f'a number from {least} to {most}')
+      raise self.wrong(name, f'a number from {least} to {most}{bound}')
     return value
 
   def number(self, name: str, least: float, most: float) -> float | None:
@@ -81,20 +88,26 @@ class Fields:
     return value
 
   def texts(self, name: str, most: int, longest: int) -> tuple[str, ...]:
-    """At most `most` texts, none of them empty; one alone is a list of one."""
+    """At most `most` texts, none of them empty; one alone is a list of one.
+
+    They are what a model says, so none may hold what is reserved for images.
+    """
     value = self.get(name)
     if value is None:
       return ()
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or len(listed) > most:
       raise self.wrong(name, f'a text, or a list of at most {most} texts')
+    found = []
     for i, text in enumerate(listed):
+      alone = isinstance(value, str)
+      path = self.path(name if alone else f'{name}[{i}]')
       if not isinstance(text, str) or not 0 < len(text) <= longest:
         raise bad_request(
-          f'{self.path(name)}[{i}]: give a text of 1 to {longest} characters.',
-          f'{self.path(name)}[{i}]',
+          f'{path}: give a text of 1 to {longest} characters.', path
         )
-    return tuple(map(clean, listed))
+      found.append(spoken(text, path))
+    return tuple(found)
 
   def wrong(self, name: str, wanted: str) -> Exception:
     """The HttpError for a field that is not what is wanted."""
@@ -122,9 +135,18 @@ def body_fields(value: Any, body: str) -> Fields:
   return found
 
 
-def clean(text: str) -> str:
-  """The text without halves of surrogate pairs, which UTF-8 cannot hold."""
-  return _SURROGATES.sub('\ufffd', text)
+def unreserved(text: str, where: str, remedy: str) -> str:
+  """The text, cleaned; raises HttpError if it holds 图 or `<imageK>`."""
+  if found := _RESERVED.search(text):
+    raise bad_request(
+      f'{found[0]} is reserved for the places of images: {remedy}.', where
+    )
+  return clean(text)
+
+
+def spoken(text: str, where: str) -> str:
+  """A text that a model may say, cleaned; raises HttpError as unreserved."""
+  return unreserved(text, where, 'no answer holds one, so leave it out')
 
 
 def kind_of(value: Any) -> str:

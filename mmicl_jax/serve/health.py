@@ -60,5 +60,9 @@ def health_routes(health: Callable[[], Health]) -> list[Route]:
       headers['retry-after'] = '5'
     return JSONResponse({'status': now.value}, 200 if answers else 503, headers)
 
-  paths = ('/health', '/health/ready', '/ping')
-  return [Route('/health/live', live), *(Route(p, ready) for p in paths)]
+  return [
+    Route('/health/live', live),
+    Route('/health', ready),
+    Route('/health/ready', ready),
+    Route('/ping', ready, methods=['GET', 'POST']),
+  ]

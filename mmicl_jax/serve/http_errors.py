@@ -4,6 +4,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from mmicl_jax.serve.surrogates import clean
+
 INVALID = 'invalid_request_error'
 OVERLOADED = 'rate_limit_error'
 SERVER = 'server_error'
@@ -11,6 +13,8 @@ SERVER = 'server_error'
 
 class HttpError(Exception):
   """A request that gets an error instead of an answer.
+
+  Its texts may quote what the client sent.
 
   status: of HTTP. kind, code: the error's `type` and `code`. param: the field
   at fault, such as messages[2].content[0]. retry_after: seconds after which the
@@ -36,12 +40,12 @@ class HttpError(Exception):
       self.headers['retry-after'] = str(retry_after)
 
   def body(self) -> dict[str, Any]:
-    """The error as every path and every stream sends it."""
+    """The error as every path and every stream sends it: always UTF-8."""
     return {
       'error': {
-        'message': self.message,
+        'message': clean(self.message),
         'type': self.kind,
-        'param': self.param,
+        'param': self.param and clean(self.param),
         'code': self.code,
       }
     }

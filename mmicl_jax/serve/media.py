@@ -41,7 +41,9 @@ def held_bytes(image: ImageAt, most: int) -> bytes:
   data = image.url[match.end() :]
   if len(data) > most * 4:
     raise invalid_image(image, _too_long(most))
-  found = urllib.parse.unquote_to_bytes(data) if '%' in data else None
+  found = None
+  if '%' in data:
+    found = urllib.parse.unquote_to_bytes(data.encode('utf-8', 'replace'))
   if match[1].lower().rstrip().endswith('base64'):
     try:
       text = found if found is not None else data.encode('ascii')

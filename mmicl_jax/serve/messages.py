@@ -6,21 +6,20 @@ the slots of `context.turns.Turn`.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from mmicl_jax.context.text import IMAGE, MAX_IMAGES, escape
+from mmicl_jax.context.text import MAX_IMAGES, escape
 from mmicl_jax.context.turns import Example, Turn, assemble
 from mmicl_jax.errors import UserError
-from mmicl_jax.serve.fields import Fields, clean
+from mmicl_jax.serve.fields import Fields, unreserved
 from mmicl_jax.serve.http_errors import bad_request
+from mmicl_jax.serve.surrogates import clean
 
 IMAGE_FORMATS = ('auto', 'declare', 'inline')
 MAX_TEXT = 64_000  # characters of a request
 NAME = 'the prompt'  # in messages; a log must not quote the prompt itself
 
-_RESERVED = re.compile(rf'{IMAGE}|<image[0-9]+>')
 _ROLES = ('system', 'developer', 'user', 'assistant')
 
 
@@ -46,11 +45,14 @@ class Draft:
 class Conversation:
   """Demonstrations and the query; `images` are those of all, in order.
 
-  raw: a finished prompt instead of turns.
+  param: the field of the request that it was read from. ignored: the paths of
+  fields in it that mean nothing. raw: a finished prompt instead of turns.
   """
 
   drafts: tuple[Draft, ...]
   images: tuple[ImageAt, ...]
+  param: str
+  ignored: tuple[str, ...] = ()
   raw: str | None = None
 
   def example(
@@ -64,7 +66,7 @@ class Conversation:
       try:
         return Example(self.raw, '', images, name=NAME)
       except UserError as error:
-        raise bad_request(str(error), 'prompt') from error
+        raise bad_request(str(error), self.param) from error
     turns, first = [], 0
     for draft in self.drafts:
       own = tuple(images[first : first + draft.images])
@@ -75,7 +77,7 @@ class Conversation:
         raise bad_request(str(error), draft.param) from error
     *demonstrations, query = turns
     if shots is not None:
-      demonstrations = demonstrations[len(demonstrations) - shots :]
+      demonstrations = demonstrations[max(len(demonstrations) - shots, 0) :]
     try:
       return assemble(query, demonstrations, style=style, name=NAME)
     except UserError as error:
@@ -98,8 +100,10 @@ def read_turns(value: Any) -> Conversation:
     raise bad_request('turns is a list of at least one.', 'turns')
   drafts: list[Draft] = []
   images: list[ImageAt] = []
+  ignored: list[str] = []
   for i, turn in enumerate(value):
     fields = Fields(turn, f'turns[{i}]', ('text', 'images', 'answer'))
+    ignored += fields.ignored
     own = image_urls(fields.get('images'), fields.path('images'))
     images += own
     answer = clean(_text(fields, 'answer'))
@@ -109,8 +113,8 @@ def read_turns(value: Any) -> Conversation:
       )
     text = clean(_text(fields, 'text'))
     drafts.append(Draft(text, len(own), answer, f'turns[{i}]'))
-  _check_size(drafts, images, 'turns')
-  return Conversation(tuple(drafts), tuple(images))
+  _check_size(drafts, images, 'turns', 'turns')
+  return Conversation(tuple(drafts), tuple(images), 'turns', tuple(ignored))
 
 
 def read_raw(prompt: Any, images: Any) -> Conversation:
@@ -118,11 +122,16 @@ def read_raw(prompt: Any, images: Any) -> Conversation:
   if isinstance(prompt, list) and len(prompt) == 1:
     prompt = prompt[0]
   if not isinstance(prompt, str):
-    raise bad_request('prompt is one text.', 'prompt')
+    raise bad_request(
+      'prompt is one text: ask for several one by one, and give no ids of '
+      'tokens.',
+      'prompt',
+    )
   found = image_urls(images, 'images')
   prompt = clean(prompt)
-  _check_size([Draft(prompt, len(found), '', 'prompt')], found, 'prompt')
-  return Conversation((), tuple(found), prompt)
+  draft = Draft(prompt, len(found), '', 'prompt')
+  _check_size([draft], found, 'prompt', 'images')
+  return Conversation((), tuple(found), 'prompt', raw=prompt)
 
 
 def image_urls(value: Any, where: str) -> list[ImageAt]:
@@ -144,16 +153,18 @@ class _Reader:
     self._drafts: list[Draft] = []
     self._images: list[ImageAt] = []
     self._system: list[str] = []
+    self._ignored: list[str] = []
     self._open: _UserTurn | None = None
 
   def read(self, message: Any, where: str) -> None:
-    fields = Fields(message, where, ('role', 'content'))
+    fields = Fields(message, where, ('role', 'content', 'name'))
+    self._ignored += fields.ignored
     role = fields.get('role')
     if role not in _ROLES:
       raise bad_request(
         f'{where}.role is one of {", ".join(_ROLES)}.', f'{where}.role'
       )
-    parts = _parts(fields)
+    parts = _parts(fields, self._ignored)
     if role == 'user':
       if self._open is None:
         self._open = _UserTurn(self._format, where)
@@ -198,8 +209,13 @@ class _Reader:
       if first.text:
         text = f'{text}\n{first.text}'
       self._drafts[0] = dataclasses.replace(first, text=text)
-    _check_size(self._drafts, self._images, 'messages')
-    return Conversation(tuple(self._drafts), tuple(self._images))
+    _check_size(self._drafts, self._images, 'messages', 'messages')
+    return Conversation(
+      tuple(self._drafts),
+      tuple(self._images),
+      'messages',
+      tuple(self._ignored),
+    )
 
   def _close(self, answer: str) -> None:
     assert self._open is not None
@@ -252,8 +268,11 @@ class _UserTurn:
     return self._text
 
 
-def _parts(fields: Fields) -> list[str | ImageAt]:
-  """A message's texts and images, in their order."""
+def _parts(fields: Fields, ignored: list[str]) -> list[str | ImageAt]:
+  """A message's texts and images, in their order.
+
+  ignored: gets the paths of fields that mean nothing.
+  """
   content, where = fields.get('content'), fields.path('content')
   if isinstance(content, str):
     return [_plain(content, where)]
@@ -265,12 +284,17 @@ def _parts(fields: Fields) -> list[str | ImageAt]:
     kind = part.get('type') if isinstance(part, dict) else None
     if isinstance(part, dict) and kind == 'text':
       text = part.get('text')
+      ignored += Fields(part, path, ('type', 'text')).ignored
       if not isinstance(text, str):
         raise bad_request(f'{path}.text is a text.', path)
       found.append(_plain(text, path))
     elif isinstance(part, dict) and kind == 'image_url':
       url = part.get('image_url')
-      url = url.get('url') if isinstance(url, dict) else url
+      ignored += Fields(part, path, ('type', 'image_url')).ignored
+      if isinstance(url, dict):
+        own = Fields(url, f'{path}.image_url', ('url', 'detail'))
+        ignored += own.ignored
+        url = own.get('url')
       if not isinstance(url, str):
         raise bad_request(f'{path}.image_url.url is a URL, as text.', path)
       found.append(ImageAt(url, path))
@@ -283,13 +307,12 @@ def _parts(fields: Fields) -> list[str | ImageAt]:
 
 
 def _plain(text: str, where: str) -> str:
-  if found := _RESERVED.search(text):
-    raise bad_request(
-      f'{found[0]} is reserved for the places of images: send images as parts '
-      'of the message, and refer to them as image 0, image 1 and so on.',
-      where,
-    )
-  return clean(text)
+  return unreserved(
+    text,
+    where,
+    'send images as parts of the message, and refer to them as image 0, image '
+    '1 and so on',
+  )
 
 
 def _text(fields: Fields, name: str) -> str:
@@ -300,8 +323,12 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _check_size(
-  drafts: Sequence[Draft], images: Sequence[ImageAt], param: str
+  drafts: Sequence[Draft],
+  images: Sequence[ImageAt],
+  param: str,
+  images_param: str,
 ) -> None:
+  """Raises HttpError; the params are those of too much text or images."""
   size = sum(len(draft.text) + len(draft.answer) for draft in drafts)
   if size > MAX_TEXT:
     raise bad_request(
@@ -310,6 +337,6 @@ def _check_size(
   if len(images) > MAX_IMAGES:
     raise bad_request(
       f'{len(images)} images: give at most {MAX_IMAGES}.',
-      param,
+      images_param,
       'too_many_images',
     )

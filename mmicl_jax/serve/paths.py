@@ -1,5 +1,7 @@
 """The paths under /v1, and how /v1/rank and /render answer."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -7,11 +9,16 @@ from starlette.routing import BaseRoute, Route
 from mmicl_jax.data.fitting import prompt_ids
 from mmicl_jax.serve import answers
 from mmicl_jax.serve.attention import tell_attention
-from mmicl_jax.serve.completing import complete_chat, complete_raw, rate
+from mmicl_jax.serve.completing import (
+  ask_to_rate,
+  complete_chat,
+  complete_raw,
+)
 from mmicl_jax.serve.health import not_ready
+from mmicl_jax.serve.jobs import Rated
 from mmicl_jax.serve.posted import Posted, PostedPath, Respond
 from mmicl_jax.serve.preparing import shorten
-from mmicl_jax.serve.protocol import Inquiry
+from mmicl_jax.serve.protocol import Inquiry, check_model
 from mmicl_jax.serve.ready_prompt import model_of, ready_prompt
 from mmicl_jax.serve.reference import (
   ATTENTION,
@@ -20,7 +27,7 @@ from mmicl_jax.serve.reference import (
   RANK,
   RENDER,
 )
-from mmicl_jax.serve.service import Service
+from mmicl_jax.serve.service import ServedModel, Service
 
 
 def prompt_routes(service: Service) -> list[BaseRoute]:
@@ -30,10 +37,17 @@ def prompt_routes(service: Service) -> list[BaseRoute]:
     return Route(path, PostedPath(service, body, respond), methods=['POST'])
 
   async def models(request: Request) -> Response:
-    return _models(service)
+    listed = [_described(model) for model in _loaded(service)]
+    return JSONResponse({'object': 'list', 'data': listed})
+
+  async def one_model(request: Request) -> Response:
+    _loaded(service)
+    wanted = check_model(request.path_params['id'], tuple(service.models))
+    return JSONResponse(_described(service.models[wanted]))
 
   return [
     Route('/v1/models', models),
+    Route('/v1/models/{id:path}', one_model),  # names may have slashes
     posting('/v1/chat/completions', CHAT, complete_chat),
     posting('/v1/chat/completions/render', RENDER, _render),
     posting('/v1/completions', COMPLETIONS, complete_raw),
@@ -42,29 +56,30 @@ def prompt_routes(service: Service) -> list[BaseRoute]:
   ]
 
 
-def _models(service: Service) -> Response:
+def _loaded(service: Service) -> list[ServedModel]:
   """The models, once they are loaded; that they can answer, /health says."""
   error = not_ready(service.health())
   if error is not None and not service.models:
     raise error
-  listed = [
-    {
-      'id': model.name,
-      'object': 'model',
-      'created': model.created,
-      'owned_by': 'mmicl_jax',
-      'root': model.root,
-      'max_model_len': model.predictor.max_input_length,
-    }
-    for model in service.models.values()
-  ]
-  return JSONResponse({'object': 'list', 'data': listed})
+  return list(service.models.values())
+
+
+def _described(model: ServedModel) -> dict[str, Any]:
+  return {
+    'id': model.name,
+    'object': 'model',
+    'created': model.created,
+    'owned_by': 'mmicl_jax',
+    'root': model.root,
+    'max_model_len': model.predictor.max_input_length,
+  }
 
 
 async def _rank(service: Service, posted: Posted, wanted: Inquiry) -> Response:
   ready = await ready_prompt(service, wanted)
-  asking, _, rated = await rate(service, posted, ready, wanted.candidates)
-  ranked = answers.candidate_rows(wanted.candidates, rated, wanted.reduce)
+  asking, _ = ask_to_rate(service, posted, ready, wanted.candidates)
+  log_probs = (await asking.until(Rated)).log_probs
+  ranked = answers.candidate_rows(wanted.candidates, log_probs, wanted.reduce)
   head = ready.head('rank')
   count = sum(candidate['tokens'] for candidate in ranked)
   return JSONResponse(

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +19,10 @@ from mmicl_jax.serve.protocol import Inquiry, parse_body, read_inquiry
 from mmicl_jax.serve.service import Service
 
 T = TypeVar('T')
+
+# Of the header x-mmicl-ignored.
+_HIDDEN = re.compile(r'[^\x21-\x7e]')
+_LONGEST_NAME, _MOST_NAMES = 80, 1000  # characters
 
 
 class Posted:
@@ -89,11 +94,32 @@ class PostedPath:
       logger.info('%s asks %r', posted.id, [draft.text for draft in drafts])
     response = await self._respond(service, posted, wanted)
     if wanted.ignored:
-      names = ', '.join(wanted.ignored)
-      response.headers['x-mmicl-ignored'] = names.encode(
-        'ascii', 'backslashreplace'
-      ).decode()[:1000]
+      response.headers['x-mmicl-ignored'] = header_names(wanted.ignored)
     return response
+
+
+def header_names(names: Iterable[str]) -> str:
+  """Names in one header: whole ones, as many as 1000 characters can hold.
+
+  All but visible ASCII is escaped: a line break or a blank at an end is no part
+  of a header. A long name is cut.
+  """
+  found = ''
+  for name in names:
+    shown = _HIDDEN.sub(_escaped, name[:_LONGEST_NAME])
+    shown += '...' * (len(name) > _LONGEST_NAME)
+    longer = f'{found}, {shown}' if found else shown
+    if len(longer) > _MOST_NAMES:
+      break
+    found = longer
+  return found
+
+
+def _escaped(character: re.Match) -> str:
+  code = ord(character[0])
+  if code < 0x100:
+    return f'\\x{code:02x}'
+  return f'\\u{code:04x}' if code < 0x10000 else f'\\U{code:08x}'
 
 
 def _read(data: bytes, body: str, most_tokens: int) -> Inquiry:

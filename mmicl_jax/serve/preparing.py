@@ -15,7 +15,7 @@ from mmicl_jax.data.images import load_image
 from mmicl_jax.errors import UserError
 from mmicl_jax.inference.predictor import Predictor
 from mmicl_jax.inference.prompts import Request
-from mmicl_jax.serve.http_errors import bad_request
+from mmicl_jax.serve.http_errors import HttpError, bad_request
 from mmicl_jax.serve.media import (
   BYTES_PER_PIXEL,
   DecodingRoom,
@@ -56,24 +56,26 @@ def shorten(
 
   Raises HttpError 400 for what is no prompt, and for images that do not fit.
   """
-  example = prompting.conversation.example(
-    images, prompting.style, prompting.shots
-  )
+  conversation = prompting.conversation
+  example = conversation.example(images, prompting.style, prompting.shots)
+  # A raw prompt may have one 图 for each image, or all copies of it.
+  allowed = (1, predictor.config.qformer.num_queries)
+  code = TOO_LONG if all(n in allowed for n in example.copies) else None
   try:
     return Shortened(*predictor.shortened(example))
   except UserError as error:
-    raise bad_request(str(error), 'messages', TOO_LONG) from error
+    raise bad_request(str(error), conversation.param, code) from error
 
 
-def check_fits(shortened: Shortened, predictor: Predictor) -> None:
-  """Raises HttpError 400 if something of the prompt would be dropped."""
+def check_fits(shortened: Shortened, predictor: Predictor, param: str) -> None:
+  """Raises HttpError 400 for `param` if some of the prompt would be dropped."""
   if shortened.lost:
     lost = str(shortened.lost).partition(': ')[2]
     raise bad_request(
       f'The prompt does not fit into {predictor.max_input_length} tokens '
       f'({lost}): shorten it, or let that be dropped with '
       'mmicl.truncate: true.',
-      'messages',
+      param,
       TOO_LONG,
     )
 
@@ -89,31 +91,33 @@ def prepare(
 
   Raises HttpError 400.
   """
-  places = prompting.conversation.images
+  places, param = prompting.conversation.images, prompting.conversation.param
   pixels = [
     judged_pixels(place, data, most_pixels)
     for place, data in zip(places, files, strict=True)
   ]
   shortened = shorten(predictor, prompting, files)
   if not prompting.truncate:
-    check_fits(shortened, predictor)
+    check_fits(shortened, predictor, param)
   with room.holding(max(pixels, default=0) * BYTES_PER_PIXEL):
     try:
       return shortened, predictor.request(shortened.example, shortened.ids)
     except UserError as error:
-      raise _image_at_fault(predictor, places, files, error) from error
+      raise (
+        _image_at_fault(predictor, places, files)
+        or bad_request(str(error), param)
+      ) from error
 
 
 def _image_at_fault(
   predictor: Predictor,
   places: Sequence[ImageAt],
   files: Sequence[bytes],
-  error: UserError,
-) -> Exception:
+) -> HttpError | None:
   """The HttpError that names the first image that cannot be read."""
   for place, data in zip(places, files, strict=True):
     try:
       load_image(data, predictor.config.vit.image_size)
     except UserError as own:
       return invalid_image(place, str(own))
-  return bad_request(str(error), 'messages')
+  return None

@@ -12,7 +12,7 @@ from typing import Any
 from mmicl_jax.context.turns import STYLES
 from mmicl_jax.decoding.options import Options
 from mmicl_jax.errors import UserError
-from mmicl_jax.serve.fields import Fields, body_fields, clean
+from mmicl_jax.serve.fields import Fields, body_fields, spoken
 from mmicl_jax.serve.http_errors import HttpError, bad_request
 from mmicl_jax.serve.messages import (
   IMAGE_FORMATS,
@@ -28,12 +28,10 @@ MOST_CHOICES = MOST_BEAMS = 16
 MOST_CANDIDATES, LONGEST_CANDIDATE = 256, 1000
 MOST_STOPS, LONGEST_STOP = 4, 64
 USUAL_BEAMS = 5
-_MOST_TOKENS = 1 << 16
 _LARGE = 1e30  # as in decoding/options.py
 
 # What options call the fields of requests.
 _PARAMS = {
-  'max_new_tokens': 'max_tokens',
   'min_new_tokens': 'min_tokens',
   'num_return_sequences': 'n',
   'do_sample': 'temperature',
@@ -123,7 +121,11 @@ def read_inquiry(value: Any, body: str, most_tokens: int) -> Inquiry:
     own.whole('shots', 0, 1000),
     body in (CHAT, COMPLETIONS) and fields.flag('return_prompt_text'),
   )
-  ignored = [*fields.ignored, *own.ignored]
+  ignored = [
+    *fields.ignored,
+    *own.ignored,
+    *prompting.conversation.ignored,
+  ]
   if body == RANK:
     candidates = fields.texts('candidates', MOST_CANDIDATES, LONGEST_CANDIDATE)
     if not candidates:
@@ -137,10 +139,17 @@ def read_inquiry(value: Any, body: str, most_tokens: int) -> Inquiry:
     if not isinstance(answer, str) or not 0 < len(answer) <= LONGEST_CANDIDATE:
       wanted = f'a text of 1 to {LONGEST_CANDIDATE} characters'
       raise fields.wrong('answer', wanted)
-    return Inquiry(model, prompting, tuple(ignored), answer=clean(answer))
+    answer = spoken(answer, 'answer')
+    return Inquiry(model, prompting, tuple(ignored), answer=answer)
   choosing = None
   if body in (CHAT, COMPLETIONS):
-    choosing = _choosing(fields, body, most_tokens)
+    streaming = Fields(
+      fields.get('stream_options') or {},
+      'stream_options',
+      ('include_usage', 'include_obfuscation'),
+    )
+    ignored += streaming.ignored
+    choosing = _choosing(fields, streaming, body, most_tokens)
   return Inquiry(model, prompting, tuple(ignored), choosing)
 
 
@@ -155,13 +164,15 @@ def _conversation(fields: Fields, own: Fields, body: str) -> Conversation:
   return read_turns(fields.get('turns'))
 
 
-def _choosing(fields: Fields, body: str, most_tokens: int) -> Choosing:
+def _choosing(
+  fields: Fields, streaming: Fields, body: str, most_tokens: int
+) -> Choosing:
   choices = fields.whole('n', 1, MOST_CHOICES, 1)
   assert choices is not None
   seed = fields.whole('seed', -(2**63), 2**64 - 1)
   if seed is None:
     seed = secrets.randbits(32)  # exact in JavaScript, too
-  candidates = _candidates(fields, body)
+  candidates = _candidates(fields)
   options = _options(fields, body, choices, seed, most_tokens)
   searches = options.num_beams > 1
   stream = fields.flag('stream')
@@ -183,9 +194,6 @@ def _choosing(fields: Fields, body: str, most_tokens: int) -> Choosing:
       'The likeliest tokens cannot be told of beams: leave out top_logprobs.',
       'top_logprobs' if body == CHAT else 'logprobs',
     )
-  streaming = Fields(
-    fields.get('stream_options') or {}, 'stream_options', ('include_usage',)
-  )
   return Choosing(
     options,
     choices,
@@ -202,6 +210,8 @@ def _choosing(fields: Fields, body: str, most_tokens: int) -> Choosing:
 def _top_logprobs(fields: Fields, body: str) -> int | None:
   """How many likeliest tokens are wanted; None: no log-probabilities."""
   if body == COMPLETIONS:
+    if fields.get('logprobs') is False:
+      return None
     return fields.whole('logprobs', 0, 20)
   top = fields.whole('top_logprobs', 0, 20)
   if fields.flag('logprobs'):
@@ -211,9 +221,9 @@ def _top_logprobs(fields: Fields, body: str) -> int | None:
   return None
 
 
-def _candidates(fields: Fields, body: str) -> tuple[str, ...]:
+def _candidates(fields: Fields) -> tuple[str, ...]:
   """The choices of structured_outputs."""
-  value = fields.get('structured_outputs') if body == CHAT else None
+  value = fields.get('structured_outputs')
   if value is None:
     return ()
   given = Fields(value, 'structured_outputs', ('choice',))
@@ -238,15 +248,20 @@ def _options(
   temperature = fields.number('temperature', 0.0, _LARGE) or 0.0
   top_k = fields.whole('top_k', -1, 2**31 - 1, 0)
   assert top_k is not None
-  asked = None
+  top_p = fields.number('top_p', 0.0, 1.0)
+  if top_p == 0.0:
+    raise fields.wrong('top_p', 'a number above 0, at most 1')
+  bound = ", the server's --max-tokens"
+  limit, asked = 'max_completion_tokens', None
   if body == CHAT:
-    asked = _max_tokens(fields, 'max_completion_tokens', most_tokens)
+    asked = fields.whole(limit, 1, most_tokens, bound=bound)
   if asked is None:
-    asked = _max_tokens(fields, 'max_tokens', most_tokens)
+    limit = 'max_tokens'
+    asked = fields.whole(limit, 1, most_tokens, bound=bound)
   values: dict[str, Any] = {
     'num_beams': _beams(fields, choices),
     'max_new_tokens': most_tokens if asked is None else asked,
-    'min_new_tokens': fields.whole('min_tokens', 0, most_tokens),
+    'min_new_tokens': fields.whole('min_tokens', 0, most_tokens, bound=bound),
     'length_penalty': fields.number('length_penalty', -_LARGE, _LARGE),
     'repetition_penalty': fields.number('repetition_penalty', 0.0, _LARGE),
     'no_repeat_ngram_size': fields.whole('no_repeat_ngram_size', 0, 1024),
@@ -257,7 +272,7 @@ def _options(
     values |= {
       'temperature': temperature,
       'top_k': max(top_k, 0),
-      'top_p': fields.number('top_p', 0.0, 1.0),
+      'top_p': top_p,
     }
   if values['num_beams'] > 1:
     values['num_return_sequences'] = choices
@@ -265,8 +280,10 @@ def _options(
   try:
     return Options(**given)
   except UserError as error:
-    name = str(error).split()[0]
-    raise bad_request(str(error), _PARAMS.get(name, name)) from error
+    words = str(error)
+    for ours, theirs in {**_PARAMS, 'max_new_tokens': limit}.items():
+      words = words.replace(ours, theirs)
+    raise bad_request(words, words.split()[0]) from error
 
 
 def _beams(fields: Fields, choices: int) -> int:
@@ -274,17 +291,6 @@ def _beams(fields: Fields, choices: int) -> int:
   if fields.flag('use_beam_search'):
     return given or (choices if choices > 1 else USUAL_BEAMS)
   return given or 1
-
-
-def _max_tokens(fields: Fields, name: str, most: int) -> int | None:
-  value = fields.whole(name, 1, _MOST_TOKENS)
-  if value is not None and value > most:
-    raise bad_request(
-      f'{name} is {value}: this server gives at most {most}; start it with '
-      '--max-tokens for more.',
-      name,
-    )
-  return value
 
 
 def check_model(model: str | None, served: tuple[str, ...]) -> str:

@@ -61,11 +61,12 @@ PATHS = (
     RENDER,
   ),
   ServedPath('GET', '/v1/models', 'the served models'),
+  ServedPath('GET', '/v1/models/{id}', 'one of them'),
   ServedPath(
     'GET',
     '/health',
     '200 if prompts can be answered, otherwise 503 with a `status`: warming, '
-    'draining, stalled or dead; also /health/ready and /ping',
+    'draining, stalled or dead; also /health/ready, and GET or POST /ping',
   ),
   ServedPath('GET', '/health/live', '200 while the process answers'),
   ServedPath('GET', '/version', "this package's version"),
@@ -163,7 +164,7 @@ FIELDS = (
   BodyField(
     'logprobs',
     _ASKING,
-    'true, false; of completions: 0 to 20',
+    'true, false; of completions: false, or 0 to 20',
     'log-probabilities of the tokens',
   ),
   BodyField(
@@ -205,7 +206,7 @@ FIELDS = (
   ),
   BodyField(
     'structured_outputs',
-    (CHAT,),
+    _ASKING,
     '`{choice: [texts]}`',
     'the answer is the likeliest of these; `mmicl.candidates` has all',
   ),
@@ -226,6 +227,7 @@ FIELDS = (
   BodyField('tools', _ASKING, '', '', True, ([],)),
   BodyField('tool_choice', _ASKING, '', '', True, ('none', 'auto')),
   BodyField('functions', _ASKING, '', '', True, ([],)),
+  BodyField('function_call', _ASKING, '', '', True, ('none', 'auto')),
   BodyField('response_format', _ASKING, '', '', True, ({'type': 'text'},)),
   BodyField('logit_bias', _ASKING, '', '', True, ({},)),
   BodyField('presence_penalty', _ASKING, '', '', True, (0,)),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.responses import StreamingResponse
 
@@ -16,6 +16,7 @@ _END = b'data: [DONE]\n\n'
 _HEADERS = {'cache-control': 'no-cache', 'x-accel-buffering': 'no'}
 
 Json = dict[str, Any]
+T = TypeVar('T')
 
 
 def event_response(events: AsyncIterator[bytes]) -> StreamingResponse:
@@ -71,6 +72,25 @@ async def answer_events(
     if include_usage:
       yield _event({**head.body([], chunk=True), 'usage': used})
     yield _END
+  except HttpError as error:
+    yield _event(error.body())
+
+
+async def events_after(
+  waiting: AsyncIterator[T | None],
+  events: Callable[[T], AsyncIterator[bytes]],
+) -> AsyncIterator[bytes]:
+  """Pings for each None of `waiting`, then the events of what it waited for.
+
+  An HttpError of `waiting` becomes the last event.
+  """
+  try:
+    async for found in waiting:
+      if found is None:
+        yield _PING
+        continue
+      async for event in events(found):
+        yield event
   except HttpError as error:
     yield _event(error.body())
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmicl_jax.context.turns import Turn, assemble
 from mmicl_jax.data.records import Record
-from mmicl_jax.evaluation.attention import prompt_attention
+from mmicl_jax.evaluation.attention import prompt_attention, turn_ends
 from mmicl_jax.evaluation.explanation import explain_records
 from mmicl_jax.inference.engine import Engine
 from mmicl_jax.inference.predictor import Predictor
@@ -29,6 +29,18 @@ def examples(folder):
       text = 'what is it?  yes' if k else 'image {0} is {image}. what is it?'
       turns.append(Turn(text, [str(path)], ('dog', 'cat', 'dog')[k]))
     yield j, assemble(turns[-1], turns[:-1], style=style, name=f'prompt {i}')
+
+
+@pytest.mark.parametrize('style', ['plain', 'chat'])
+def test_a_turn_may_have_lines_that_end_others(style):
+  text = 'first\n\nsecond\nUser: third'
+  shot = Turn(f'{text} {{image}}', ['a'], 'red ')
+  each = 8 if style == 'chat' else 6  # words of a demonstration
+  for shots in range(3):
+    example = assemble(Turn(text), [shot] * shots, style=style)
+    expected = [each * (i + 1) for i in range(shots)]
+    words = len(example.inputs.split())
+    assert turn_ends(example, str.split, 3) == [*expected, words]
 
 
 @pytest.mark.slow

@@ -335,7 +335,10 @@ def test_what_is_unknown_is_ignored_and_named(served):
     'max_tokens': 2,
     'user': 'me',
     'mmicl': {'odd': 1},
-    'stream_options': None,
+    'stream_options': {'include_obfuscation': False, 'x': 1},
   }
+  body['messages'][0]['odd'] = 1
   status, headers, _ = served.post('/v1/chat/completions', body)
-  assert status == 200 and headers['x-mmicl-ignored'] == 'user, mmicl.odd'
+  assert status == 200 and headers['x-mmicl-ignored'] == (
+    'user, mmicl.odd, messages[0].odd, stream_options.x'
+  )

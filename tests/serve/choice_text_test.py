@@ -5,7 +5,8 @@ import math
 import pytest
 import tiny_dir
 
-from mmicl_jax.serve.choice_text import CandidateText, ChoiceText
+from mmicl_jax.serve.answers import Head
+from mmicl_jax.serve.choice_text import CandidateText, ChoiceText, token_entry
 from mmicl_jax.serve.jobs import NewTokens
 from mmicl_jax.tokenizer import Tokenizer, train_sentencepiece
 
@@ -88,3 +89,15 @@ def test_a_candidate_is_given_back_as_it_was_written(tokenizer):
     assert text.new_text() == words and text.reason == 'stop'
     assert ''.join(entry['token'] for entry in entries) == words
     assert (len(entries) == len(ids)) == pieces
+
+
+@pytest.mark.parametrize('count', [0, 1])
+def test_completions_name_the_chosen_token_beside_the_likeliest(count):
+  """As OpenAI's: up to logprobs + 1 of them."""
+  tops = [token_entry('dog', -0.2)][:count]
+  chosen = {**token_entry('cat', -2.0), 'top_logprobs': tops}
+  likely = {**token_entry('dog', -0.2), 'top_logprobs': tops}
+  head = Head('cmpl-1', 0, 'tiny', '', chat=False)
+  found = head.log_probs([chosen, likely], 0)['top_logprobs']
+  others = {'dog': -0.2} if count else {}
+  assert found == [{**others, 'cat': -2.0}, {'dog': -0.2}]

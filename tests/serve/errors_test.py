@@ -8,8 +8,9 @@ from served_model import Scripted, image, picture, url_of, user, words
 from mmicl_jax.serve import jobs, reference
 
 CHAT, RAW, RANK = '/v1/chat/completions', '/v1/completions', '/v1/rank'
+LOOK, RENDER = '/v1/attention', f'{CHAT}/render'
 ASK = {'messages': [user(words('what?'))]}
-LARGE = {'type': 'image_url', 'image_url': {'url': url_of(b'x' * 2000)}}
+URL = url_of(picture(0))
 
 
 @pytest.fixture(scope='module')
@@ -49,6 +50,8 @@ def error_of(answer):
     ({'n': 10**400}, 'n'),
     ({'temperature': 1, 'top_p': 1.5}, 'top_p'),
     ({'temperature': 1, 'top_p': 0}, 'top_p'),
+    ({'top_p': 0}, 'top_p'),
+    ({'top_p': 1.5}, 'top_p'),
     ({'temperature': 1, 'top_k': -2}, 'top_k'),
     ({'n': 2}, 'n'),
     ({'n': 17, 'temperature': 1}, 'n'),
@@ -57,7 +60,9 @@ def error_of(answer):
     ({'num_beams': 17}, 'num_beams'),
     ({'seed': 2**64}, 'seed'),
     ({'stop': ['a'] * 5}, 'stop'),
+    ({'stop': ''}, 'stop'),
     ({'stop': ['']}, 'stop[0]'),
+    ({'stop': '图'}, 'stop'),
     ({'stop': ['a', 'x' * 65]}, 'stop[1]'),
     ({'stop': 7}, 'stop'),
     ({'logprobs': 3}, 'logprobs'),
@@ -71,6 +76,10 @@ def error_of(answer):
     ({'length_penalty': 1e9, 'num_beams': 2}, 'length_penalty'),
     ({'structured_outputs': {'choice': []}}, 'structured_outputs.choice'),
     ({'structured_outputs': 7}, 'structured_outputs'),
+    (
+      {'structured_outputs': {'choice': ['a', 'b <image3>']}},
+      'structured_outputs.choice[1]',
+    ),
     ({'mmicl': {'style': 'loud'}}, 'mmicl.style'),
     ({'mmicl': {'shots': -1}}, 'mmicl.shots'),
     ({'mmicl': 7}, 'mmicl'),
@@ -81,6 +90,23 @@ def error_of(answer):
 def test_a_wrong_field_is_named(scripted, fields, param):
   found = scripted.post(CHAT, {**ASK, **fields})
   assert error_of(found) == (400, None, param)
+
+
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    ({'max_tokens': 2, 'min_tokens': 3}, 'min_tokens is 3 but max_tokens is 2'),
+    (
+      {'max_completion_tokens': 2, 'min_tokens': 3},
+      'but max_completion_tokens is 2',
+    ),
+    ({'n': 3, 'num_beams': 2}, 'n is 3 but num_beams is 2'),
+    ({'max_tokens': 100_000}, "from 1 to 8, the server's --max-tokens"),
+  ],
+)
+def test_an_error_speaks_of_what_the_client_sent(scripted, fields, words):
+  _, _, body = scripted.post(CHAT, {**ASK, **fields})
+  assert words in body['error']['message']
 
 
 REFUSED = [f for f in reference.FIELDS if f.refused]
@@ -98,14 +124,36 @@ def test_what_means_nothing_may_be_at_its_default(served):
   assert status == 200 and 'x-mmicl-ignored' not in headers
 
 
-@pytest.mark.parametrize('kind', ['json', 'regex', 'grammar'])
+@pytest.mark.parametrize('kind', ['json', 'regex', 'grammar', '\ud800'])
 def test_only_choices_structure_an_answer(scripted, kind):
   found = scripted.post(CHAT, {**ASK, 'structured_outputs': {kind: '.*'}})
+  shown = kind if kind.isascii() else '\ufffd'
   assert error_of(found) == (
     400,
     'unsupported_parameter',
-    f'structured_outputs.{kind}',
+    f'structured_outputs.{shown}',
   )
+
+
+@pytest.mark.parametrize(
+  'names, told',
+  [
+    (['foo ', ' x'], r'foo\x20, \x20x'),
+    (['a\nb\r\0', 'é\x7f', '\ud800😀'], None),
+    (['x' * 500, 'y'], f'{"x" * 80}..., y'),
+    ([f'{"z" * 70}{i}' for i in range(30)], None),
+  ],
+)
+def test_ignored_names_make_a_header(scripted, names, told):
+  status, headers, _ = scripted.post(RENDER, {**ASK, **dict.fromkeys(names, 1)})
+  found = headers['x-mmicl-ignored']
+  assert status == 200 and len(found) <= 1000
+  if told is not None:
+    assert found == told
+  elif len(names) > 9:  # whole names
+    assert found.split(', ') == names[: len(found.split(', '))]
+  else:
+    assert found == r'a\x0ab\x0d\x00, \xe9\x7f, \ud800\U0001f600'
 
 
 @pytest.mark.parametrize(
@@ -113,14 +161,20 @@ def test_only_choices_structure_an_answer(scripted, kind):
   [
     (RAW, {}, 'prompt'),
     (RAW, {'prompt': ['a', 'b']}, 'prompt'),
+    (RAW, {'prompt': [[3, 4]]}, 'prompt'),
     (RAW, {'prompt': 'image 0 is <image0>图.'}, 'prompt'),
+    (RAW, {'prompt': '<image0>图图图', 'images': [URL]}, 'prompt'),
+    (RAW, {'prompt': 'a', 'logprobs': True}, 'logprobs'),
     (RAW, {'prompt': 'a', 'images': [7]}, 'images[0]'),
     (RAW, {'prompt': 'a', 'logprobs': 21}, 'logprobs'),
     (RANK, ASK, 'candidates'),
     (RANK, {**ASK, 'candidates': []}, 'candidates'),
     (RANK, {**ASK, 'candidates': ['a'] * 257}, 'candidates'),
     (RANK, {**ASK, 'candidates': ['a', '']}, 'candidates[1]'),
+    (RANK, {**ASK, 'candidates': ['a', '图']}, 'candidates[1]'),
     (RANK, {**ASK, 'candidates': ['a'], 'reduce': 'max'}, 'reduce'),
+    (LOOK, {**ASK, 'answer': ' '}, 'answer'),
+    (LOOK, {**ASK, 'answer': 'a <image0>'}, 'answer'),
   ],
 )
 def test_wrong_fields_of_other_paths(scripted, path, body, param):
@@ -158,6 +212,10 @@ def test_only_json_is_read(scripted, kind):
 def test_an_unknown_model(scripted):
   found = scripted.post(CHAT, {**ASK, 'model': 'gpt-4'})
   assert error_of(found) == (404, 'model_not_found', 'model')
+  assert scripted.client.models.retrieve('tiny').owned_by == 'mmicl_jax'
+  with pytest.raises(openai.NotFoundError) as caught:
+    scripted.client.models.retrieve('an/other')
+  assert caught.value.code == 'model_not_found'
 
 
 @pytest.mark.parametrize(
@@ -166,6 +224,8 @@ def test_an_unknown_model(scripted):
     ('/etc/passwd', 'no data URL'),
     ('file:///etc/passwd', 'no data URL'),
     ('data:image/png;base64,%%%', 'no base64'),
+    ('data:image/png;base64,%41\ud800', 'no base64'),
+    ('data:image/png,%41\ud800', 'not an image'),
     ('data:image/png;base64,AAAA', 'not an image'),
     (url_of(picture(0)[:60]), 'damaged'),
     (url_of(b'x' * 1001), 'more than 1000 bytes'),
@@ -187,6 +247,23 @@ def test_too_many_images(scripted):
   messages = [user(*[{'type': 'image_url', 'image_url': 'data:,'}] * 21)]
   found = scripted.post(CHAT, {'messages': messages})
   assert error_of(found) == (400, 'too_many_images', 'messages')
+  found = scripted.post(RAW, {'prompt': '图', 'images': ['data:,'] * 21})
+  assert error_of(found) == (400, 'too_many_images', 'images')
+
+
+@pytest.mark.parametrize(
+  'path, field, value',
+  [
+    (CHAT, 'messages', [{'role': 'user', 'content': 'a dog ' * 60}]),
+    (CHAT, 'turns', [{'text': 'a dog ' * 60}]),
+    (LOOK, 'turns', [{'text': 'a dog ' * 60}]),
+    (RAW, 'prompt', 'a dog ' * 60),
+  ],
+)
+def test_what_does_not_fit_is_named(scripted, path, field, value):
+  body = {field: value, 'mmicl': {'truncate': path == LOOK}, 'answer': 'a'}
+  found = scripted.post(path, body)
+  assert error_of(found) == (400, 'context_length_exceeded', field)
 
 
 def test_a_prompt_that_does_not_fit(scripted):

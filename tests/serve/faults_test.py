@@ -268,6 +268,7 @@ def test_health_is_the_engines(scripted, state):
   for path in ('/health', '/ping', '/health/ready'):
     status, _, body = scripted.ask('GET', path)
     assert (status, body) == (503, {'status': state})
+  assert scripted.ask('POST', '/ping')[0] == 503  # as SageMaker may ask
   assert scripted.ask('GET', '/health/live')[0] == 200
   if state != 'stalled':  # which may only be slow
     status, headers, body = scripted.post(CHAT, ASK)

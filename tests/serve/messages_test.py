@@ -89,8 +89,9 @@ def test_only_the_last_demonstrations_are_kept():
   ]
   found, images = prompt(messages, shots=1)
   assert images == ['b', 'c'] and 'first' not in found
-  assert prompt(messages, shots=0)[1] == ['c']
-  assert prompt(messages, shots=9)[1] == ['a', 'b', 'c']
+  for shots in range(6):
+    kept = ['a', 'b', 'c'][max(2 - shots, 0) :]
+    assert prompt(messages, shots=shots)[1] == kept, shots
 
 
 def test_image_formats():
@@ -173,6 +174,22 @@ def test_wrong_turns_are_refused(turns, param):
     found = read_turns(turns)
     found.example([None] * len(found.images), 'plain', None)
   assert caught.value.param == param
+
+
+def test_fields_that_mean_nothing_are_told_by_their_paths():
+  part = {**image('a'), 'x': 1}
+  part['image_url'] = {**part['image_url'], 'size': 3}
+  asked = {**user({**text('what?'), 'cache': 1}, part), 'name': 'me'}
+  found = read_messages([{**asked, 'foo': 2, 'null': None}], 'auto')
+  assert sorted(found.ignored) == [
+    'messages[0].content[0].cache',
+    'messages[0].content[1].image_url.size',
+    'messages[0].content[1].x',
+    'messages[0].foo',
+  ]
+  assert read_turns([{'text': 'a', 'image': 'b'}]).ignored == (
+    'turns[0].image',
+  )
 
 
 def test_a_raw_prompt_is_that_of_a_record():
