@@ -26,9 +26,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """Refuses equal keys, of which json would keep only the last."""
   value = dict(pairs)
   if len(value) != len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise UserError(f'{json.dumps(twice)} stands twice: keep one of them.')
+    seen = set()
+    for name, _ in pairs:
+      if name in seen:
+        raise UserError(f'{json.dumps(name)} stands twice: keep one of them.')
+      seen.add(name)
   return value
 
 

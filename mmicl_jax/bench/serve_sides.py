@@ -3,7 +3,7 @@
 import abc
 import collections
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,12 @@ class Together(abc.ABC):
   def counts(self) -> Counts:
     return Counts(slots=self._most)
 
-  def drain(self, timeout: float | None = None) -> bool:
-    del timeout
+  def drain(
+    self,
+    timeout: float | None = None,
+    coming: Callable[[], bool] | None = None,
+  ) -> bool:
+    del timeout, coming
     return True
 
   @abc.abstractmethod

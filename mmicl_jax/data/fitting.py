@@ -7,6 +7,7 @@ always stay. What was left out is reported.
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mmicl_jax.context.text import IMAGE, answer_problem, collapse, spans
@@ -130,12 +131,15 @@ def _fit(
   def ids_of(inputs: str) -> list[int]:
     return prompt_ids(inputs, tokenizer, spec.num_queries)
 
+  def fits(shots: int) -> bool:
+    part = example.keep_shots(shots)
+    return (
+      len(part.images) <= spec.max_images and len(ids_of(part.inputs)) <= limit
+    )
+
+  if example.num_shots and not fits(example.num_shots):
+    example = example.keep_shots(_most_shots(example, fits))
   ids = ids_of(example.inputs)
-  while example.num_shots and (
-    len(ids) > limit or len(example.images) > spec.max_images
-  ):
-    example = example.keep_shots(example.num_shots - 1)
-    ids = ids_of(example.inputs)
   if len(example.images) > spec.max_images:
     raise UserError(
       f'{name}: {len(example.images)} images, but max_images is '
@@ -157,6 +161,32 @@ def _fit(
     else:
       high = middle
   return example, ids_of(_without_words(example.inputs, high)), high
+
+
+def _most_shots(example: Example, fits: Callable[[int], bool]) -> int:
+  """The most demonstrations with which a prompt fits that does not with all.
+
+  0 if it never does. Leaving out a demonstration without images leaves the text
+  of the others as it is, so that fewer of these always need fewer tokens: they
+  are bisected. One with images gives the others' images new numbers, which may
+  need more tokens, so what is before it is looked at by itself.
+  """
+  shots = example.turns[:-1]
+  high = len(shots) - 1
+  while high > 0:
+    low = high
+    while low > 0 and not shots[len(shots) - low].images:
+      low -= 1
+    if fits(low):
+      while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+          low = middle
+        else:
+          high = middle - 1
+      return low
+    high = low - 1
+  return 0
 
 
 def _count_words(inputs: str) -> int:

@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -54,7 +55,8 @@ def connect_to(address: str, port: int, seconds: float) -> socket.socket:
 class Fetcher:
   """Fetches files of at most `most` bytes from the hosts in `domains`.
 
-  plain: whether http is allowed beside https. resolve, connect: for tests.
+  plain: whether http is allowed beside https. resolve, connect, clock: for
+  tests.
   """
 
   def __init__(
@@ -65,11 +67,13 @@ class Fetcher:
     most: int = 10 << 20,
     resolve: Resolve = resolve_name,
     connect: Connect = connect_to,
+    clock: Callable[[], float] = time.monotonic,
   ):
     self._domains = {domain.lower() for domain in domains}
     self._schemes = ('https', 'http') if plain else ('https',)
     self._most = most
     self._resolve, self._connect = resolve, connect
+    self._clock = clock
 
   def fetch(self, url: str, param: str) -> bytes:
     """The file at a URL.
@@ -79,6 +83,7 @@ class Fetcher:
     """
     target = self._judge(url, param)
     port = PORTS[target.scheme]
+    end = self._clock() + ALL_SECONDS  # for the name and the connection, too
     try:
       addresses = self._resolve(target.host, port)
     except (OSError, UnicodeError) as error:
@@ -88,11 +93,18 @@ class Fetcher:
       raise _failed(target.host, 'its address is not a public one', param)
     try:
       with contextlib.closing(
-        self._connect(addresses[0], port, CONNECT_SECONDS)
+        self._connect(addresses[0], port, min(CONNECT_SECONDS, self._left(end)))
       ) as sock:
-        return self._get(sock, target, param)
+        return self._get(sock, target, param, self._left(end))
     except (OSError, http.client.HTTPException, ValueError) as error:
       raise _failed(target.host, 'it could not be read', param) from error
+
+  def _left(self, end: float) -> float:
+    """Seconds until the end; raises TimeoutError if it has passed."""
+    left = end - self._clock()
+    if left <= 0:
+      raise TimeoutError
+    return left
 
   def _judge(self, url: str, param: str) -> _Target:
     """The parts of a URL that may be asked; raises HttpError for others."""
@@ -132,12 +144,14 @@ class Fetcher:
       parts.scheme, host, f'{path}?{parts.query}' if parts.query else path
     )
 
-  def _get(self, sock: socket.socket, target: _Target, param: str) -> bytes:
+  def _get(
+    self, sock: socket.socket, target: _Target, param: str, seconds: float
+  ) -> bytes:
     """Asks for the path over a connection to the judged address."""
     # Timeouts of sockets begin anew with each byte; this one does not.
     # It has a socket of its own, since TLS takes the connection from this one.
     same = sock.dup()
-    end = threading.Timer(ALL_SECONDS, _shut, (same,))
+    end = threading.Timer(seconds, _shut, (same,))
     end.daemon = True
     end.start()
     try:

@@ -37,8 +37,10 @@ Scheduler (scheduler.py), for one or several models by name:
                              during the warm-up, and wait for its end
   status()                   'warming', 'ready', 'stalled', 'dead', 'draining'
   counts() -> Counts
-  drain(timeout) -> bool     refuses new jobs, fails those that wait, and waits
-                             for those that run; True if all have ended
+  drain(timeout, coming) -> bool
+                             fails jobs that wait, refuses new ones unless
+                             `coming()`, and waits for those that run; True if
+                             all have ended
 """
 
 import dataclasses

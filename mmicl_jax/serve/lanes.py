@@ -37,7 +37,8 @@ RANKED = 2  # jobs without new tokens that are out of the queue at a time
 
 
 class Lane:
-  """One model's jobs. Only the engine's thread may call it, except `check`.
+  """One model's jobs. Only the engine's thread may call it, except `check`
+  and `slots_for`.
 
   shapes: of prompts. room: the most new tokens of an answer.
   candidate_lengths: to which candidates are padded. prompt_bytes: device
@@ -87,6 +88,12 @@ class Lane:
         f'most {self._most}.'
       )
     check_room(job.options, self._predictor.config, 1)
+
+  def slots_for(self, job: Job) -> PoolShape | None:
+    """The shape of the slots that a job needs; None if it needs none."""
+    if isinstance(job, AnswerJob) and not job.searches:
+      return shape_for(self._shapes, len(job.prompt.tokens))
+    return None
 
   def add(self, ticket: Ticket) -> None:
     """Puts a job into the queue."""

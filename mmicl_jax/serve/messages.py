@@ -18,6 +18,7 @@ from mmicl_jax.serve.surrogates import clean
 
 IMAGE_FORMATS = ('auto', 'declare', 'inline')
 MAX_TEXT = 64_000  # characters of a request
+MAX_TURNS = 1000  # of a request, and messages
 NAME = 'the prompt'  # in messages; a log must not quote the prompt itself
 
 _ROLES = ('system', 'developer', 'user', 'assistant')
@@ -88,6 +89,7 @@ def read_messages(value: Any, image_format: str) -> Conversation:
   """Reads `messages`; raises HttpError that names the message at fault."""
   if not isinstance(value, list) or not value:
     raise bad_request('messages is a list of at least one.', 'messages')
+  _check_count(value, 'messages')
   reader = _Reader(image_format)
   for i, message in enumerate(value):
     reader.read(message, f'messages[{i}]')
@@ -98,6 +100,7 @@ def read_turns(value: Any) -> Conversation:
   """Reads `turns`, whose texts have slots and whose last one is the query."""
   if not isinstance(value, list) or not value:
     raise bad_request('turns is a list of at least one.', 'turns')
+  _check_count(value, 'turns')
   drafts: list[Draft] = []
   images: list[ImageAt] = []
   ignored: list[str] = []
@@ -155,6 +158,7 @@ class _Reader:
     self._system: list[str] = []
     self._ignored: list[str] = []
     self._open: _UserTurn | None = None
+    self._size = 0  # characters of all parts so far
 
   def read(self, message: Any, where: str) -> None:
     fields = Fields(message, where, ('role', 'content', 'name'))
@@ -165,6 +169,7 @@ class _Reader:
         f'{where}.role is one of {", ".join(_ROLES)}.', f'{where}.role'
       )
     parts = _parts(fields, self._ignored)
+    self._count(parts)
     if role == 'user':
       if self._open is None:
         self._open = _UserTurn(self._format, where)
@@ -196,6 +201,16 @@ class _Reader:
         'and then one of the assistant.',
         where,
       )
+
+  def _count(self, parts: 'Sequence[str | ImageAt]') -> None:
+    """Judges the sizes before parts are joined, which takes long for many."""
+    texts = [part for part in parts if isinstance(part, str)]
+    self._size += sum(map(len, texts))
+    if self._size > MAX_TEXT:
+      raise _too_long(self._size, 'messages')
+    images = len(self._images) + len(parts) - len(texts)
+    if images > MAX_IMAGES:
+      raise _too_many(images, 'messages')
 
   def end(self, where: str) -> Conversation:
     if self._open is None:
@@ -322,6 +337,25 @@ def _text(fields: Fields, name: str) -> str:
   return value or ''
 
 
+def _check_count(value: Sequence[Any], name: str) -> None:
+  if len(value) > MAX_TURNS:
+    raise bad_request(
+      f'{name} has {len(value)} entries: give at most {MAX_TURNS}.', name
+    )
+
+
+def _too_long(size: int, param: str) -> Exception:
+  return bad_request(
+    f'{size} or more characters of text: give at most {MAX_TEXT}.', param
+  )
+
+
+def _too_many(count: int, param: str) -> Exception:
+  return bad_request(
+    f'{count} images: give at most {MAX_IMAGES}.', param, 'too_many_images'
+  )
+
+
 def _check_size(
   drafts: Sequence[Draft],
   images: Sequence[ImageAt],
@@ -331,12 +365,6 @@ def _check_size(
   """Raises HttpError; the params are those of too much text or images."""
   size = sum(len(draft.text) + len(draft.answer) for draft in drafts)
   if size > MAX_TEXT:
-    raise bad_request(
-      f'{size} characters of text: give at most {MAX_TEXT}.', param
-    )
+    raise _too_long(size, param)
   if len(images) > MAX_IMAGES:
-    raise bad_request(
-      f'{len(images)} images: give at most {MAX_IMAGES}.',
-      images_param,
-      'too_many_images',
-    )
+    raise _too_many(len(images), images_param)

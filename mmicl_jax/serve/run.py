@@ -66,7 +66,7 @@ def serve_checkpoints(
   if failures:
     raise failures[0]
   logger.info('ended')
-  if loading.is_alive() or not service.has_ended:
+  if loading.is_alive() or not service.ends_within(1.0):
     # The interpreter must not be taken away from under a thread in XLA.
     sys.stderr.flush()
     os._exit(0)

@@ -3,11 +3,12 @@
 What is asked and what comes back is in jobs.py.
 """
 
+import collections
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from mmicl_jax.serve.shapes import PoolShape, pool_shapes
 from mmicl_jax.serve.tickets import Ticket
 
 STALLED = 60  # seconds without a step while rows run
+_LOOK_AGAIN = 0.05  # seconds, at the end
 
 
 class Scheduler:
@@ -85,7 +87,8 @@ class Scheduler:
     self._new: list[Ticket] = []
     self._tickets: list[Ticket] = []  # all that may still get events
     self._warm = self._working = False
-    self._draining = self._leaving = False
+    self._draining = self._leaving = self._ended = False
+    self._coming: Callable[[], bool] = _none_come
     self._death: BaseException | None = None
     self._progress_at = clock()
     self._thread = threading.Thread(
@@ -113,16 +116,20 @@ class Scheduler:
       raise UserError(
         f'{model!r} is no model here: give one of {", ".join(self._lanes)}.'
       )
-    self._lanes[model].check(job)
-    ticket = Ticket(model, job, listener, deadline, self._wake)
+    lane = self._lanes[model]
+    lane.check(job)
+    shape = lane.slots_for(job)
+    ticket = Ticket(model, job, listener, deadline, self._wake, shape)
     with self._changed:
       if self._death is not None:
         raise EngineDead('the engine has died: start the server again')
-      if self._draining:
+      if self._ended or self._draining and not self._coming():
         raise Draining('the server is shutting down')
-      waiting = self._rows(started=False)
-      if waiting and waiting + ticket.rows > self.max_queue:
-        raise QueueFull(f'{waiting} rows wait already')
+      before = _held_up(self._tickets)
+      after = _held_up([*self._tickets, ticket])
+      # Alone, a job may have as many rows as it likes.
+      if before and after > max(before, self.max_queue):
+        raise QueueFull(f'{before} rows wait already')
       self._tickets.append(ticket)
       self._new.append(ticket)
       self._changed.notify_all()
@@ -154,16 +161,25 @@ class Scheduler:
       total['waiting'] = self._rows(started=False)
     return Counts(**{**total, 'programs': compiled_programs()})
 
-  def drain(self, timeout: float | int | None = None) -> bool:
-    """Takes no more jobs, fails those that wait, and ends when the others have.
+  def drain(
+    self,
+    timeout: float | int | None = None,
+    coming: Callable[[], bool] | None = None,
+  ) -> bool:
+    """Fails the jobs that wait, and ends when the others have.
 
-    Waits for that; when the timeout (in seconds) has passed, the others fail,
-    too. Returns whether all of them ended by themselves. May be called again.
+    coming: whether jobs may still come, for which requests that were accepted
+    before are being read. Those that find no free slot fail. By default none
+    are taken. Waits for the end; when the timeout (in seconds) has passed, all
+    fail. Returns whether those that had begun ended by themselves. May be
+    called again.
     """
     with self._changed:
       self._draining = True
+      self._coming = coming or _none_come
       self._changed.notify_all()
     if self._thread.ident is None:  # it was never started
+      self._ended = True
       return True
     self._thread.join(timeout)
     if not self._thread.is_alive():
@@ -212,13 +228,15 @@ class Scheduler:
       while True:
         self._tickets = [t for t in self._tickets if t.alive]
         new, self._new = self._new, []
-        late = [t for t in self._tickets if self._draining and not t.started]
+        late = self._late(new) if self._draining else []
         if new or late or any(lane.busy for lane in lanes):
           break
-        if self._draining:
+        if self._draining and (self._leaving or not self._coming()):
+          self._ended = True
           return False
         self._working = False
-        self._changed.wait()
+        # Nobody says when the last request that might ask has gone.
+        self._changed.wait(_LOOK_AGAIN if self._draining else None)
       if not self._working:
         self._progress_at, self._working = self._clock(), True
     for ticket in late:  # outside the lock: listeners take their own
@@ -227,11 +245,40 @@ class Scheduler:
       self._lanes[ticket.model].add(ticket)
     return True
 
+  def _late(self, new: Sequence[Ticket]) -> list[Ticket]:
+    """Those that have had a turn and found no room; new: that had none yet."""
+    unseen = set(new)
+    return [t for t in self._tickets if not t.started and t not in unseen]
+
   def _fail_all(self, error: Exception) -> None:
     with self._changed:
+      self._ended = True
       tickets, self._tickets = self._tickets, []
     for ticket in tickets:
       ticket.tell(Failed(error))
+
+
+def _held_up(tickets: Iterable[Ticket]) -> int:
+  """How many rows wait for others' ends: those with a free slot do not."""
+  waiting, wanted = 0, collections.Counter()
+  free: dict[tuple[str, PoolShape], int] = {}
+  for ticket in tickets:
+    if ticket.shape is None:
+      waiting += 0 if ticket.started else ticket.rows
+      continue
+    place = ticket.model, ticket.shape
+    free.setdefault(place, ticket.shape.slots)
+    if ticket.started:
+      free[place] -= ticket.rows
+    else:
+      wanted[place] += ticket.rows
+  for place, rows in wanted.items():
+    waiting += max(rows - max(free[place], 0), 0)
+  return waiting
+
+
+def _none_come() -> bool:
+  return False
 
 
 class _Leave(BaseException):

@@ -85,7 +85,10 @@ class Service:
     return now
 
   def drain(self) -> None:
-    """Takes no more requests; those that are being answered go on."""
+    """Takes no more requests; those that are under way go on.
+
+    But for those that wait since all slots are taken: they fail.
+    """
     self._draining = True
     if self._scheduler is not None:
       self._end_scheduler()
@@ -100,12 +103,12 @@ class Service:
     """Whether no request is under way."""
     return self.admission.inside == 0
 
-  @property
-  def has_ended(self) -> bool:
-    """Whether the engine's thread has ended after `drain`."""
-    return self._draining_thread is not None and (
-      not self._draining_thread.is_alive()
-    )
+  def ends_within(self, seconds: float) -> bool:
+    """Whether the engine's thread ends after `drain`; waits for it so long."""
+    if self._draining_thread is None:
+      return False
+    self._draining_thread.join(seconds)
+    return not self._draining_thread.is_alive()
 
   def deadline(self) -> float:
     """Until when a request that came now may wait in the queue."""
@@ -127,7 +130,7 @@ class Service:
     # It waits for the rows that run, so it has a thread of its own.
     self._draining_thread = threading.Thread(
       target=self.scheduler.drain,
-      args=(self.settings.shutdown_timeout,),
+      args=(self.settings.shutdown_timeout, lambda: not self.is_idle),
       name='mmicl-drain',
       daemon=True,
     )

@@ -16,13 +16,14 @@ from mmicl_jax.serve.jobs import (
   Rated,
   Started,
 )
+from mmicl_jax.serve.shapes import PoolShape
 
 
 class Ticket:
   """What `submit` returns: the client cancels by it, the engine tells by it.
 
-  model, job, deadline: as given to submit. started: whether it has left the
-  queue.
+  model, job, deadline: as given to submit. shape: of the slots that it needs,
+  None if it needs none. started: whether it has left the queue.
   """
 
   def __init__(
@@ -32,7 +33,9 @@ class Ticket:
     listener: Listener,
     deadline: float | int | None,
     wake: Callable[[], None],
+    shape: PoolShape | None = None,
   ):
+    self.shape = shape
     self.model, self.job, self.deadline = model, job, deadline
     self.started = False
     self._listener, self._wake = listener, wake

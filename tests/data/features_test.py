@@ -1,3 +1,4 @@
+import random
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmicl_jax.data.features import (
   featurize,
   pad_images,
 )
+from mmicl_jax.data.fitting import fit_prompt, prompt_ids
 from mmicl_jax.errors import UserError
 from mmicl_jax.models import configs
 from mmicl_jax.pieces.bert import BertTokenizer
@@ -155,6 +157,54 @@ def test_too_many_images_drop_demonstrations(tokenizer):
   assert lost[0].demonstrations == 3
   with pytest.raises(UserError, match='1 images, but max_images is 0'):
     featurize(example, tokenizer, spec(max_images=0))
+
+
+def one_by_one(example, tokenizer, spec):
+  """Leaves out the oldest demonstration until the prompt fits."""
+  while example.num_shots:
+    ids = prompt_ids(example.inputs, tokenizer, Q)
+    if len(ids) < spec.inputs_length and len(example.images) <= spec.max_images:
+      break
+    example = example.keep_shots(example.num_shots - 1)
+  return example
+
+
+@pytest.mark.parametrize('style', ['plain', 'chat'])
+def test_many_demonstrations_lose_as_many_as_one_by_one(tokenizer, style):
+  """With images in any places; their numbers have one digit, or two."""
+  chance = random.Random(0)
+  for _ in range(12):
+    few = [chance.choice([0, 0, 0, 1, 2]) for _ in range(14)]
+    turns = [
+      Turn('Is image {0} larger?' if n else 'story', [0] * n, f'word {i}')
+      for i, n in enumerate(few)
+    ]
+    example = assemble(query('image {0} ' * 9), turns[:12], style=style)
+    for _ in range(6):
+      own = spec(
+        inputs_length=chance.randrange(60, 400),
+        max_images=chance.randrange(1, 20),
+      )
+      found, _, lost = fit_prompt(example, tokenizer, own)
+      expected = one_by_one(example, tokenizer, own)
+      assert found.inputs == expected.inputs
+      assert lost.demonstrations == example.num_shots - expected.num_shots
+
+
+def test_thousands_of_demonstrations_are_not_tokenized_thousands_of_times(
+  tokenizer, monkeypatch
+):
+  encode, calls = Tokenizer.encode, []
+
+  def counted(self, text):
+    calls.append(text)
+    return encode(self, text)
+
+  monkeypatch.setattr(Tokenizer, 'encode', counted)
+  example = assemble(query(), [Turn('a', (), 'b')] * 2000)
+  _, ids, lost = fit_prompt(example, tokenizer, SPEC)
+  assert len(ids) < SPEC.inputs_length and 1900 < lost.demonstrations < 2000
+  assert len(calls) < 30
 
 
 @pytest.mark.parametrize('length', range(31, 96, 5))

@@ -104,7 +104,7 @@ class Scripted(Scheduler):
       cancel=lambda choice=None: cancelled.append(choice)
     )
 
-  def drain(self, timeout=None):
+  def drain(self, timeout=None, coming=None):
     self.state = 'draining'
     for _, listener, cancelled in self.jobs:
       if not cancelled:

@@ -149,9 +149,11 @@ def test_the_queue_is_bounded_and_jobs_have_deadlines(cases):
   gate.reached()
   late = submit(scheduler, cases[0][0], deadline=5.0)
   wide = submit(scheduler, cases[8][0])  # three beams
+  held = submit(scheduler, cases[0][0])  # `late` has a slot, this one has none
   with pytest.raises(QueueFull):
     submit(scheduler, cases[0][0])
-  assert scheduler.counts().waiting == 4
+  assert scheduler.counts().waiting == 5
+  held.ticket.cancel()
   wide.ticket.cancel()
   early = submit(scheduler, cases[1][0], deadline=7.0)
   now[0] = 6.0
@@ -160,6 +162,25 @@ def test_the_queue_is_bounded_and_jobs_have_deadlines(cases):
   assert len(late.events) == 1
   assert_whole(early, cases[1])
   assert scheduler.drain(small_server.PATIENCE) and wide.events == []
+
+
+def test_a_job_that_has_a_free_slot_does_not_wait(cases):
+  """Though the engine has not come to take it from the queue."""
+  scheduler = start(max_queue=0)
+  gate = Gate()
+  clients = [submit(scheduler, cases[2][0], gate)]
+  gate.reached()
+  # Two slots for long prompts, and three more for short ones.
+  burst = (0, 1, 3, 2, 3)
+  clients += [submit(scheduler, cases[i][0]) for i in burst]
+  clients.append(submit(scheduler, cases[0][0]))  # nobody waits before it
+  for i in (0, 8, 10):
+    with pytest.raises(QueueFull):
+      submit(scheduler, cases[i][0])
+  gate.open()
+  for client, i in zip(clients, (2, *burst, 0), strict=True):
+    assert_whole(client, cases[i])
+  assert scheduler.drain(small_server.PATIENCE)
 
 
 def test_what_nobody_wants_is_not_run(cases, monkeypatch):

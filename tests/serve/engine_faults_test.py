@@ -21,7 +21,7 @@ from mmicl_jax.serve.scheduler import STALLED
 pytestmark = pytest.mark.slow  # some programs are compiled for all of them
 
 
-def test_what_runs_ends_before_the_engine_does(cases):
+def test_what_has_room_ends_before_the_engine_does(cases):
   scheduler = start()
   gate = Gate()
   running = submit(scheduler, cases[0][0], gate)
@@ -39,9 +39,43 @@ def test_what_runs_ends_before_the_engine_does(cases):
   drain.join()
   assert ended == [True]
   assert_whole(running, cases[0])
-  for client in waiting:
-    assert isinstance(client.result().error, Draining)
-    assert len(client.events) == 1
+  # The others would have waited: for a slot, or another search's end.
+  begun = (0, 2, 3, 7, 8, 10, 11)
+  for i, client in enumerate(waiting):
+    if i in begun:
+      assert_whole(client, cases[i])
+    else:
+      assert isinstance(client.result().error, Draining)
+      assert len(client.events) == 1
+
+
+def test_what_was_accepted_before_may_still_come(cases):
+  """It begins at once, or not at all; the end waits for it."""
+  scheduler, coming = start(), threading.Event()
+  coming.set()
+  until(lambda: scheduler.status() == 'ready')
+  ended = []
+  drain = threading.Thread(
+    target=lambda: ended.append(
+      scheduler.drain(small_server.PATIENCE, coming.is_set)
+    )
+  )
+  drain.start()
+  until(lambda: scheduler.status() == 'draining')
+  gate = Gate()
+  first = submit(scheduler, cases[0][0], gate)
+  gate.reached()
+  others = [submit(scheduler, cases[i][0]) for i in (0, 1)]
+  gate.open()
+  assert isinstance(others[1].result().error, Draining)
+  for client in (first, others[0]):
+    assert_whole(client, cases[0])
+  assert not ended
+  coming.clear()
+  drain.join()
+  assert ended == [True]
+  with pytest.raises(Draining):
+    submit(scheduler, cases[0][0])
 
 
 def test_what_takes_too_long_fails_at_the_end(cases):

@@ -297,7 +297,7 @@ def test_draining_ends_what_runs_and_refuses_the_rest(scripted):
   waiting = Asked(scripted)
   scheduler.wait_for(2)
 
-  def drain(timeout=None):
+  def drain(timeout=None, coming=None):
     del scheduler.drain  # the next call is the class's own
     scheduler.jobs[1][1](jobs.Failed(jobs.Draining()))
 
@@ -323,6 +323,23 @@ def test_draining_ends_what_runs_and_refuses_the_rest(scripted):
   assert running.answer()[0] == 200
   server.thread.join(30)
   assert not server.thread.is_alive()
+
+
+def test_what_was_being_sent_when_the_end_began_is_answered(
+  tiny_served_predictor,
+):
+  data = json.dumps(ASK).encode()
+  with served_model.serving(tiny_served_predictor) as found:
+    with socket.create_connection(('127.0.0.1', found.port), 60) as client:
+      client.sendall(head(len(data)) + data[:5])
+      http_running.eventually(lambda: found.service.admission.inside == 1)
+      found.server.end()
+      http_running.eventually(
+        lambda: found.service.scheduler.status() == 'draining'
+      )
+      assert found.post(CHAT, ASK)[0] == 503
+      client.sendall(data[5:])
+      assert client.recv(4096).startswith(b'HTTP/1.1 200')
 
 
 def test_prompts_are_in_no_log(scripted, caplog):

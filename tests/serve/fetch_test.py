@@ -176,6 +176,42 @@ def test_a_name_that_nobody_knows():
   assert caught.value.status == 422
 
 
+def test_the_name_and_the_connection_count_towards_the_time():
+  """10 s in all: what the one takes, the next does not have."""
+  now, given = [0.0], []
+
+  def resolve(host, port):
+    now[0] += 7
+    return [PUBLIC]
+
+  def connect(address, port, seconds):
+    given.append(seconds)
+    now[0] += seconds
+    return ours
+
+  ours, theirs = socket.socketpair()
+  with theirs:
+    _, _, run = fetch(
+      'http://ok.example/a',
+      resolve=resolve,
+      connect=connect,
+      clock=lambda: now[0],
+    )
+    with pytest.raises(HttpError, match='could not be read') as caught:
+      run()
+  assert caught.value.status == 422 and given == [3.0]
+  now[0], given[:] = -2.0, []
+  slow = fetch(
+    'http://ok.example/a',
+    resolve=lambda host, port: [resolve(host, port), resolve(host, port)][0],
+    connect=connect,
+    clock=lambda: now[0],
+  )[2]
+  with pytest.raises(HttpError):
+    slow()
+  assert not given  # nothing is left to connect in
+
+
 @pytest.mark.parametrize('scheme', ['http', 'https'])
 def test_a_server_that_never_ends_is_left(monkeypatch, scheme):
   """Each byte begins a socket's timeout anew; the whole has one of its own."""

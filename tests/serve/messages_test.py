@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmicl_jax.serve import messages
 from mmicl_jax.serve.http_errors import HttpError
 from mmicl_jax.serve.messages import (
   IMAGE_FORMATS,
@@ -27,8 +28,8 @@ def assistant(words):
   return {'role': 'assistant', 'content': words}
 
 
-def prompt(messages, image_format='auto', style='plain', shots=None):
-  found = read_messages(messages, image_format)
+def prompt(given, image_format='auto', style='plain', shots=None):
+  found = read_messages(given, image_format)
   names = [place.url for place in found.images]
   example = found.example(names, style, shots)
   return example.inputs, list(example.images)
@@ -130,6 +131,7 @@ def test_a_bare_string_is_a_url():
     ),
     ([user(text('a')), assistant(' '), user(text('b'))], 'messages[0]'),
     ([user(text('x' * 64_001))], 'messages'),
+    ([user(text('x'))] * 1001, 'messages'),
     ([user(*[image('a')] * 21)], 'messages'),
   ],
 )
@@ -140,6 +142,17 @@ def test_what_is_no_conversation_is_refused_by_its_place(messages, param):
   many = isinstance(messages, list) and 'image_url' in str(messages)[3000:]
   if many:
     assert caught.value.code == 'too_many_images'
+
+
+@pytest.mark.parametrize('part', [text('x' * 1000), image('a')])
+def test_what_is_too_much_is_not_joined_first(part, monkeypatch):
+  """Which would take long for many parts."""
+  joined = []
+  monkeypatch.setattr(messages._UserTurn, 'add', joined.append)
+  for conversation in ([user(*[part] * 200)], [user(*[part] * 70)] * 3):
+    with pytest.raises(HttpError, match='give at most'):
+      prompt(conversation)
+  assert not joined
 
 
 def test_halves_of_surrogates_become_what_can_be_sent():
@@ -167,6 +180,7 @@ def test_turns_have_slots():
     ([{'text': 'a', 'answer': 'b'}], 'turns[0]'),
     ([{'text': 'a', 'images': [7]}], 'turns[0].images[0]'),
     ([7], 'turns[0]'),
+    ([{'text': 'a', 'answer': 'b'}] * 1000 + [{'text': 'a'}], 'turns'),
   ],
 )
 def test_wrong_turns_are_refused(turns, param):
