@@ -68,7 +68,8 @@ class Together(abc.ABC):
   def status(self) -> str:
     return 'ready'
 
-  def counts(self) -> Counts:
+  def counts(self, model: str | None = None) -> Counts:
+    del model
     return Counts(slots=self._most)
 
   def drain(

@@ -12,6 +12,8 @@ from mmicl_jax.commands.model_arguments import (
 from mmicl_jax.errors import UserError
 
 _SECONDS = ('request_timeout', 'body_timeout', 'shutdown_timeout')
+_SIZES = {'max_body': 'MiB', 'max_image': 'MiB', 'max_pixels': 'pixels'}
+_MIB = 1 << 20
 
 
 class _AddModel(argparse.Action):
@@ -104,6 +106,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '(%(default)s); 1: none',
   )
   add(
+    '--max-body',
+    type=float,
+    default=64.0,
+    metavar='MIB',
+    help='the largest body of a request, in MiB (%(default)g)',
+  )
+  add(
+    '--max-image',
+    type=float,
+    default=10.0,
+    metavar='MIB',
+    help='the largest file of an image, in MiB (%(default)g)',
+  )
+  add(
+    '--max-pixels',
+    type=int,
+    default=40_000_000,
+    metavar='N',
+    help='of an image at most, by its header (%(default)s)',
+  )
+  add(
     '--request-timeout',
     type=float,
     default=120.0,
@@ -152,6 +175,11 @@ def main(args: argparse.Namespace) -> int:
     if not getattr(args, name) > 0:
       flag = name.replace('_', '-')
       raise UserError(f'--{flag} is {getattr(args, name):g}: give seconds.')
+  for name, unit in _SIZES.items():
+    size = getattr(args, name)
+    if not 0 < size < float('inf'):
+      flag = name.replace('_', '-')
+      raise UserError(f'--{flag} is {size:g}: give {unit}, more than 0.')
   if args.max_queue is not None and args.max_queue < 0:
     raise UserError(f'--max-queue is {args.max_queue}: give 0 or more.')
   if not 1 <= args.beams <= 16:
@@ -180,6 +208,9 @@ def main(args: argparse.Namespace) -> int:
     request_timeout=args.request_timeout,
     body_timeout=args.body_timeout,
     shutdown_timeout=args.shutdown_timeout,
+    max_body=round(args.max_body * _MIB),
+    max_image=round(args.max_image * _MIB),
+    max_pixels=args.max_pixels,
     metrics_prefix=args.metrics_prefix,
     metrics_port=args.metrics_port,
     log_prompts=args.log_prompts,

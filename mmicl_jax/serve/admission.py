@@ -13,7 +13,8 @@ class Admission:
   """Counts what is under way: choices of requests, and bytes of bodies.
 
   most: choices that are waited for at a time. body_budget: bytes of bodies that
-  are held until they are read. Used in the event loop alone.
+  are held until they, and the images in them, are read. Used in the event loop
+  alone.
   """
 
   def __init__(self, most: int, body_budget: int):

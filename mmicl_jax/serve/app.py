@@ -14,7 +14,12 @@ from starlette.types import ASGIApp
 
 from mmicl_jax.serve.header_limit import HeaderLimit
 from mmicl_jax.serve.hosts import HostCheck
-from mmicl_jax.serve.http_errors import HttpError, failure
+from mmicl_jax.serve.http_errors import (
+  HttpError,
+  Reject,
+  failure,
+  nobody_counts,
+)
 from mmicl_jax.serve.keys import KeyCheck
 from mmicl_jax.serve.logs import RequestLog
 from mmicl_jax.serve.page_files import page_routes
@@ -24,14 +29,19 @@ from mmicl_jax.serve.settings import Settings
 _EXPOSED = ('x-request-id', 'x-mmicl-ignored', 'retry-after')
 
 
-def make_app(settings: Settings, routes: Sequence[BaseRoute]) -> ASGIApp:
+def make_app(
+  settings: Settings,
+  routes: Sequence[BaseRoute],
+  reject: Reject = nobody_counts,
+) -> ASGIApp:
   """The application with the page, /version and further routes.
 
-  From the outside in: log, headers, Host, CORS, key, routes.
+  From the outside in: log, headers, Host, CORS, key, routes. reject: is told
+  why a request gets an error in the place of an answer.
   """
   middleware = [
-    Middleware(HeaderLimit),
-    Middleware(HostCheck, settings.allowed_hosts),
+    Middleware(HeaderLimit, reject),
+    Middleware(HostCheck, settings.allowed_hosts, reject),
   ]
   if settings.cors_origins:
     middleware.append(
@@ -43,15 +53,20 @@ def make_app(settings: Settings, routes: Sequence[BaseRoute]) -> ASGIApp:
         expose_headers=_EXPOSED,
       )
     )
-  middleware.append(Middleware(KeyCheck, settings.api_keys))
+  middleware.append(Middleware(KeyCheck, settings.api_keys, reject))
+
+  async def explain(request: Request, error: Exception) -> Response:
+    found = _explained(error)
+    reject(found.reason)
+    return found.response()
+
   app = Starlette(
     routes=[*routes, Route('/version', _version), *page_routes()],
     middleware=middleware,
-    exception_handlers={
-      HttpError: _explain,
-      HTTPException: _explain_status,
-      Exception: _explain_fault,
-    },
+    # A fault is raised again by starlette, and the log gets it.
+    exception_handlers=dict.fromkeys(
+      (HttpError, HTTPException, Exception), explain
+    ),
   )
   app.router.redirect_slashes = False
   return RequestLog(app)
@@ -61,25 +76,16 @@ async def _version(request: Request) -> Response:
   return JSONResponse({'version': metadata.version('mmicl_jax')})
 
 
-async def _explain(request: Request, error: Exception) -> Response:
-  assert isinstance(error, HttpError)
-  return error.response()
-
-
-async def _explain_fault(request: Request, error: Exception) -> Response:
-  """A bug; starlette raises it again, and the log gets it."""
-  return failure('The server failed; its log has the reason.').response()
-
-
-async def _explain_status(request: Request, error: Exception) -> Response:
-  """What the router refuses: unknown paths and methods."""
-  assert isinstance(error, HTTPException)
+def _explained(error: Exception) -> HttpError:
+  """What a client is told: by a path, by the router, or of a bug."""
+  if isinstance(error, HttpError):
+    return error
+  if not isinstance(error, HTTPException):
+    return failure('The server failed; its log has the reason.')
   messages = {
     404: ('There is no such path.', 'not_found'),
     405: ('This path does not take that method.', 'method_not_allowed'),
   }
   message, code = messages.get(error.status_code, (error.detail, None))
   headers = dict(error.headers or {})
-  return HttpError(
-    error.status_code, message, code=code, headers=headers
-  ).response()
+  return HttpError(error.status_code, message, code=code, headers=headers)

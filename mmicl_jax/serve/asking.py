@@ -42,8 +42,9 @@ Last = TypeVar('Last', Rated, Looked)
 class Asking:
   """Submits a job and waits for what comes of it.
 
-  cached: whether the engine knew the prompt. Raises HttpError if the job is
-  not taken. `cancel` must be called in the end; it does no harm twice.
+  arrived: when the request came, by time.monotonic. cached: whether the engine
+  knew the prompt. Raises HttpError if the job is not taken. `cancel` must be
+  called in the end; it does no harm twice.
   """
 
   def __init__(
@@ -53,11 +54,13 @@ class Asking:
     model: ServedModel,
     job: Job,
     deadline: float,
+    arrived: float,
   ):
     loop = asyncio.get_running_loop()
     self._events: asyncio.Queue[Event] = asyncio.Queue()
     self._metrics, self._model = metrics, model.name
-    self._begun = time.monotonic()
+    self._tokens = len(job.prompt.tokens)
+    self._arrived, self._begun = arrived, time.monotonic()
     self._started = self._first = self._last = 0.0
     self.cached = False
 
@@ -138,10 +141,11 @@ class Asking:
     if isinstance(event, Started):
       self._started, self.cached = now, event.cached
       observe('request_queue_time_seconds', self._model, now - self._begun)
+      self._metrics.count('prompt_tokens', self._model, self._tokens)
     elif isinstance(event, NewTokens | Rated | Looked):
       if not self._first:
         self._first = now
-        observe('time_to_first_token_seconds', self._model, now - self._begun)
+        observe('time_to_first_token_seconds', self._model, now - self._arrived)
         observe(
           'request_prefill_time_seconds', self._model, now - self._started
         )

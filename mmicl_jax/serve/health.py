@@ -43,7 +43,16 @@ def not_ready(health: Health) -> HttpError | None:
   if health not in _REFUSALS:
     return None
   code, message, seconds = _REFUSALS[health]
-  return HttpError(503, message, kind=SERVER, code=code, retry_after=seconds)
+  # The official client would ask again at once, and hear the same.
+  headers = {'x-should-retry': 'false'} if health is Health.DEAD else None
+  return HttpError(
+    503,
+    message,
+    kind=SERVER,
+    code=code,
+    retry_after=seconds,
+    headers=headers,
+  )
 
 
 def health_routes(health: Callable[[], Health]) -> list[Route]:

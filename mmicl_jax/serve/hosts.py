@@ -11,17 +11,24 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mmicl_jax.serve.http_errors import bad_request
+from mmicl_jax.serve.http_errors import Reject, bad_request, nobody_counts
 
 
 class HostCheck:
   """Refuses names other than localhost, IP addresses and `allowed`.
 
-  An IP address cannot be rebound. '*' in `allowed` lets all names pass.
+  An IP address cannot be rebound. '*' in `allowed` lets all names pass. reject:
+  is told of what it refuses.
   """
 
-  def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()):
+  def __init__(
+    self,
+    app: ASGIApp,
+    allowed: Iterable[str] = (),
+    reject: Reject = nobody_counts,
+  ):
     self._app = app
+    self._reject = reject
     self._allowed = {'localhost', *(name.lower() for name in allowed)}
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,6 +41,7 @@ class HostCheck:
           'it with --allowed-host NAME.',
           code='invalid_host',
         )
+        self._reject(error.reason)
         await error.response()(scope, receive, send)
         return
     await self._app(scope, receive, send)

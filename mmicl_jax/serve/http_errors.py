@@ -1,5 +1,6 @@
 """What clients are told when a request fails, in the form of OpenAI's."""
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -9,6 +10,9 @@ from mmicl_jax.serve.surrogates import clean
 INVALID = 'invalid_request_error'
 OVERLOADED = 'rate_limit_error'
 SERVER = 'server_error'
+
+
+Reject = Callable[[str], object]  # is told why a request gets an error
 
 
 class HttpError(Exception):
@@ -50,9 +54,18 @@ class HttpError(Exception):
       }
     }
 
+  @property
+  def reason(self) -> str:
+    """Its code, or its status if it has none."""
+    return self.code or str(self.status)
+
   def response(self) -> JSONResponse:
     """The error as a response of its own."""
     return JSONResponse(self.body(), self.status, self.headers)
+
+
+def nobody_counts(reason: str) -> None:
+  """A Reject of an application without metrics."""
 
 
 def bad_request(

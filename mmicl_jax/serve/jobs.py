@@ -36,7 +36,7 @@ Scheduler (scheduler.py), for one or several models by name:
                              a job that is too long, or a Refused. Jobs may come
                              during the warm-up, and wait for its end
   status()                   'warming', 'ready', 'stalled', 'dead', 'draining'
-  counts() -> Counts
+  counts(model=None) -> Counts
   drain(timeout, coming) -> bool
                              fails jobs that wait, refuses new ones unless
                              `coming()`, and waits for those that run; True if

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mmicl_jax.serve.http_errors import HttpError
+from mmicl_jax.serve.http_errors import HttpError, Reject, nobody_counts
 
 _FREE = ('/', '/ping', '/health', '/health/live', '/health/ready')
 _FREE_FOLDER = '/page/'
@@ -18,11 +18,15 @@ class KeyCheck:
   """Refuses requests without one of the keys; lets all pass if there is none.
 
   Keys are compared as hashes and in constant time, so that neither their
-  letters nor their lengths can be found by measuring.
+  letters nor their lengths can be found by measuring. reject: is told of what
+  it refuses.
   """
 
-  def __init__(self, app: ASGIApp, keys: Iterable[str]):
+  def __init__(
+    self, app: ASGIApp, keys: Iterable[str], reject: Reject = nobody_counts
+  ):
     self._app = app
+    self._reject = reject
     self._keys = [_hashed(key) for key in keys]
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,6 +44,7 @@ class KeyCheck:
           code='invalid_api_key',
           headers={'www-authenticate': 'Bearer'},
         )
+        self._reject(error.reason)
         await error.response()(scope, receive, send)
         return
     await self._app(scope, receive, send)

@@ -24,9 +24,12 @@ NAME = 'the prompt'  # in messages; a log must not quote the prompt itself
 _ROLES = ('system', 'developer', 'user', 'assistant')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class ImageAt:
-  """An image's URL, and where in the request it stands."""
+  """An image's URL, and where in the request it stands.
+
+  The URL may hold the whole file; it is emptied once that was read.
+  """
 
   url: str
   param: str

@@ -1,6 +1,6 @@
 """Prometheus' metrics, under the names that vLLM's dashboards know."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mmicl_jax.serve.jobs import Counts
+from mmicl_jax.serve.reference import ERRORS
 
 # As in vllm/v1/metrics/loggers.py.
 _LATENCY = (
@@ -56,16 +57,19 @@ _COUNTERS = (
   ('request_success', 'finished choices', ('finished_reason',)),
   ('dropped_demonstrations', 'demonstrations that did not fit', ()),
 )
+_ENDS = (('stop',), ('length',))  # finished_reason
 
 
 class Metrics:
   """All metrics of a server, in a registry of their own.
 
-  prefix: before each name, such as mmicl_ or vllm:.
+  prefix: before each name, such as mmicl_ or vllm:. Models are labelled by the
+  first of the names that they are served by, whichever a client called them.
   """
 
   def __init__(self, prefix: str):
     self._prefix = prefix
+    self._labels: dict[str, str] = {}
     self.registry = CollectorRegistry()
     self._histograms = {
       name: Histogram(
@@ -89,25 +93,42 @@ class Metrics:
       ('reason',),
       registry=self.registry,
     )
+    for status, _, code, _ in ERRORS:
+      self._rejected.labels(code or status)
 
   def observe(self, name: str, model: str, value: float | int) -> None:
     """Adds a value to a histogram."""
-    self._histograms[name].labels(model).observe(value)
+    self._histograms[name].labels(self._label(model)).observe(value)
 
   def count(self, name: str, model: str, value: int, *labels: str) -> None:
     """Adds to a counter, whose name is given without _total."""
-    self._counters[name].labels(model, *labels).inc(value)
+    self._counters[name].labels(self._label(model), *labels).inc(value)
 
   def reject(self, reason: str) -> None:
     """Counts a request that got an error; reason: its code or its status."""
     self._rejected.labels(reason).inc()
 
-  def watch(self, models: str, counts: Callable[[], Counts]) -> None:
-    """Shows the engine's counts, as they are when they are asked for.
+  def open(
+    self, models: Mapping[str, str], counts: Callable[[str], Counts]
+  ) -> None:
+    """Shows all metrics of the models from now on, with zeros at first.
 
-    models: the names of all, since the counts are of all together.
+    models: their directories by the names that they are served by, in order.
+    counts: the engine's, of a directory, as they are when they are asked for.
     """
-    self.registry.register(_EngineCounts(self._prefix, models, counts))
+    first: dict[str, str] = {}
+    for name, root in models.items():
+      self._labels[name] = first.setdefault(root, name)
+    for label in first.values():
+      for histogram in self._histograms.values():
+        histogram.labels(label)
+      for name, _, more in _COUNTERS:
+        for reason in _ENDS if more else ((),):
+          self._counters[name].labels(label, *reason)
+    self.registry.register(_EngineCounts(self._prefix, first, counts))
+
+  def _label(self, model: str) -> str:
+    return self._labels.get(model, model)
 
   def text(self) -> bytes:
     """What /metrics sends."""
@@ -126,13 +147,34 @@ def metrics_route(metrics: Metrics) -> Route:
 
 
 class _EngineCounts:
-  """A collector of the engine's gauges and counters, of all models together."""
+  """A collector of the engine's gauges and counters.
 
-  def __init__(self, prefix: str, models: str, counts: Callable[[], Counts]):
-    self._prefix, self._models, self._counts = prefix, models, counts
+  labels: of the models, by their directories.
+  """
+
+  def __init__(
+    self,
+    prefix: str,
+    labels: Mapping[str, str],
+    counts: Callable[[str], Counts],
+  ):
+    self._prefix, self._labels, self._counts = prefix, labels, counts
 
   def collect(self) -> Iterator[Metric]:
-    now = self._counts()
+    families: dict[str, Any] = {}
+    for i, (root, label) in enumerate(self._labels.items()):
+      for kind, name, text, value in self._told(self._counts(root)):
+        if i and name == 'compiles':  # of the first model are those of all
+          continue
+        if name not in families:
+          families[name] = kind(
+            self._prefix + name, text, labels=('model_name',)
+          )
+        families[name].add_metric((label,), value)
+    yield from families.values()
+
+  def _told(self, now: Counts) -> Iterator[tuple[Any, str, str, float]]:
+    """(kind, name, what it is, value) of each metric of a model."""
     used = now.slots_used / now.slots if now.slots else 0.0
     rows = now.step_rows / now.steps if now.steps else 0.0
     gauges: tuple[tuple[str, str, Any], ...] = (
@@ -151,6 +193,4 @@ class _EngineCounts:
     kinds = ((GaugeMetricFamily, gauges), (CounterMetricFamily, counters))
     for kind, found in kinds:
       for name, text, value in found:
-        family = kind(self._prefix + name, text, labels=('model_name',))
-        family.add_metric((self._models,), value)
-        yield family
+        yield kind, name, text, value

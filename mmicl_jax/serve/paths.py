@@ -37,13 +37,13 @@ def prompt_routes(service: Service) -> list[BaseRoute]:
     return Route(path, PostedPath(service, body, respond), methods=['POST'])
 
   async def models(request: Request) -> Response:
-    listed = [_described(model) for model in _loaded(service)]
+    listed = [_described(service, model) for model in _loaded(service)]
     return JSONResponse({'object': 'list', 'data': listed})
 
   async def one_model(request: Request) -> Response:
     _loaded(service)
     wanted = check_model(request.path_params['id'], tuple(service.models))
-    return JSONResponse(_described(service.models[wanted]))
+    return JSONResponse(_described(service, service.models[wanted]))
 
   return [
     Route('/v1/models', models),
@@ -64,7 +64,7 @@ def _loaded(service: Service) -> list[ServedModel]:
   return list(service.models.values())
 
 
-def _described(model: ServedModel) -> dict[str, Any]:
+def _described(service: Service, model: ServedModel) -> dict[str, Any]:
   return {
     'id': model.name,
     'object': 'model',
@@ -72,6 +72,7 @@ def _described(model: ServedModel) -> dict[str, Any]:
     'owned_by': 'mmicl_jax',
     'root': model.root,
     'max_model_len': model.predictor.max_input_length,
+    'mmicl': {'max_tokens': service.settings.max_tokens},
   }
 
 

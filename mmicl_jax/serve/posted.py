@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -29,13 +30,17 @@ class Posted:
   """A request on its way through a path.
 
   id: as logged. ending: runs its callbacks when the response is over, whether
-  it was sent or not.
+  it was sent or not. begun: when the request came, by time.monotonic.
   """
 
   def __init__(
-    self, request: Request, entry: Visit, ending: contextlib.ExitStack
+    self,
+    request: Request,
+    entry: Visit,
+    ending: contextlib.ExitStack,
+    begun: float,
   ):
-    self.entry, self.ending = entry, ending
+    self.entry, self.ending, self.begun = entry, ending, begun
     self.id: str = request.scope['mmicl_id']
 
 
@@ -57,12 +62,9 @@ class PostedPath:
       await self._answer(request, send)
     except ClientDisconnect:
       logger.info('%s: the client left', scope['mmicl_id'])
-    except HttpError as error:
-      self._service.metrics.reject(error.code or str(error.status))
-      raise
 
   async def _answer(self, request: Request, send: Send) -> None:
-    service = self._service
+    service, begun = self._service, time.monotonic()
     if (error := not_ready(service.health())) is not None:
       raise error
     kind = request.headers.get('content-type', '').partition(';')[0]
@@ -74,24 +76,21 @@ class PostedPath:
       )
     with service.admission.entered() as entry, contextlib.ExitStack() as ending:
       settings = service.settings
-      data = await entry.read_body(
-        request, settings.max_body, settings.body_timeout
-      )
-      posted = Posted(request, entry, ending)
-      response = await _unless_left(request, self._work(posted, data))
+      body = [
+        await entry.read_body(request, settings.max_body, settings.body_timeout)
+      ]
+      posted = Posted(request, entry, ending, begun)
+      response = await _unless_left(request, self._work(posted, body))
       await response(request.scope, request.receive, send)
 
-  async def _work(self, posted: Posted, data: bytes) -> Response:
+  async def _work(self, posted: Posted, body: list[bytes]) -> Response:
     service = self._service
     read = functools.partial(
-      _read, data, self._body, service.settings.max_tokens
+      _read, body, self._body, service.settings.max_tokens
     )
-    del data
     wanted = await service.in_thread(read)
-    posted.entry.drop_body()
     if service.settings.log_prompts:
-      drafts = wanted.prompting.conversation.drafts
-      logger.info('%s asks %r', posted.id, [draft.text for draft in drafts])
+      logger.info('%s asks %r', posted.id, _asked(wanted))
     response = await self._respond(service, posted, wanted)
     if wanted.ignored:
       response.headers['x-mmicl-ignored'] = header_names(wanted.ignored)
@@ -122,8 +121,20 @@ def _escaped(character: re.Match) -> str:
   return f'\\u{code:04x}' if code < 0x10000 else f'\\U{code:08x}'
 
 
-def _read(data: bytes, body: str, most_tokens: int) -> Inquiry:
-  return read_inquiry(parse_body(data), body, most_tokens)
+def _read(held: list[bytes], body: str, most_tokens: int) -> Inquiry:
+  """Takes the body out of `held`, so that nobody holds it afterwards."""
+  return read_inquiry(parse_body(held.pop()), body, most_tokens)
+
+
+def _asked(wanted: Inquiry) -> list[str | tuple[str, str]]:
+  """What a client asks, for a log: demonstrations with their answers."""
+  conversation = wanted.prompting.conversation
+  if conversation.raw is not None:
+    return [conversation.raw]
+  return [
+    (draft.text, draft.answer) if draft.answer else draft.text
+    for draft in conversation.drafts
+  ]
 
 
 async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:

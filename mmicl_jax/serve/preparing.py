@@ -96,17 +96,30 @@ def prepare(
     judged_pixels(place, data, most_pixels)
     for place, data in zip(places, files, strict=True)
   ]
-  shortened = shorten(predictor, prompting, files)
+  # With the images' places: what is kept until the answer holds no files.
+  shortened = shorten(predictor, prompting, places)
   if not prompting.truncate:
     check_fits(shortened, predictor, param)
   with room.holding(max(pixels, default=0) * BYTES_PER_PIXEL):
     try:
-      return shortened, predictor.request(shortened.example, shortened.ids)
+      return shortened, predictor.request(
+        _with_files(shortened.example, places, files), shortened.ids
+      )
     except UserError as error:
       raise (
         _image_at_fault(predictor, places, files)
         or bad_request(str(error), param)
       ) from error
+
+
+def _with_files(
+  example: Example, places: Sequence[ImageAt], files: Sequence[bytes]
+) -> Example:
+  """The prompt with files for those of the places that it has kept."""
+  found = {place.param: file for place, file in zip(places, files, strict=True)}
+  return dataclasses.replace(
+    example, images=tuple(found[place.param] for place in example.images)
+  )
 
 
 def _image_at_fault(

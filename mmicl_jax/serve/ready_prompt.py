@@ -53,21 +53,22 @@ class ReadyPrompt:
 
   def ask(self, service: Service, posted: Posted, job: Job) -> Asking:
     """Submits a job, which ends with the response at the latest."""
+    posted.entry.drop_body()  # of which nothing is held any more
     asking = Asking(
       service.scheduler,
       service.metrics,
       self.model,
       job,
       self.deadline,
+      posted.begun,
     )
     posted.ending.callback(asking.cancel)
-    begun = time.monotonic()
 
     def measure() -> None:
       service.metrics.observe(
         'e2e_request_latency_seconds',
         self.model.name,
-        time.monotonic() - begun,
+        time.monotonic() - posted.begun,
       )
 
     posted.ending.callback(measure)
@@ -91,6 +92,7 @@ async def ready_prompt(service: Service, wanted: Inquiry) -> ReadyPrompt:
       files.append(
         await service.in_thread(media.held_bytes, place, settings.max_image)
       )
+      place.url = ''  # the request is kept until its end, and these are large
   begun = time.monotonic()
   shortened, prompt = await service.in_thread(
     prepare,
@@ -103,7 +105,6 @@ async def ready_prompt(service: Service, wanted: Inquiry) -> ReadyPrompt:
   name, metrics = model.name, service.metrics
   metrics.observe('image_decode_seconds', name, time.monotonic() - begun)
   metrics.observe('request_prompt_tokens', name, shortened.tokens)
-  metrics.count('prompt_tokens', name, shortened.tokens)
   lost = shortened.lost.demonstrations
   metrics.count('dropped_demonstrations', name, lost)
   return ReadyPrompt(wanted, model, shortened, prompt, deadline)

@@ -266,7 +266,7 @@ ERRORS = (
   ('404', 'invalid_request_error', 'not_found', 'no such path'),
   ('405', 'invalid_request_error', 'method_not_allowed', 'another method'),
   ('408', 'invalid_request_error', 'body_timeout', 'the body came too slowly'),
-  ('413', 'invalid_request_error', 'body_too_large', 'above 64 MiB'),
+  ('413', 'invalid_request_error', 'body_too_large', 'above --max-body'),
   (
     '415',
     'invalid_request_error',

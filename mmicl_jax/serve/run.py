@@ -25,6 +25,7 @@ from mmicl_jax.serve.server import DrainingServer, uvicorn_config
 from mmicl_jax.serve.service import ServedModel, Service
 from mmicl_jax.serve.settings import Settings
 
+ENGINE_DIED = 1  # the exit status then; 0 is for SIGTERM, 2 for mistakes
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 
 Load = Callable[[str], Predictor]
@@ -36,7 +37,8 @@ def serve_checkpoints(
   """Serves checkpoints, given by the names they are served by, until SIGTERM.
 
   load: makes a Predictor of a checkpoint. Raises UserError for a port that
-  cannot be listened on, and what `load` raises.
+  cannot be listened on, and what `load` raises. An engine that has died ends
+  the process with the exit status ENGINE_DIED.
   """
   log_to_stderr()
   listening = _listening(settings.host, settings.port)
@@ -66,6 +68,10 @@ def serve_checkpoints(
   if failures:
     raise failures[0]
   logger.info('ended')
+  if service.health() is Health.DEAD:
+    # As below: nobody knows what the device does.
+    sys.stderr.flush()
+    os._exit(ENGINE_DIED)
   if loading.is_alive() or not service.ends_within(1.0):
     # The interpreter must not be taken away from under a thread in XLA.
     sys.stderr.flush()
@@ -80,6 +86,7 @@ def service_server(service: Service) -> DrainingServer:
     service.drain,
     lambda: service.is_idle,
     settings.shutdown_timeout,
+    lambda: service.health() is Health.DEAD,
   )
 
 
@@ -92,7 +99,7 @@ def service_app(service: Service) -> ASGIApp:
   ]
   if service.settings.metrics_port is None:
     routes.append(metrics_route(service.metrics))
-  return make_app(service.settings, routes)
+  return make_app(service.settings, routes, service.metrics.reject)
 
 
 def load_models(

@@ -149,16 +149,21 @@ class Scheduler:
     late = self._clock() - self._progress_at > STALLED
     return 'stalled' if self._working and late else 'ready'
 
-  def counts(self) -> Counts:
-    """What there is to do and has been done, of all models together."""
-    parts = [lane.counts for lane in self._lanes.values()]
+  def counts(self, model: str | None = None) -> Counts:
+    """What there is to do and has been done, of a model or of all together.
+
+    Programs are always those of all.
+    """
+    own = self._lanes if model is None else (model,)
+    parts = [self._lanes[name].counts for name in own]
     total = {
       field.name: sum(getattr(part, field.name) for part in parts)
       for field in dataclasses.fields(Counts)
     }
     with self._changed:
-      total['running'] = self._rows(started=True)
-      total['waiting'] = self._rows(started=False)
+      tickets = [t for t in self._tickets if t.model in own]
+    total['running'] = sum(t.rows for t in tickets if t.started)
+    total['waiting'] = sum(t.rows for t in tickets if not t.started)
     return Counts(**{**total, 'programs': compiled_programs()})
 
   def drain(
@@ -192,10 +197,6 @@ class Scheduler:
   def _wake(self) -> None:
     with self._changed:
       self._changed.notify_all()
-
-  def _rows(self, started: bool) -> int:
-    """Rows of the jobs that have left the queue, or of those in it."""
-    return sum(t.rows for t in self._tickets if t.started is started)
 
   def _progress(self) -> None:
     """The device has done something."""

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from mmicl_jax.serve.connections import IDLE_SECONDS, Connection
 from mmicl_jax.serve.logs import logger
 
+GRACE = 5.0  # seconds in which clients and probes are told of a fault
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -22,7 +23,8 @@ class DrainingServer(uvicorn.Server):
   """Ends after the first signal once nothing is under way; at once at a second.
 
   drain: called at the first signal, in the event loop. is_idle: whether nothing
-  is under way. seconds: how long to wait for that.
+  is under way. seconds: how long to wait for that. is_dead: whether nothing can
+  be answered any more; then it ends after GRACE without a signal.
   """
 
   def __init__(
@@ -31,9 +33,12 @@ class DrainingServer(uvicorn.Server):
     drain: Callable[[], None],
     is_idle: Callable[[], bool],
     seconds: float,
+    is_dead: Callable[[], bool] = lambda: False,
   ):
     super().__init__(config)
     self._drain, self._is_idle, self._seconds = drain, is_idle, seconds
+    self._is_dead = is_dead
+    self._dead_since: float | None = None
     self._ended = False
     self._loop: asyncio.AbstractEventLoop | None = None
     self._drained_since: float | None = None
@@ -67,6 +72,11 @@ class DrainingServer(uvicorn.Server):
     if self._drained_since is not None:
       waited = time.monotonic() - self._drained_since
       if self._is_idle() or waited > self._seconds:
+        self.should_exit = True
+    elif self._is_dead():
+      self._dead_since = self._dead_since or time.monotonic()
+      if time.monotonic() - self._dead_since >= GRACE:
+        logger.error('nothing can be answered any more: start it again')
         self.should_exit = True
     return await super().on_tick(counter)
 

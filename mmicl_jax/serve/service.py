@@ -65,7 +65,8 @@ class Service:
     """Takes the models; the scheduler may still be warming up."""
     self.admission.most = scheduler.max_queue + scheduler.counts().slots
     self.models, self._scheduler = models, scheduler
-    self.metrics.watch(','.join(models), scheduler.counts)
+    roots = {name: model.root for name, model in models.items()}
+    self.metrics.open(roots, scheduler.counts)
     if self._draining:
       self._end_scheduler()
 

@@ -15,7 +15,8 @@ class Settings:
   means none. Seconds: request_timeout in the queue, body_timeout until a body
   has arrived, shutdown_timeout after SIGTERM. max_body, max_image and
   decoded_bytes: bytes of a request, of an image file, and of all images that
-  are being decoded. body_budget: bytes of all bodies that are held.
+  are being decoded. max_pixels: of an image. body_budget: bytes of all bodies
+  that are held.
   """
 
   host: str = '127.0.0.1'

@@ -62,6 +62,30 @@ def test_a_queue_is_not_negative(capsys):
   assert '--max-queue is -1' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('flag', ['body', 'image', 'pixels'])
+def test_a_limit_of_nothing_is_a_mistake(flag, capsys):
+  for value in ('0', '-1'):
+    assert main(['serve', '--checkpoint', 'a', f'--max-{flag}', value]) == 2
+    assert f'--max-{flag} is {value}' in capsys.readouterr().err
+
+
+def test_limits_are_settings(monkeypatch):
+  from mmicl_jax.serve import run
+  from mmicl_jax.serve.settings import Settings
+
+  found = []
+  monkeypatch.setattr(
+    run, 'serve_checkpoints', lambda *args: found.append(args)
+  )
+  limits = ('--max-body', '1', '--max-image', '0.5', '--max-pixels', '9')
+  for flags in ((), limits):
+    assert main(['serve', '--checkpoint', 'a', *flags]) == 0
+  names = ('max_body', 'max_image', 'max_pixels')
+  default, own = ([getattr(args[0], name) for name in names] for args in found)
+  assert default == [getattr(Settings(), name) for name in names]
+  assert own == [1 << 20, 1 << 19, 9]
+
+
 @pytest.mark.parametrize('beams', ['0', '17'])
 def test_beams_are_those_that_clients_may_ask_for(beams, capsys):
   assert main(['serve', '--checkpoint', 'a', '--beams', beams]) == 2

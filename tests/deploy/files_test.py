@@ -234,7 +234,7 @@ def test_the_autoscaler_counts_what_the_server_tells(server):
   assert scaler['scaleTargetRef']['name'] == deployment['metadata']['name']
   assert 'replicas' not in deployment['spec']  # two would decide
   metrics = Metrics(server[2].metrics_prefix)
-  metrics.watch('mmicl', Counts)
+  metrics.open({'mmicl': '/model'}, lambda root: Counts())
   [metric] = scaler['metrics']
   name = metric['pods']['metric']['name']
   assert f'\n{name}{{' in metrics.text().decode()

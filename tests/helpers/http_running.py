@@ -19,14 +19,21 @@ def running(app, drain=lambda: None, is_idle=lambda: True, seconds=10.0):
   found = server.DrainingServer(config, drain, is_idle, seconds)
   found.port = listening.getsockname()[1]
   found.sockets = [listening]
-  thread = threading.Thread(
-    target=lambda: asyncio.run(found.serve(found.sockets)), daemon=True
-  )
-  thread.start()
-  found.thread = thread
-  try:
+  with in_thread(found) as found.thread:
     # The socket listens already: what is asked now waits until it is answered.
     yield found
+
+
+@contextlib.contextmanager
+def in_thread(found):
+  """Yields the thread that runs a server, and ends it as a signal would."""
+  sockets = getattr(found, 'sockets', None)
+  thread = threading.Thread(
+    target=lambda: asyncio.run(found.serve(sockets)), daemon=True
+  )
+  thread.start()
+  try:
+    yield thread
   finally:
     found.end()
     thread.join(30)

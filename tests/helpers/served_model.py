@@ -92,7 +92,7 @@ class Scripted(Scheduler):
   def status(self):
     return self.state
 
-  def counts(self):
+  def counts(self, model=None):
     return Counts()
 
   def submit(self, model, job, listener, deadline=None):

@@ -57,9 +57,9 @@ def read_all(connection):
 class Asked(threading.Thread):
   """Asks in a thread; `answer()` waits for what came."""
 
-  def __init__(self, found, body=ASK):
+  def __init__(self, found, body=ASK, path=CHAT):
     super().__init__(daemon=True)
-    self._run = lambda: found.post(CHAT, body)
+    self._run = lambda: found.post(path, body)
     self.start()
 
   def run(self):
@@ -159,6 +159,43 @@ def test_bodies_of_all_requests_share_a_budget(tiny_served_predictor):
       assert (status, body['error']['code']) == (429, 'overloaded')
       assert headers['retry-after'] == '1'
     http_running.eventually(lambda: held.body_bytes == 0)
+
+
+def test_a_request_that_waits_holds_neither_its_body_nor_its_files(
+  tiny_served_predictor,
+):
+  """What is counted until then; a message's image has 4 MiB here."""
+  file = served_model.picture(0) + bytes(4 << 20)
+  part = {'type': 'image_url', 'image_url': {'url': url_of(file)}}
+  data = json.dumps({'messages': [user(part, words('what?'))]}).encode()
+  scheduler = Scripted()
+  with served_model.serving(tiny_served_predictor, scheduler) as found:
+    admission, held = found.service.admission, []
+    submit = scheduler.submit
+
+    def counted(*job):
+      held.append(admission.body_bytes)
+      return submit(*job)
+
+    scheduler.submit = counted
+    with socket.create_connection(('127.0.0.1', found.port), 60) as client:
+      client.sendall(head(len(data)))
+      http_running.eventually(lambda: admission.inside == 1)
+      tracemalloc.start()
+      try:
+        client.sendall(data[:1000])
+        http_running.eventually(lambda: admission.body_bytes == 1000)
+        client.sendall(data[1000:])
+        _, listener, _ = scheduler.wait_for(1)
+        http_running.eventually(
+          lambda: tracemalloc.get_traced_memory()[0] < 2 << 20
+        )
+        assert tracemalloc.get_traced_memory()[1] > 4 << 20  # it was read
+      finally:
+        tracemalloc.stop()
+      assert admission.body_bytes == 0
+      answer(listener, [5, 1])
+      assert client.recv(4096).startswith(b'HTTP/1.1 200')
 
 
 def test_the_queue_is_bounded_from_the_first_byte(scripted):
@@ -283,8 +320,9 @@ def test_an_engine_that_dies_fails_what_runs(scripted):
   _, listener, _ = scheduler.wait_for(1)
   scheduler.state = 'dead'
   listener(jobs.Failed(jobs.EngineDead()))
-  status, _, body = asked.answer()
+  status, headers, body = asked.answer()
   assert (status, body['error']['code']) == (503, 'engine_dead')
+  assert headers['x-should-retry'] == 'false'
   assert scripted.ask('GET', '/health')[0] == 503
 
 
@@ -365,16 +403,28 @@ def test_prompts_are_in_no_log(scripted, caplog):
 
 def test_prompts_are_logged_where_asked_for(tiny_served_predictor, caplog):
   scheduler = Scripted()
+  shots = [
+    user(words('casablanca')),
+    served_model.assistant('marrakesh'),
+    user(words('zanzibar')),
+  ]
   with (
     served_model.serving(
       tiny_served_predictor, scheduler, log_prompts=True
     ) as found,
     caplog.at_level(logging.INFO, 'mmicl_jax.serve'),
   ):
-    asked = Asked(found, {'messages': [user(words('zanzibar'))]})
-    answer(scheduler.wait_for(1)[1], [5, 1])
-    assert asked.answer()[0] == 200
-    assert 'zanzibar' in caplog.text
+    for i, (path, body) in enumerate(
+      [
+        (CHAT, {'messages': shots}),
+        ('/v1/completions', {'prompt': 'timbuktu'}),
+      ]
+    ):
+      asked = Asked(found, body, path)
+      answer(scheduler.wait_for(i + 1)[1], [5, 1])
+      assert asked.answer()[0] == 200
+    assert "asks [('casablanca', 'marrakesh'), 'zanzibar']" in caplog.text
+    assert "asks ['timbuktu']" in caplog.text
 
 
 def test_images_are_decoded_within_a_budget():

@@ -63,23 +63,60 @@ function constants(parts, valueOf) {
   return { nameOf, lines };
 }
 
+/** A number that Python takes as one with a fraction. */
+const float = (value) => (Number.isInteger(value) ? `${value}.0` : value);
+
+const stopsOf = (settings) => settings.stop.split('\n').filter(Boolean);
+
 function options(settings) {
   const found = [['max_new_tokens', settings.maxTokens]];
-  if (settings.style !== 'plain')
-    found.unshift(['style', quoted(settings.style)]);
   if (settings.mode === 'sample') {
     found.push(
       ['do_sample', 'True'],
-      ['temperature', settings.temperature],
-      ['top_p', settings.topP],
+      ['temperature', float(settings.temperature)],
+      ['top_p', float(settings.topP)],
       ['top_k', settings.topK],
     );
     if (settings.seed !== '') found.push(['seed', settings.seed]);
   }
   if (settings.mode === 'beam') found.push(['num_beams', settings.beams]);
-  const stops = settings.stop.split('\n').filter(Boolean);
-  if (stops.length) found.push(['stop', `[${stops.map(quoted).join(', ')}]`]);
+  const stops = stopsOf(settings);
+  if (stops.length) found.push(['stop', python(stops)]);
   return found.map(([name, value]) => `  ${name}=${value},`);
+}
+
+/** Lines that make `answer` of query and shots, as the server does. */
+function asked(settings) {
+  const style =
+    settings.style === 'plain' ? [] : [`  style=${quoted(settings.style)},`];
+  if (settings.mode !== 'sample')
+    return [
+      '[answer] = model.generate(',
+      ...['  query,', '  shots,', ...style, ...options(settings)],
+      ')',
+    ];
+  return [
+    'prompt = model.prompt(',
+    ...['  query,', '  shots,', ...style],
+    ')',
+    'options = mmicl_jax.Options(',
+    ...options(settings),
+    ')',
+    "# The server's first choice is row 0 of the seed.",
+    '[answer] = model.answers([prompt], options, numpy.uint32([0]))',
+  ];
+}
+
+/** Lines that show its text; the server leaves stop texts out. */
+function printed(settings) {
+  const stops = stopsOf(settings);
+  if (!stops.length) return ['print(answer.text)'];
+  return [
+    'text = answer.text',
+    `for stop in ${python(stops)}:`,
+    '  text = text.partition(stop)[0]',
+    'print(text)',
+  ];
 }
 
 /** Python for mmicl_jax; root: where the checkpoint lies. */
@@ -106,6 +143,7 @@ export function turnPython(cards, settings, root) {
   const expected = turns.at(-1).answer;
   return [
     'import mmicl_jax',
+    ...(settings.mode === 'sample' ? ['import numpy'] : []),
     '',
     ...(lines.length ? [...lines, ''] : []),
     'shots = [',
@@ -115,12 +153,8 @@ export function turnPython(cards, settings, root) {
     ...(expected ? [`expected = ${quoted(expected)}`] : []),
     '',
     `model = mmicl_jax.load(${quoted(root)})`,
-    '[answer] = model.generate(',
-    '  query,',
-    '  shots,',
-    ...options(settings),
-    ')',
-    'print(answer.text)',
+    ...asked(settings),
+    ...printed(settings),
     '',
   ].join('\n');
 }

@@ -4,12 +4,27 @@ import { answerView } from './answer.js';
 import { askFor } from './ask.js';
 import { fill, h } from './dom.js';
 import { settingsForm, shortName, summary } from './settings.js';
-import { DEFAULTS, changed, on, state } from './store.js';
+import { DEFAULTS, changed, fitting, on, state } from './store.js';
 import { taskPane } from './task.js';
 import { TEXT } from './texts.js';
 
-const sides = [{ ...DEFAULTS }, { ...DEFAULTS, mode: 'sample' }];
+const sides = [newSide('greedy'), newSide('sample')];
 let blind = false;
+
+/** What a side's form sets; the rest, and the style at first, is the prompt's. */
+function newSide(mode) {
+  const { model, maxTokens, temperature, seed, beams } = DEFAULTS;
+  let style = null;
+  return {
+    ...{ model, mode, maxTokens, temperature, seed, beams },
+    get style() {
+      return style ?? state.settings.style;
+    },
+    set style(value) {
+      style = value;
+    },
+  };
+}
 
 export function comparePane() {
   const T = TEXT.compare;
@@ -32,6 +47,7 @@ export function comparePane() {
   on('models', () =>
     sides.forEach((side, i) => {
       side.model ||= (state.models[i] ?? state.models[0])?.id ?? '';
+      side.maxTokens = fitting(side.maxTokens);
     }),
   );
   const check = h(

@@ -3,7 +3,7 @@
 import { later } from './dom.js';
 import { isEmpty } from './prompt.js';
 import { readSession, saved } from './session.js';
-import { on, restore, state } from './store.js';
+import { isUnset, on, restore, state } from './store.js';
 
 const KEPT = 'mmicl-session';
 
@@ -24,5 +24,7 @@ export function keepInTab() {
 /** Shows what was kept before a reload, unless something is there already. */
 export async function openKept() {
   const kept = sessionStorage.getItem(KEPT);
-  if (kept && state.cards.every(isEmpty)) restore(await readSession(kept));
+  if (!kept) return;
+  const session = await readSession(kept);
+  if (state.cards.every(isEmpty) && isUnset()) restore(session);
 }

@@ -27,7 +27,16 @@ import { preview } from './preview.js';
 import { readLink } from './session.js';
 import { settingsForm, shortName, summary } from './settings.js';
 import { shotsPane } from './shots.js';
-import { changed, on, redo, remember, restore, state, undo } from './store.js';
+import {
+  changed,
+  on,
+  redo,
+  remember,
+  restore,
+  setModels,
+  state,
+  undo,
+} from './store.js';
 import { tabs } from './tabs.js';
 import { TEXT } from './texts.js';
 import { themeButton } from './theme.js';
@@ -177,11 +186,9 @@ async function connect(banner) {
         await pause(2000);
         continue;
       }
-      state.models = (await ask('v1/models')).data;
-      if (!state.models.some(({ id }) => id === state.settings.model))
-        state.settings.model = state.models[0]?.id ?? '';
+      const models = (await ask('v1/models')).data;
       fill(banner);
-      changed('models', 'settings');
+      setModels(models);
       return;
     } catch (error) {
       say(error.status === 401 ? TEXT.errors.key : error.message);

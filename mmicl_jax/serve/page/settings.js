@@ -4,12 +4,14 @@ import { fill, h } from './dom.js';
 import { changed, on, state } from './store.js';
 import { TEXT } from './texts.js';
 
+const MOST_TOKENS = 512; // until the server says how many it gives
 let forms = 0;
 
 /** A form for `settings()`, an object of state; it calls `onchange`. */
 export function settingsForm(settings, onchange, { whole = true } = {}) {
   const T = TEXT.settings;
   const id = `settings${++forms}`;
+  let typed = null; // a field with what was not taken yet
   const set = (name, value) => {
     settings()[name] = value;
     onchange();
@@ -31,7 +33,7 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
         if (field.value === '' && name !== 'seed') return show();
         const value = Math.min(
           Math.max(Number(field.value), Number(attributes.min)),
-          Number(attributes.max),
+          Number(field.max),
         );
         return set(name, field.value === '' ? '' : value);
       },
@@ -56,7 +58,7 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
   const rows = [
     !whole && model,
     choice('mode', ['greedy', 'sample', 'beam']),
-    number('maxTokens', { min: 1, max: 512, step: 1 }),
+    number('maxTokens', { min: 1, max: MOST_TOKENS, step: 1 }),
     number('temperature', { min: 0.05, max: 5, step: 0.05 }),
     whole && number('topP', { min: 0.01, max: 1, step: 0.01 }),
     whole && number('topK', { min: 0, max: 1000, step: 1 }),
@@ -101,6 +103,9 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
     { class: 'settings', id, role: 'group', 'aria-label': TEXT.run.settings },
     rows,
   );
+  form.addEventListener('input', ({ target }) => (typed = target));
+  form.addEventListener('change', () => (typed = null), true);
+  form.addEventListener('focusout', () => (typed = null));
 
   function show() {
     const now = settings();
@@ -122,6 +127,8 @@ export function settingsForm(settings, onchange, { whole = true } = {}) {
       const { name } = element.dataset;
       if (name in only) element.hidden = now.mode !== only[name];
       const field = element.querySelector('input, select, textarea');
+      if (name === 'maxTokens') field.max = state.mostTokens ?? MOST_TOKENS;
+      if (field === typed) continue;
       if (field.type === 'checkbox') field.checked = now[name];
       else if (name !== 'apiKey') field.value = now[name];
     }

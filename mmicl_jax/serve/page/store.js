@@ -20,9 +20,9 @@ export const DEFAULTS = {
 export const state = {
   cards: [newCard()],
   settings: { ...DEFAULTS },
-  other: { ...DEFAULTS },
   candidates: [],
   models: [],
+  mostTokens: null, // of an answer, as the server says
   apiKey: '',
   rendered: null, // what the server made of the prompt, or its error
   results: {},
@@ -86,8 +86,31 @@ export function restore(saved) {
     candidates,
     settings: { ...DEFAULTS, ...settings },
   });
+  state.settings.maxTokens = fitting(state.settings.maxTokens);
   changed('cards', 'candidates', 'settings');
 }
+
+/** The server's models are known, and how long answers may be. */
+export function setModels(models) {
+  state.models = models;
+  state.mostTokens = models[0]?.mmicl?.max_tokens ?? null;
+  const { settings } = state;
+  if (!models.some(({ id }) => id === settings.model))
+    settings.model = models[0]?.id ?? '';
+  settings.maxTokens = fitting(settings.maxTokens);
+  changed('models', 'settings');
+}
+
+/** A number of tokens, or as many as the server gives. */
+export const fitting = (tokens) => Math.min(tokens, state.mostTokens ?? tokens);
+
+/** Whether nobody has set anything yet. */
+export const isUnset = () =>
+  Object.entries(DEFAULTS).every(([name, value]) =>
+    name === 'maxTokens'
+      ? state.settings.maxTokens === fitting(value)
+      : name === 'model' || state.settings[name] === value,
+  );
 
 /** Replaces the cards, which can be undone. */
 export function setCards(cards) {

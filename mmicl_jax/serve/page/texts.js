@@ -261,7 +261,7 @@ export const TEXT = {
     notes: {
       curl: 'A command for a shell, with the images inside.',
       openai: 'For the official client, with the images inside.',
-      turn: 'For mmicl_jax without a server, with the images inside.',
+      turn: 'For mmicl_jax without a server, with the images inside. Samples are the same where a seed is set.',
       mic: 'One line of JSON, as mmicl generate, data and eval read.',
     },
     copy: 'Copy',
