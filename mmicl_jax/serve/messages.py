@@ -85,7 +85,9 @@ class Conversation:
     try:
       return assemble(query, demonstrations, style=style, name=NAME)
     except UserError as error:
-      raise bad_request(str(error), self.drafts[0].param) from error
+      shown = self.drafts[len(turns) - 1 - len(demonstrations) : -1]
+      silent = (draft.param for draft in shown if not draft.answer.strip())
+      raise bad_request(str(error), next(silent, self.param)) from error
 
 
 def read_messages(value: Any, image_format: str) -> Conversation:

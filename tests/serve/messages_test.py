@@ -178,6 +178,7 @@ def test_turns_have_slots():
     ([{'text': '{image}', 'images': []}], 'turns[0]'),
     ([{'text': '{1}', 'images': ['a']}], 'turns[0]'),
     ([{'text': 'a', 'answer': 'b'}], 'turns[0]'),
+    ([{'text': 'a', 'answer': 'b'}, {'text': 'c'}, {'text': 'd'}], 'turns[1]'),
     ([{'text': 'a', 'images': [7]}], 'turns[0].images[0]'),
     ([7], 'turns[0]'),
     ([{'text': 'a', 'answer': 'b'}] * 1000 + [{'text': 'a'}], 'turns'),
