@@ -137,7 +137,7 @@ def accuracy_curve(phases: Sequence[PhaseResult]) -> bytes:
   axes.axhline(50, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
   axes.annotate('guessing', (end, 50), (-2, 5), textcoords='offset points',
                 ha='right', color=FAINT, size=10)  # fmt: skip
-  axes.set(xlim=(0, end), ylim=(0, 104))
+  axes.set(xlim=(0, 1.01 * end), ylim=(0, 104))  # the last dot is whole
   _percent_axis(axes)
   _phase_labels(axes, spans, end)
   return _png(figure)
