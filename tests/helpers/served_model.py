@@ -4,6 +4,7 @@ import base64
 import contextlib
 import dataclasses
 import io
+import threading
 import types
 
 import http_running
@@ -161,3 +162,19 @@ def user(*parts):
 
 def assistant(text):
   return {'role': 'assistant', 'content': text}
+
+
+class Asked(threading.Thread):
+  """Asks in a thread; `answer()` waits for what came."""
+
+  def __init__(self, found, path, body):
+    super().__init__(daemon=True)
+    self._run = lambda: found.post(path, body)
+    self.start()
+
+  def run(self):
+    self.found = self._run()
+
+  def answer(self):
+    self.join(60)
+    return self.found

@@ -3,8 +3,6 @@
 import contextlib
 import io
 import json
-import logging
-import re
 import socket
 import struct
 import threading
@@ -15,7 +13,15 @@ import http_running
 import pytest
 import served_model
 from PIL import Image
-from served_model import Scripted, answer, image, url_of, user, words
+from served_model import (
+  Asked,
+  Scripted,
+  answer,
+  image,
+  url_of,
+  user,
+  words,
+)
 
 from mmicl_jax.serve import jobs
 from mmicl_jax.serve.jobs import Finished, NewTokens, Started
@@ -52,22 +58,6 @@ def read_all(connection):
   while part := connection.recv(65536):
     data += part
   return data
-
-
-class Asked(threading.Thread):
-  """Asks in a thread; `answer()` waits for what came."""
-
-  def __init__(self, found, body=ASK, path=CHAT):
-    super().__init__(daemon=True)
-    self._run = lambda: found.post(path, body)
-    self.start()
-
-  def run(self):
-    self.found = self._run()
-
-  def answer(self):
-    self.join(60)
-    return self.found
 
 
 def png_of(width, height):
@@ -207,7 +197,7 @@ def test_the_queue_is_bounded_from_the_first_byte(scripted):
     two = {**ASK, 'n': 2, 'temperature': 1}
     status, headers, body = scripted.post(CHAT, two)
     assert (status, body['error']['code']) == (429, 'overloaded')
-    first = Asked(scripted)
+    first = Asked(scripted, CHAT, ASK)
     scheduler.wait_for(1)
     status, headers, body = scripted.post(CHAT, ASK)
     assert (status, headers['retry-after']) == (429, '1')
@@ -217,7 +207,7 @@ def test_the_queue_is_bounded_from_the_first_byte(scripted):
 
 
 def test_alone_a_request_may_have_more_choices_than_may_wait(scripted):
-  asked = Asked(scripted, {**ASK, 'n': 5, 'temperature': 1})
+  asked = Asked(scripted, CHAT, {**ASK, 'n': 5, 'temperature': 1})
   job, listener, _ = scripted.service.scheduler.wait_for(1)
   assert job.choices == 5
   listener(jobs.Failed(jobs.OutOfMemory()))
@@ -243,7 +233,9 @@ def test_a_client_that_left_frees_its_row(scripted, stream, begun):
 def test_a_stop_string_cancels_its_choice_alone(scripted):
   tokenizer = scripted.predictor.tokenizer
   dog, cat = tokenizer.encode('dog'), tokenizer.encode('a cat')
-  asked = Asked(scripted, {**ASK, 'n': 2, 'temperature': 1, 'stop': 'dog'})
+  asked = Asked(
+    scripted, CHAT, {**ASK, 'n': 2, 'temperature': 1, 'stop': 'dog'}
+  )
   _, listener, cancelled = scripted.service.scheduler.wait_for(1)
   listener(Started(False))
   listener(NewTokens(0, tuple(dog), (-0.5,) * len(dog)))
@@ -315,7 +307,7 @@ def test_health_is_the_engines(scripted, state):
 
 
 def test_an_engine_that_dies_fails_what_runs(scripted):
-  asked = Asked(scripted)
+  asked = Asked(scripted, CHAT, ASK)
   scheduler = scripted.service.scheduler
   _, listener, _ = scheduler.wait_for(1)
   scheduler.state = 'dead'
@@ -329,10 +321,10 @@ def test_an_engine_that_dies_fails_what_runs(scripted):
 def test_draining_ends_what_runs_and_refuses_the_rest(scripted):
   """As at SIGTERM: tests/commands/serve_test.py sends a real one."""
   scheduler = scripted.service.scheduler
-  running = Asked(scripted)
+  running = Asked(scripted, CHAT, ASK)
   _, listener, _ = scheduler.wait_for(1)
   listener(Started(False))
-  waiting = Asked(scripted)
+  waiting = Asked(scripted, CHAT, ASK)
   scheduler.wait_for(2)
 
   def drain(timeout=None, coming=None):
@@ -378,53 +370,6 @@ def test_what_was_being_sent_when_the_end_began_is_answered(
       assert found.post(CHAT, ASK)[0] == 503
       client.sendall(data[5:])
       assert client.recv(4096).startswith(b'HTTP/1.1 200')
-
-
-def test_prompts_are_in_no_log(scripted, caplog):
-  """Whatever goes wrong with them."""
-  secret = 'zanzibar'
-  with caplog.at_level(logging.DEBUG, 'mmicl_jax.serve'):
-    for content in (
-      f'{secret} <image3>',
-      f'{secret} ' * 100,
-      [words(secret), {'type': 'image_url', 'image_url': f'data:{secret},'}],
-    ):
-      body = {'messages': [{'role': 'user', 'content': content}]}
-      assert scripted.post(CHAT, body)[0] == 400
-    asked = Asked(scripted, {'messages': [user(words(secret))]})
-    _, listener, _ = scripted.service.scheduler.wait_for(1)
-    listener(jobs.Failed(ValueError(secret)))
-    assert asked.answer()[0] == 500
-    http_running.eventually(lambda: caplog.text.count(f'POST {CHAT}') == 4)
-    said = caplog.text
-  assert secret not in said
-  assert re.search(rf'\w+ POST {CHAT} 500 \d', said)
-
-
-def test_prompts_are_logged_where_asked_for(tiny_served_predictor, caplog):
-  scheduler = Scripted()
-  shots = [
-    user(words('casablanca')),
-    served_model.assistant('marrakesh'),
-    user(words('zanzibar')),
-  ]
-  with (
-    served_model.serving(
-      tiny_served_predictor, scheduler, log_prompts=True
-    ) as found,
-    caplog.at_level(logging.INFO, 'mmicl_jax.serve'),
-  ):
-    for i, (path, body) in enumerate(
-      [
-        (CHAT, {'messages': shots}),
-        ('/v1/completions', {'prompt': 'timbuktu'}),
-      ]
-    ):
-      asked = Asked(found, body, path)
-      answer(scheduler.wait_for(i + 1)[1], [5, 1])
-      assert asked.answer()[0] == 200
-    assert "asks [('casablanca', 'marrakesh'), 'zanzibar']" in caplog.text
-    assert "asks ['timbuktu']" in caplog.text
 
 
 def test_images_are_decoded_within_a_budget():
