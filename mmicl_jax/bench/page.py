@@ -138,7 +138,7 @@ def ratio_plot(parts: Sequence[BenchPart]) -> bytes:
     colour = MET if row['ratio_of_minima'] >= target else MISSED
     _draw_span(axes, float(y), ratio_span(ours, theirs), colour, colour)
     axes.plot([target] * 2, [y - 0.3, y + 0.3], color=INK, lw=1.6)
-    most = max(most, *ratio_span(ours, theirs))
+    most = max(most, target, *ratio_span(ours, theirs))
     if len(others) == 2:
       colour = MET if row['ratio_in_bfloat16'] >= IN_BFLOAT16 else MISSED
       _draw_span(axes, y + 0.3, ratio_span(*others), colour, 'white')
