@@ -136,13 +136,15 @@ def ratio_plot(parts: Sequence[BenchPart]) -> bytes:
     target = row.get('target') or 1.0
     ours, theirs, *others = row['seconds'].values()
     colour = MET if row['ratio_of_minima'] >= target else MISSED
-    _draw_span(axes, float(y), ratio_span(ours, theirs), colour, colour)
+    span = ratio_span(ours, theirs)
+    _draw_span(axes, float(y), span, colour, colour)
     axes.plot([target] * 2, [y - 0.3, y + 0.3], color=INK, lw=1.6)
-    most = max(most, target, *ratio_span(ours, theirs))
+    most = max(most, target, *span)
     if len(others) == 2:
       colour = MET if row['ratio_in_bfloat16'] >= IN_BFLOAT16 else MISSED
-      _draw_span(axes, y + 0.3, ratio_span(*others), colour, 'white')
-      most = max(most, *ratio_span(*others))
+      span = ratio_span(*others)
+      _draw_span(axes, y + 0.3, span, colour, 'white')
+      most = max(most, *span)
   axes.axvline(1, color='#9aa1b2', lw=1, zorder=0)
   names = [
     f'{row["size"]}: {"cached, " * (part == "features")}{row["case"]}'

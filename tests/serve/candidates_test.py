@@ -5,7 +5,6 @@ import socket
 
 import numpy as np
 import pytest
-import served_model
 from served_model import Scripted, user, words
 
 from mmicl_jax.serve import jobs
@@ -13,12 +12,6 @@ from mmicl_jax.serve import jobs
 CHAT, RAW = '/v1/chat/completions', '/v1/completions'
 CHOICE = {'structured_outputs': {'choice': ['a dog', 'a cat']}}
 ASK = {CHAT: {'messages': [user(words('what?'))]}, RAW: {'prompt': 'what?'}}
-
-
-@pytest.fixture
-def scripted(tiny_served_predictor):
-  with served_model.serving(tiny_served_predictor, Scripted()) as found:
-    yield found
 
 
 def tell(job, listener):

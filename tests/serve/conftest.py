@@ -17,6 +17,15 @@ def served(tiny_served_predictor):
     yield found
 
 
+@pytest.fixture
+def scripted(tiny_served_predictor):
+  """A server whose engine answers what a test has it answer."""
+  with served_model.serving(
+    tiny_served_predictor, served_model.Scripted()
+  ) as found:
+    yield found
+
+
 @pytest.fixture(scope='session')
 def reference():
   """A Predictor that answers alone."""

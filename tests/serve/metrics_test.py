@@ -5,7 +5,6 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import http_running
-import pytest
 import served_model
 from served_model import Scripted, answer, user, words
 
@@ -15,12 +14,6 @@ from mmicl_jax.serve.metrics import Metrics
 
 CHAT = '/v1/chat/completions'
 ASK = {'messages': [user(words('what?'))], 'max_tokens': 4}
-
-
-@pytest.fixture
-def scripted(tiny_served_predictor):
-  with served_model.serving(tiny_served_predictor, Scripted()) as found:
-    yield found
 
 
 def values(found):

@@ -4,21 +4,12 @@ import logging
 import re
 
 import http_running
-import pytest
 import served_model
 from served_model import Asked, Scripted, answer, user, words
 
 from mmicl_jax.serve import jobs
 
 CHAT = '/v1/chat/completions'
-
-
-@pytest.fixture
-def scripted(tiny_served_predictor):
-  with served_model.serving(
-    tiny_served_predictor, Scripted(max_queue=2)
-  ) as found:
-    yield found
 
 
 def test_prompts_are_in_no_log(scripted, caplog):
