@@ -69,6 +69,15 @@ def raw(port, data, most=65536):
     return found
 
 
+def read_until(connection, wanted, data=b'', count=1):
+  """What has come, after `data`, once it holds some bytes `count` times."""
+  while data.count(wanted) < count:
+    part = connection.recv(65536)
+    assert part, f'the connection ended after {data!r}'
+    data += part
+  return data
+
+
 def eventually(condition, seconds=15):
   """Waits until a condition holds, and returns what it found."""
   end = time.monotonic() + seconds

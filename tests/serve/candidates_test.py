@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+from http_running import read_until
 from served_model import Scripted, user, words
 
 from mmicl_jax.serve import jobs
@@ -19,15 +20,6 @@ def tell(job, listener):
   first, second = (np.full(len(ids), -1.0) for ids in job.candidates)
   listener(jobs.Started(False))
   listener(jobs.Rated((first, second / 2)))
-
-
-def parts_of(connection, wanted, data=b''):
-  """What comes until some bytes have come."""
-  while wanted not in data:
-    part = connection.recv(65536)
-    assert part, data
-    data += part
-  return data
 
 
 @pytest.mark.parametrize('path', [CHAT, RAW])
@@ -72,11 +64,11 @@ def test_pings_while_the_choice_waits(scripted, monkeypatch, fails):
   with socket.create_connection(('127.0.0.1', scripted.port), 60) as client:
     client.sendall(head.encode() + data)
     job, listener, _ = scripted.service.scheduler.wait_for(1)
-    came = parts_of(client, b': ping\n\n')
+    came = read_until(client, b': ping\n\n')
     assert b'HTTP/1.1 200' in came and b'data:' not in came
     if fails:
       listener(jobs.Failed(jobs.OutOfMemory()))
-      assert b'[DONE]' not in parts_of(client, b'out_of_memory', came)
+      assert b'[DONE]' not in read_until(client, b'out_of_memory', came)
     else:
       tell(job, listener)
-      assert b'a cat' in parts_of(client, b'[DONE]', came)
+      assert b'a cat' in read_until(client, b'[DONE]', came)

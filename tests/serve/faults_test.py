@@ -254,9 +254,7 @@ def test_a_failure_inside_a_stream_is_its_last_event(scripted):
   listener(Started(False))
   listener(NewTokens(0, (5,), (-0.5,)))
   listener(jobs.Failed(jobs.OutOfMemory()))
-  data = b''
-  while b'out_of_memory' not in data:
-    data += connection.recv(65536)
+  data = http_running.read_until(connection, b'out_of_memory')
   connection.close()
   assert b'HTTP/1.1 200' in data and b'[DONE]' not in data
 
@@ -265,13 +263,10 @@ def test_pings_while_a_stream_waits(scripted, monkeypatch):
   monkeypatch.setattr('mmicl_jax.serve.stream.PING_SECONDS', 0.01)
   connection = connect(scripted, {**ASK, 'stream': True})
   _, listener, _ = scripted.service.scheduler.wait_for(1)
-  data = b''
-  while data.count(b': ping\n\n') < 2:
-    data += connection.recv(65536)
+  data = http_running.read_until(connection, b': ping\n\n', count=2)
   assert b'"role"' in data.partition(b': ping')[0]
   answer(listener, [5, 1])
-  while b'[DONE]' not in data:
-    data += connection.recv(65536)
+  http_running.read_until(connection, b'[DONE]', data)
   connection.close()
 
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 
+import http_running
 import pytest
 
 from mmicl_jax.serve.fetch import Fetcher, is_public
@@ -23,8 +24,7 @@ class Other:
   def _serve(self):
     connection, _ = self._listening.accept()
     with connection:
-      while b'\r\n\r\n' not in self.asked:
-        self.asked += connection.recv(4096)
+      self.asked = http_running.read_until(connection, b'\r\n\r\n')
       connection.sendall(self._answer)
 
   def resolve(self, host, port):
