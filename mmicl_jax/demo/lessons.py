@@ -205,12 +205,12 @@ PHASES = (
     'the language model, as a stand-in for a pre-trained one: words matched '
     'in text alone',
     (
-      # Whether a seed finds the way after 700 steps or 1,500 is luck.
-      Lesson(2000, (Shape({'told_icl_words_2': 1}, 12, 0),)),
-      Lesson(700, (_TOLD['short'],)),
-      Lesson(1200, (_TOLD['several'],)),
+      Lesson(800, (Shape({'told_icl_words_2': 1}, 12, 0),)),
+      Lesson(500, (_TOLD['short'],)),
+      Lesson(900, (_TOLD['short'], _TOLD['longer'], _TOLD['longest'])),
+      Lesson(700, (_TOLD['several'],)),
       Lesson(
-        2400,
+        2000,
         (
           *(_TOLD[turn] for turn in _TURNS),
           Shape({'told_name_letter': 1}, 8, 0),

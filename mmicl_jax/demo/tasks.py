@@ -225,34 +225,33 @@ ROWS = {
   for ways, row in WAYS.items()
   for each in row
 }
+# Tasks of invented words.
+NAMED: dict[str, Callable[..., Item]] = {
+  **{
+    name: functools.partial(icl_words, ways=ways, each=each)
+    for name, (ways, each) in ROWS.items()
+  },
+  **{
+    f'icl_{least}_to_{most}': functools.partial(
+      icl_between, least=least, most=most
+    )
+    for least, most in BETWEEN
+  },
+}
+_SHOWN: dict[str, Task] = {
+  **NAMED,
+  **SEVERAL,
+  'composition': composition,
+  'name_letter': name_letter,
+}
 TASKS: dict[str, Task] = {
-  name: functools.partial(icl_words, ways=ways, each=each)
-  for name, (ways, each) in ROWS.items()
-}
-# Training shows images with a part of the words alone.
-TASKS |= {
-  f'taught_{name}': functools.partial(
-    icl_words, ways=ways, each=each, vocabulary=words.TRAINED
-  )
-  for name, (ways, each) in ROWS.items()
-}
-TASKS |= {
-  f'taught_icl_{least}_to_{most}': functools.partial(
-    icl_between, least=least, most=most, vocabulary=words.TRAINED
-  )
-  for least, most in BETWEEN
-}
-TASKS |= {
-  f'told_icl_{least}_to_{most}': told(
-    functools.partial(icl_between, least=least, most=most)
-  )
-  for least, most in BETWEEN
-}
-TASKS |= {**SEVERAL, 'composition': composition, 'name_letter': name_letter}
-TASKS |= {
-  f'told_{name}': told(task)
-  for name, task in TASKS.items()
-  if not name.startswith('taught_')
+  **_SHOWN,
+  **{f'told_{name}': told(task) for name, task in _SHOWN.items()},
+  # Training shows images with a part of the words alone.
+  **{
+    f'taught_{name}': functools.partial(task, vocabulary=words.TRAINED)
+    for name, task in NAMED.items()
+  },
 }
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from mmicl_jax.checkpoints import model_dir, store
 from mmicl_jax.checkpoints.fingerprint import TOWERS
+from mmicl_jax.demo.heads import ready_heads
 from mmicl_jax.demo.pictures import Gallery
 from mmicl_jax.models.configs import MMICLConfig
 from mmicl_jax.models.mmicl import MMICL, init_params
@@ -39,11 +40,13 @@ def train_towers(
 ) -> stages.Ledger:
   """Trains ViT and Q-Former and writes a checkpoint of the whole model.
 
-  The language model in it is random. record: called now and then with a step,
+  The language model in it is new. record: called now and then with a step,
   the loss, and how many of the pictures found their prototype (0 to 1).
   Returns the ledger.
   """
-  params = jax.jit(lambda key: init_params(model, key))(jax.random.key(seed))
+  params = ready_heads(
+    jax.jit(lambda key: init_params(model, key))(jax.random.key(seed))
+  )
   towers, rest = stages.split_params(params, PROFILE)
   schedule = optim.warmup_linear(learning_rate, steps, warmup=0.05, final=0.05)
   chain = optim.adamw(schedule, b2=0.98)
