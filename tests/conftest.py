@@ -85,7 +85,8 @@ def pytest_pyfunc_call(pyfuncitem):
   environment['NPROC'] = str(4 * marker.args[0])
   run = subprocess.run(
     [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-x']
-    + [pyfuncitem.nodeid],
+    # It says where it hangs before this process is ended for waiting.
+    + ['-o', 'faulthandler_timeout=600', pyfuncitem.nodeid],
     cwd=pyfuncitem.config.rootpath,
     env=environment,
     capture_output=True,
