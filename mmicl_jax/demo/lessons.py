@@ -197,6 +197,7 @@ def _shapes(told: str, words: str) -> dict[str, Shape]:
 _TOLD, _SHOWN = _shapes('told_', 'told_'), _shapes('', 'taught_')
 _TURNS = ('short', 'several', 'longer', 'short', 'several', 'longest')
 _NAME = Shape({'name_letter': 1}, 8, 1)
+_TOLD_PAIR = Shape({'told_icl_words_2': 1}, 12, 0)
 
 PHASES = (
   Phase(
@@ -205,14 +206,15 @@ PHASES = (
     'the language model, as a stand-in for a pre-trained one: words matched '
     'in text alone',
     (
-      Lesson(800, (Shape({'told_icl_words_2': 1}, 12, 0),)),
+      Lesson(800, (_TOLD_PAIR,)),
       Lesson(500, (_TOLD['short'],)),
       Lesson(900, (_TOLD['short'], _TOLD['longer'], _TOLD['longest'])),
       Lesson(700, (_TOLD['several'],)),
       Lesson(
-        2000,
+        2200,
         (
           *(_TOLD[turn] for turn in _TURNS),
+          _TOLD_PAIR,  # or it is forgotten
           Shape({'told_name_letter': 1}, 8, 0),
         ),
       ),
