@@ -2,9 +2,9 @@
 
 To match in context, one head must carry each word to the label after it, and
 a later one must find the label that got the word of the query (Olsson et al.,
-arXiv 2209.11895). A pre-trained language model has such heads. Random ones come
-to it after 700 steps or 2,000, as a seed will have it, and those that come late
-never learn long prompts. Begun as here, all seeds come to it before 500.
+arXiv 2209.11895). A pre-trained language model has such heads. Random ones came
+to it after 700 steps or 1,500, as the seed would have it, and a late one never
+learned long prompts. Begun as here, seeds 0 to 2 come to it within 330.
 """
 
 from typing import Any

@@ -226,7 +226,7 @@ ROWS = {
   for each in row
 }
 # Tasks of invented words.
-NAMED: dict[str, Callable[..., Item]] = {
+_NAMED: dict[str, Callable[..., Item]] = {
   **{
     name: functools.partial(icl_words, ways=ways, each=each)
     for name, (ways, each) in ROWS.items()
@@ -239,7 +239,7 @@ NAMED: dict[str, Callable[..., Item]] = {
   },
 }
 _SHOWN: dict[str, Task] = {
-  **NAMED,
+  **_NAMED,
   **SEVERAL,
   'composition': composition,
   'name_letter': name_letter,
@@ -250,7 +250,7 @@ TASKS: dict[str, Task] = {
   # Training shows images with a part of the words alone.
   **{
     f'taught_{name}': functools.partial(task, vocabulary=words.TRAINED)
-    for name, task in NAMED.items()
+    for name, task in _NAMED.items()
   },
 }
 
