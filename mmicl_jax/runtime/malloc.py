@@ -27,6 +27,7 @@ SETTING = ':'.join(
 )
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 THRESHOLD = 2**20
+FIRST_TRIM_THRESHOLD = 2**17  # glibc's when a process starts
 LARGEST_THRESHOLD = 2**25  # the largest that glibc sets by itself
 
 
@@ -61,9 +62,12 @@ def return_large_blocks() -> None:
 
   Otherwise glibc raises this threshold up to 32 MiB as it sees large blocks,
   and keeps smaller ones in up to eight arenas for each core. TensorStore's
-  threads fill those, so a conversion's peak would depend on the machine.
+  threads fill those, so a conversion's peak would depend on the machine. What
+  small blocks leave at an arena's end goes back too, also where a former
+  `returning_large_blocks` has set that it stays.
   """
   _set(M_MMAP_THRESHOLD, THRESHOLD)
+  _set(M_TRIM_THRESHOLD, FIRST_TRIM_THRESHOLD)
 
 
 @contextlib.contextmanager
