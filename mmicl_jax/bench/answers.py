@@ -115,15 +115,18 @@ def _reading(
 def measure_answers(
   size: str, case: AnswerCase, workers: Asked, rounds: int
 ) -> dict[str, Any]:
-  """Times every side, `rounds` times in turns, after an untimed first run.
+  """Times every side, `rounds` times in turns.
 
-  Times are in seconds. agreement: the share of equal tokens; for 'encode' it
-  is `difference`, the largest between the visual tokens.
+  Each turn begins with a run that is not timed: after another side's turn,
+  caches are cold and threads asleep. Times are in seconds. agreement: the share
+  of equal tokens; for 'encode' it is `difference`, the largest between the
+  visual tokens.
   """
   outputs = {name: _ask(workers, name, case)[1] for name in workers.names}
   seconds: dict[str, list[float]] = {name: [] for name in workers.names}
   for _ in range(rounds):
     for name in workers.names:
+      _ask(workers, name, case)
       seconds[name].append(_ask(workers, name, case)[0])
   ours, theirs = seconds['ours'], seconds['theirs']
   same = outputs['ours'], outputs['theirs']

@@ -69,9 +69,9 @@ def benchmark_page(
     '',
     f'```sh\n{command}\n```',
     '',
-    'Sides take turns, each in a process of its own on the same cores, after '
-    'one run that is not timed. Seconds are median (least to most). Ratios '
-    'are theirs / ours, of medians and of minima.',
+    'Sides take turns, each in a process of its own on the same cores; each '
+    'turn begins with a run that is not timed. Seconds are median (least to '
+    'most). Ratios are theirs / ours, of medians and of minima.',
     '',
     f'![ratios of each case, with the spread over rounds]({plot})',
     '',

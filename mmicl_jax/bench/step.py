@@ -303,19 +303,18 @@ def _used(
 def measure_steps(
   size: str, case: Any, workers: Asked, rounds: int
 ) -> dict[str, Any]:
-  """Times a step of both sides in turns, after an untimed one that compiles.
+  """Times a step of both sides in turns, of which each begins with one more.
 
   Times are in seconds. losses_within: the largest relative difference between
   the two sides' losses.
   """
   losses: dict[str, list[float]] = {name: [] for name in workers.names}
   seconds: dict[str, list[float]] = {name: [] for name in workers.names}
-  for _ in range(rounds + 1):
+  for _ in range(rounds):
     for name in workers.names:
-      spent, loss = workers.ask(name, case)
+      (_, before), (spent, after) = (workers.ask(name, case) for _ in range(2))
       seconds[name].append(spent)
-      losses[name].append(float(loss))
-  seconds = {name: values[1:] for name, values in seconds.items()}
+      losses[name] += [float(before), float(after)]
   (one, two), (a, b) = seconds.values(), losses.values()
   return {
     'size': size,

@@ -7,12 +7,12 @@ sublayer, as in BERT.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.models.configs import Execution, QFormerConfig
 from mmicl_jax.models.dropout import dropout
+from mmicl_jax.models.gelu import gelu
 from mmicl_jax.models.layers import (
   Attention,
   Dense,
@@ -74,7 +74,7 @@ class QFormerLayer(nn.Module):
     """The sublayer of two linear maps with an erf-GELU between them."""
     c, run = self.config, self.execution
     y = Dense((c.mlp_dim,), ('embed', 'mlp'), run, name=f'{name}_wi')(x)
-    y = jax.nn.gelu(y, approximate=False)
+    y = gelu(y)
     y = Dense((c.hidden_size,), ('mlp', 'embed'), run, name=f'{name}_wo')(y)
     return self.add(x, y, f'{name}_norm')
 

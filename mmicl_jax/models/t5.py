@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmicl_jax.models.configs import Execution, T5Config
 from mmicl_jax.models.dropout import dropout, dropout_key, dropped
+from mmicl_jax.models.gelu import gelu
 from mmicl_jax.models.layers import (
   Attention,
   Dense,
@@ -29,7 +30,7 @@ from mmicl_jax.models.layers import (
 from mmicl_jax.models.recompute import recomputed
 
 ACTIVATIONS = {
-  'gelu': lambda x: jax.nn.gelu(x, approximate=False),
+  'gelu': gelu,
   'gelu_new': lambda x: jax.nn.gelu(x, approximate=True),
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,

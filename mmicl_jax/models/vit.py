@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmicl_jax.models.configs import Execution, ViTConfig
+from mmicl_jax.models.gelu import gelu
 from mmicl_jax.models.layers import Dense, LayerNorm, constrain, param, stack
 from mmicl_jax.models.products import product
 from mmicl_jax.models.recompute import recomputed
@@ -32,15 +33,20 @@ class ViTLayer(nn.Module):
 
     def attend(query, key, value):
       scores = product('bthk,bshk->bhts', query, key, jnp.float32)
-      weights = jax.nn.softmax(scores * heads[1] ** -0.5).astype(run.dtype)
-      return product('bhts,bshk->bthk', weights, value)
+      scores *= heads[1] ** -0.5
+      most = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+      weights = jnp.exp(scores - most)
+      y = product('bhts,bshk->bthk', weights.astype(run.dtype), value)
+      # Softmax divides by the sums; here there are fewer numbers to divide.
+      sums = weights.sum(-1).swapaxes(1, 2)
+      return (y / sums[..., None]).astype(run.dtype)
 
     y = recomputed(run, attend)(query, key, value)
     x += Dense((c.hidden_size,), ('heads', 'kv', 'embed'), run, name='out')(y)
 
     y = LayerNorm(c.layer_norm_eps, run, name='pre_mlp_norm')(x)
     y = Dense((c.mlp_dim,), ('embed', 'mlp'), run, name='wi')(y)
-    y = jax.nn.gelu(y, approximate=False)
+    y = gelu(y)
     x += Dense((c.hidden_size,), ('mlp', 'embed'), run, name='wo')(y)
     return constrain(x), None
 
