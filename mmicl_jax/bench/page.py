@@ -129,7 +129,7 @@ def ratio_plot(parts: Sequence[BenchPart]) -> bytes:
   from matplotlib.figure import Figure
 
   found = [(p.name, row) for p in parts for row in p.rows if 'seconds' in row]
-  figure = Figure(figsize=(9, 1.4 + 0.34 * len(found)), layout='constrained')
+  figure = Figure(figsize=(9, 1.4 + 0.44 * len(found)), layout='constrained')
   axes = figure.add_subplot()
   most = 1.0
   for y, (_, row) in enumerate(found):
@@ -138,12 +138,12 @@ def ratio_plot(parts: Sequence[BenchPart]) -> bytes:
     colour = MET if row['ratio_of_minima'] >= target else MISSED
     span = ratio_span(ours, theirs)
     _draw_span(axes, float(y), span, colour, colour)
-    axes.plot([target] * 2, [y - 0.3, y + 0.3], color=INK, lw=1.6)
+    axes.plot([target] * 2, [y - 0.25, y + 0.2], color=INK, lw=1.6)
     most = max(most, target, *span)
     if len(others) == 2:
       colour = MET if row['ratio_in_bfloat16'] >= IN_BFLOAT16 else MISSED
       span = ratio_span(*others)
-      _draw_span(axes, y + 0.3, span, colour, 'white')
+      _draw_span(axes, y + 0.36, span, colour, 'white')
       most = max(most, *span)
   axes.axvline(1, color='#9aa1b2', lw=1, zorder=0)
   names = [

@@ -74,7 +74,7 @@ ROWS = (
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4)),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1)),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1), remat='none'),
-  ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4),
+  ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1)),
   ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1), batch_size=4, remat='none'),
   ScalingRow('xxl', 'pretrain', 'v5e:2x4', (1, 2, 4), remat='minimal'),
   ScalingRow(
