@@ -147,21 +147,32 @@ def images(names: set[str]) -> dict[str, Any]:
 
 
 def too_bad(whole: dict[str, Any], plan: Plan) -> str:
-  """One sentence if more items are bad than may be, '' if not."""
-  found = sum(split['found'] for split in whole['splits'].values())
-  reasons: dict[str, int] = {}
-  for split in whole['splits'].values():
-    for reason, sources in split['skipped'].items():
-      if reason != 'no_answer':
-        reasons[reason] = reasons.get(reason, 0) + len(sources)
-  bad = sum(reasons.values())
+  """One sentence if more items are bad than may be, or if all are skipped.
+
+  '' if not. Official sets have items without an answer by design: these are
+  skipped, but not bad.
+  """
+  splits = whole['splits'].values()
+  found = sum(split['found'] for split in splits)
   if not found:
     return f'{plan.tree.root}: no items of {plan.dataset.name} in it'
-  if bad <= plan.max_bad * found:
+  skipped: dict[str, int] = {}
+  for split in splits:
+    for reason, sources in split['skipped'].items():
+      skipped[reason] = skipped.get(reason, 0) + len(sources)
+  reasons = {k: count for k, count in skipped.items() if k != 'no_answer'}
+  bad = sum(reasons.values())
+  if bad > plan.max_bad * found:
+    what = (
+      f'{bad} of {found} items are bad, more than --max_bad {plan.max_bad:g} '
+      'allows'
+    )
+  elif not any(split['written'] for split in splits):
+    what, reasons = f'none of {found} items gives a record', skipped
+  else:
     return ''
   worst = max(reasons, key=lambda reason: (reasons[reason], reason))
   return (
-    f'{bad} of {found} items are bad, more than --max_bad {plan.max_bad:g} '
-    f'allows; the commonest reason is {worst} ({reasons[worst]}): see '
+    f'{what}; the commonest reason is {worst} ({reasons[worst]}): see '
     f'{plan.out / NAME}'
   )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from mmicl_jax.data.build.sets.videos import FRAMES, frame_refs
 from mmicl_jax.data.build.tree import Tree
 from mmicl_jax.data.build.words import lettered
 from mmicl_jax.errors import UserError
+
+_SHOWN = 20  # columns that an error names
 
 # Its row in the list of datasets.
 LISTED = {
@@ -88,22 +90,17 @@ class OwnTable:
   ) -> Iterator[SourceItem | Skip]:
     del split, paths
     assert self.question is not None and self.answer is not None
-    columns = (
-      self.question,
-      self.answer,
-      *self.images,
-      *filter(None, (self.video, self.options, self.id, self.group)),
-    )
     name = self.path.name
     if self.path.suffix.lower() in ('.jsonl', '.json'):
       read: Iterator[tuple[str, Any]] = tree.lines(name)
     else:
       delimiter = '\t' if self.path.suffix.lower() == '.tsv' else ','
-      read = tree.table(name, *columns, delimiter=delimiter)
+      read = tree.table(name, delimiter=delimiter)
     rows = [
       (where, row if isinstance(row, Bad) else (number, row))
       for number, (where, row) in enumerate(read)
     ]
+    self._check_columns(row for _, row in rows)
 
     def make(entry: Any) -> SourceItem:
       number, row = entry
@@ -140,6 +137,33 @@ class OwnTable:
       )
 
     return each(rows, make, self._id)
+
+  def _check_columns(self, rows: Iterable[Any]) -> None:
+    """Raises UserError for a column that no row has; some may lack it."""
+    there: dict[str, None] = {}
+    for row in rows:
+      if isinstance(row, tuple) and isinstance(row[1], dict):
+        there.update(dict.fromkeys(row[1]))
+    if not there:
+      return  # what is wrong with such a file is said elsewhere
+    asked = [
+      ('question_column', self.question),
+      ('answer_column', self.answer),
+      *(('image_columns', name) for name in self.images),
+      ('video_column', self.video),
+      ('options_column', self.options),
+      ('id_column', self.id),
+      ('group_column', self.group),
+    ]
+    for flag, name in asked:
+      if name is not None and name not in there:
+        shown = ', '.join(list(there)[:_SHOWN])
+        more = len(there) - _SHOWN
+        raise UserError(
+          f'{self.path} has no column {name!r}; it has {shown}'
+          + f' and {more} more' * (more > 0)
+          + f': name one of them by --{flag}'
+        )
 
   def _id(self, entry: Any) -> str:
     number, row = entry

@@ -45,8 +45,8 @@ def build(
 
   engine: what looks at pictures, by default so many processes.
   Raises UserError for a tree that is not the official one, for more bad items
-  than the plan allows, and for a folder that holds another build, unless it may
-  be overwritten.
+  than the plan allows, for items of which none gives a record, and for a folder
+  that holds another build, unless it may be overwritten.
   """
   engine = engine or Processes(workers)
   chosen, unlabelled = plan.chosen()

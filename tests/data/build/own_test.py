@@ -245,3 +245,63 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, flags, words):
   message = capsys.readouterr().err.strip().splitlines()[-1]
   assert words in message
   assert not Path(tmp_path / 'out/train.jsonl').exists()
+
+
+@pytest.mark.parametrize('kind', ['csv', 'jsonl'])
+@pytest.mark.parametrize(
+  'flag', ['question_column', 'answer_column', 'image_columns', 'group_column']
+)
+def test_a_column_that_is_not_there_is_named(tmp_path, capsys, kind, flag):
+  table = tmp_path / f'table.{kind}'
+  row = {'q': 'Q?', 'a': 'yes', 'p': '0.jpg'}
+  write(table, [row]) if kind == 'csv' else lines(table, ['{"q":', row])
+  assert command(table, tmp_path / 'out', f'--{flag}', 'colour') == 2
+  message = capsys.readouterr().err.strip().splitlines()[-1]
+  assert message == (
+    f"mmicl: {table} has no column 'colour'; it has q, a, p: name one of them "
+    f'by --{flag}'
+  )
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_column_among_very_many(tmp_path, capsys):
+  table = tmp_path / 'table.csv'
+  write(table, [{f'x{i}': 'x' for i in range(24)}])
+  assert command(table, tmp_path / 'out') == 2
+  assert 'x19 and 4 more: name one' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'answers, flags, words',
+  [
+    ((' ', ''), (), 'none of 2 items gives a record; the commonest reason is '
+     'no_answer (2)'),
+    ((' ', 'yes'), (), 'reason is no_answer (1)'),
+    (('no', 'yes'), ('--max_bad', '1'), 'reason is missing_file (2)'),
+    (('no', 'yes'), (), '2 of 2 items are bad, more than --max_bad 0.5 allows'),
+  ],
+)  # fmt: skip
+def test_a_build_without_a_record_is_refused(
+  tmp_path, capsys, answers, flags, words
+):
+  table, out = tmp_path / 'table.csv', tmp_path / 'out'
+  write(table, [{'q': 'Q?', 'a': a, 'p': f'{a}.jpg'} for a in answers])
+  flags = ('--image_columns', 'p', *flags)
+  assert command(table, out, *flags) == 2
+  said = capsys.readouterr().err
+  assert words in said and said.count('\n') == 1
+  assert [path.name for path in out.iterdir()] == ['manifest.json']
+  manifest = json.loads((out / 'manifest.json').read_text('utf-8'))
+  assert manifest['complete'] is False
+  # The same command goes on once the table is mended.
+  write(table, [{'q': 'Q?', 'a': 'yes', 'p': ''}])
+  assert len(made(table, out, *flags).records('train')) == 1
+
+
+def test_blank_answers_are_not_bad(tmp_path):
+  """Official sets have them by design, and a table is held to the same."""
+  table = tmp_path / 'table.csv'
+  write(table, [{'q': 'Q?', 'a': a} for a in ('', ' ', '', 'yes')])
+  build = made(table, tmp_path / 'out', '--max_bad', '0')
+  assert build.ids('train') == ['3']
+  assert build.skipped('train') == {'no_answer': ['0', '1', '2']}
