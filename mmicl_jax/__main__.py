@@ -6,10 +6,12 @@ command loads only what it needs.
 """
 
 import argparse
+import contextlib
 import importlib
 import io
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -38,9 +40,17 @@ COMMANDS = {
 # use as little as they can.
 COMPUTING = ('demo', 'train', 'eval', 'explain', 'generate', 'serve', 'bench')
 
+# What a shell reports of a program that SIGPIPE ended, as of `yes | head`.
+UNREAD = 141
+
 
 class _Parser(argparse.ArgumentParser):
   """A parser that says in one line what is wrong with the arguments."""
+
+  def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+    """After a help text; only a flush shows whether it was read."""
+    _flush()
+    super().exit(status, message)
 
   def error(self, message: str) -> NoReturn:
     command = self.prog.removesuffix(' ')
@@ -84,10 +94,32 @@ def _gin_binding(argument: str) -> str:
   return argument
 
 
+def _flush() -> None:
+  if sys.stdout is not None:  # it is, where stdout was closed
+    sys.stdout.flush()
+
+
+def _is_unread(error: BaseException) -> bool:
+  """Whether an error says that stdout's reader has gone, as in `| head`.
+
+  A socket or a worker's pipe may break as well: that is told. Files are written
+  before results are printed, so none is lost.
+  """
+  if not isinstance(error.__cause__ or error, BrokenPipeError):
+    return False
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = select.POLLERR | select.POLLHUP
+    return any(events & gone for _, events in poll.poll(0))
+  return False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit status.
 
-  0 is success; 2 is a user's mistake, told in one sentence on stderr.
+  0 is success; 2 is a user's mistake, told in one sentence on stderr; 141 says
+  that nobody read stdout to its end, of which nothing is told.
   """
   alone = argv is None
   for stream in (sys.stdout, sys.stderr):
@@ -109,8 +141,15 @@ def main(argv: Sequence[str] | None = None) -> int:
       sys.unraisablehook = lambda _: None
   try:
     args = parse(argv)
-    return 2 if args.command is None else _module(args.command).main(args)
+    status = 2 if args.command is None else _module(args.command).main(args)
+    _flush()
+    return status
   except (UserError, OSError) as error:
+    if _is_unread(error):
+      if alone:
+        # Python flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return UNREAD
     if '--debug' in argv:
       raise
     if isinstance(error, OSError) and error.filename is not None:

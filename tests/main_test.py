@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shlex
+import subprocess
 import sys
 import types
 
@@ -90,6 +92,52 @@ def test_any_terminal_shows_what_is_said(command, monkeypatch, encoding):
   text = raw.getvalue().decode(encoding)
   assert json.loads(text.splitlines()[0]) == {'text': '图 😀'}
   assert text.splitlines()[1] in ('图 😀', '\\u56fe \\U0001f600')
+
+
+@pytest.mark.parametrize(
+  'argv',
+  [['eval', '--list'], ['env', '--help'], ['data', 'build', '--list']],
+  ids=' '.join,
+)
+def test_a_reader_that_has_gone_ends_a_command_in_silence(argv, monkeypatch):
+  """Also where all fits into Python's buffer, and is written at the end."""
+  monkeypatch.delenv('PYTHONUNBUFFERED', raising=False)
+  read, write = os.pipe()
+  os.close(read)
+  ended = subprocess.run(
+    [sys.executable, '-m', 'mmicl_jax', *argv],
+    stdout=write,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  os.close(write)
+  assert (ended.returncode, ended.stderr) == (cli.UNREAD, '')
+
+
+def test_a_file_that_is_stdout_may_have_lost_its_reader(
+  command, monkeypatch, capsys
+):
+  """As of --output /dev/stdout."""
+  read, write = os.pipe()
+  os.close(read)
+
+  def act():
+    try:
+      os.write(write, b'x')
+    except BrokenPipeError as error:
+      raise UserError('/dev/stdout could not be written') from error
+
+  command.act = act
+  with open(write, 'w') as out:
+    monkeypatch.setattr(sys, 'stdout', out)
+    assert cli.main(['try']) == cli.UNREAD
+  assert capsys.readouterr().err == ''
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_told(command, capfd):
+  command.act = fail(BrokenPipeError(32, 'Broken pipe'))
+  assert cli.main(['try']) == 2
+  assert 'Broken pipe' in capfd.readouterr().err
 
 
 def test_json_holds_no_nan(command, capsys):
