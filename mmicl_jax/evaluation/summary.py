@@ -15,6 +15,7 @@ def summary(scores: Sequence[TaskScores]) -> dict[str, Any]:
 def _task(scores: TaskScores) -> dict[str, Any]:
   task, benchmark, main = scores.task, scores.task.benchmark, scores.main
   metrics = main.modes[benchmark.mode].metrics
+  variants = [_variant(one) for one in scores.variants]
   return {
     'task': benchmark.name,
     'title': benchmark.title,
@@ -49,8 +50,8 @@ def _task(scores: TaskScores) -> dict[str, Any]:
       for mode, scored in main.modes.items()
     },
     'modes_left_out': dict(scores.left_out),
-    'variants': [_variant(one) for one in scores.variants],
-    'spread': _spreads(scores.variants),
+    'variants': variants,
+    'spread': _spreads(variants),
     'shot_curve': _shot_curve(scores.variants),
   }
 
@@ -89,18 +90,18 @@ def _value(scores: VariantScores) -> float | None:
   return None if scores.headline is None else scores.headline[1]
 
 
-def _spreads(variants: Sequence[VariantScores]) -> list[dict[str, Any]]:
-  """Over prompts and over seeds, with all else as in the first variant."""
+def _spreads(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Over prompts and over seeds, with all else as in the first variant.
+
+  variants: as `_variant` tells them.
+  """
   found = []
-  first = variants[0].variant
+  first = variants[0]
   for name in ('prompt', 'seed'):
     others = [x for x in ('shots', 'prompt', 'seed') if x != name]
-    alike = [
-      one
-      for one in variants
-      if all(getattr(one.variant, x) == getattr(first, x) for x in others)
-    ]
-    values = [x for x in map(_value, alike) if x is not None]
+    alike = [one for one in variants if all(one[x] == first[x] for x in others)]
+    heads = [one['headline'] for one in alike]
+    values = [head['value'] for head in heads if head is not None]
     if len(values) > 1:
       found.append({'over': f'{name}s', **_spread(values)})
   return found
@@ -138,34 +139,47 @@ def _shot_curve(variants: Sequence[VariantScores]) -> list[dict[str, Any]]:
 
 
 def main_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """A row for each task: for the terminal and for Markdown."""
+  """A row for each task and number of shots: for the terminal and Markdown.
+
+  Of the prompts and seeds with so many shots it tells the first, and the spread
+  over the others. Published numbers stand in a task's first row.
+  """
   rows = []
   for task in found['tasks']:
-    head = task['headline'] or {'metric': '', 'value': None, 'interval': None}
-    interval = head['interval']
-    first = task['variants'][0]
-    rows.append(
-      {
-        'task': task['task'],
-        'value': head['value'],
-        '95 % interval': ''
-        if interval is None
-        else f'{number(interval[0])} to {number(interval[1])}',
-        'metric': head['metric'],
-        'items': task['items'],
-        'shots': first['shots'],
-        'spread': '; '.join(
-          f'{number(x["least"])} to {number(x["most"])} over {x["number"]} '
-          f'{x["over"]}'
-          for x in task['spread']
-        ),
-        'published': '; '.join(
-          f'{model} {number(value)}'
-          for model, value in _first_of_each(task, head['metric']).items()
-        ),
-      }
-    )
+    by_shots: dict[int, list[Mapping[str, Any]]] = {}
+    for one in task['variants']:
+      by_shots.setdefault(one['shots'], []).append(one)
+    for i, own in enumerate(by_shots.values()):
+      rows.append(_row(task, own, beside=not i))
   return rows
+
+
+def _row(
+  task: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], beside: bool
+) -> dict[str, Any]:
+  """A row of one number of shots; beside: with what was published."""
+  first = variants[0]
+  head = first['headline'] or {'metric': '', 'value': None, 'interval': None}
+  interval = head['interval']
+  published = _first_of_each(task, head['metric']) if beside else {}
+  return {
+    'task': task['task'],
+    'value': head['value'],
+    '95 % interval': ''
+    if interval is None
+    else f'{number(interval[0])} to {number(interval[1])}',
+    'metric': head['metric'],
+    'items': first['items'],
+    'shots': first['shots'],
+    'spread': '; '.join(
+      f'{number(x["least"])} to {number(x["most"])} over {x["number"]} '
+      f'{x["over"]}'
+      for x in _spreads(variants)
+    ),
+    'published': '; '.join(
+      f'{model} {number(value)}' for model, value in published.items()
+    ),
+  }
 
 
 def _first_of_each(task: Mapping[str, Any], metric: str) -> dict[str, float]:

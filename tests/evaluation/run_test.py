@@ -76,7 +76,11 @@ def check_end_to_end(names, ask, tmp_path, capsys):
     check_lines(top / place)
     # As a kill leaves it.
     (top / place / 'predictions.jsonl').write_bytes(data[: len(data) * 2 // 3])
-  ask(task, 'whole', *flags)
+  told = ask(task, 'whole', *flags).out
+  for text in (told, (top / 'report.md').read_text('utf-8')):
+    rows = [line.replace('|', ' ').split() for line in text.splitlines()]
+    for name in names:
+      assert len([row for row in rows if row[:1] == [name]]) == 2, name
   assert {place: predictions(top / place) for place in places} == whole
   assert [(top / file).read_bytes() for file in files] == reports
   for i in range(2):
