@@ -1,7 +1,9 @@
 """`mmicl data check | stats | show | cache-features`: work on MIC records."""
 
 import argparse
+import itertools
 import os
+import random
 from typing import Any
 
 from mmicl_jax.commands import data_build, data_stats
@@ -65,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--limit',
     type=int,
     default=20,
-    help='how many records, spread over the file (default 20)',
+    help='how many records, drawn from all over the file (default 20)',
   )
 
   cache = _action(
@@ -154,7 +156,7 @@ def _check(args: argparse.Namespace) -> int:
   if printed > _PRINTED:
     print(f'... and {printed - _PRINTED:,} more problems: --json has all.')
   for warning, number in seen.warnings.items():
-    print(f'{number:,} records: {warning}; the annotation may say so.')
+    print(f'{number:,} records: {warning}; {across.MEANT[warning]}.')
   for other, number in shared.items():
     print(
       f'{number:,} of {len(seen.pictures):,} pictures are also among the '
@@ -205,9 +207,14 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _spread(count: int, limit: int) -> list[int]:
-  """At most `limit` indices, spread evenly from the first to the last."""
+  """At most `limit` indices, one drawn of each stretch; the same each time.
+
+  Every n-th would be all of one class where the rows go round through classes.
+  """
   limit = min(count, limit)
-  return [i * (count - 1) // max(limit - 1, 1) for i in range(limit)]
+  ends = [i * count // limit for i in range(limit + 1)]
+  draw = random.Random(0)
+  return [draw.randrange(*stretch) for stretch in itertools.pairwise(ends)]
 
 
 def _empty(names: list[str]) -> UserError:

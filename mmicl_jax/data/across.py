@@ -19,6 +19,13 @@ from mmicl_jax.errors import UserError
 _BUILT = re.compile(r'images/([0-9a-f]{32})\.[a-z]+$')
 # Where demonstrations end: as context.turns.assemble joins them.
 _PLAIN, _CHAT = re.compile('\n\n'), re.compile(r'\n(?=User: )')
+# Warnings, and what each may come from.
+IN_PROMPT = 'answer in the prompt'
+EQUAL = 'equal records under other ids'
+MEANT = {
+  IN_PROMPT: 'the question or a demonstration may say it',
+  EQUAL: 'annotators may have written the same twice',
+}
 _CHOICE = re.compile(r'(\bor|/)\s*$', re.IGNORECASE)
 
 
@@ -49,7 +56,7 @@ class Across:
       if _leaks(record):
         found.append('The prompt ends with its own answer.')
       else:
-        self._warn('answer in the prompt')
+        self._warn(IN_PROMPT)
     return found
 
   def _twice(self, record: Record, keys: list[str]) -> list[str]:
@@ -70,7 +77,7 @@ class Across:
       return []
     # Annotators write the same twice, and a set that numbers them has both.
     if record.id is not None:
-      self._warn('equal records under other ids')
+      self._warn(EQUAL)
       return []
     return [f'The record equals that of {first}.']
 
@@ -79,8 +86,12 @@ class Across:
 
 
 def says_answer(record: Record) -> bool:
-  """Whether the answer stands in the prompt, as whole words."""
-  return _says(record.inputs, _answer(record))
+  """Whether the answer stands in the query, as whole words.
+
+  Demonstrations that `meta.shots` tells of may have the same answer.
+  """
+  query = _turns(record.inputs, (record.num_shots or 0) + 1)[-1]
+  return _says(query, _answer(record))
 
 
 def picture_key(
@@ -147,6 +158,8 @@ def _demonstrations(record: Record, keys: list[str]) -> list[str]:
 
 def _turns(inputs: str, count: int) -> list[str]:
   """The prompt's turns; all of it as one if they cannot be told apart."""
+  if count == 1:
+    return [inputs]
   for joint in (_CHAT, _PLAIN):
     parts = joint.split(inputs)
     if len(parts) == count:

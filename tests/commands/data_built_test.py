@@ -151,7 +151,21 @@ def test_an_answer_that_the_annotation_says_is_a_warning(raw, tmp_path, capsys):
   (raw / 'q.csv').write_text(table)
   out = build(capsys, raw, tmp_path / 'out', '--shots', 0)
   code, said, _ = run(capsys, 'check', out)
-  assert code == 0 and '1 records: answer in the prompt' in said
+  assert code == 0 and '1 records: answer in the prompt; the question' in said
+
+
+@pytest.mark.parametrize('style', ['plain', 'chat'])
+def test_demonstrations_of_the_same_answer_are_no_warning(
+  raw, tmp_path, capsys, style
+):
+  text = (raw / 'q.csv').read_text()
+  for i in range(4):
+    text = text.replace(f'{7 + i} pixels', 'yes')
+  (raw / 'q.csv').write_text(text)
+  out = build(capsys, raw, tmp_path / 'out', '--style', style)
+  assert any(' yes' in line['input_text'] for line in lines(out))
+  code, said, _ = run(capsys, 'check', out)
+  assert (code, said) == (0, '4 records, 0 with problems.\n')
 
 
 def test_shared_pictures_are_counted(raw, tmp_path, capsys):

@@ -1,7 +1,9 @@
 import base64
+import bisect
 import html.parser
 import io
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -167,15 +169,28 @@ def test_show_is_escaped_and_holds_its_images(folder, capsys):
   assert picture.size == (224, 224) and blue > 200 > 60 > red
 
 
-def test_show_spreads_over_the_file(folder, capsys):
+def shown(folder, capsys, count, limit):
+  """The lines that the page shows."""
   path, out = folder / 'x.jsonl', folder / 'page.html'
-  records.write_records(path, good(101))
-  run(capsys, 'show', path, '--out', out, '--limit', 3)
+  records.write_records(path, good(count))
+  run(capsys, 'show', path, '--out', out, '--limit', limit)
   text = out.read_text('utf-8')
-  assert [f'line {n} ·' in text for n in (1, 51, 101, 2)] == [True] * 3 + [
-    False
-  ]
-  assert '3 of 101 records' in text
+  assert f'{min(count, limit)} of {count} records' in text
+  return [int(n) for n in re.findall(r'line (\d+) ·', text)]
+
+
+def test_show_spreads_over_the_file(folder, capsys):
+  lines = shown(folder, capsys, 80, 20)
+  assert lines == shown(folder, capsys, 80, 20)
+  # One of each stretch of four.
+  ends = range(0, 81, 4)
+  assert [bisect.bisect(ends, n - 1) for n in lines] == list(range(1, 21))
+  # Rows that go round through four classes are all shown.
+  assert {n % 4 for n in lines} == {0, 1, 2, 3}
+
+
+def test_show_of_a_short_file_shows_all(folder, capsys):
+  assert shown(folder, capsys, 5, 20) == [1, 2, 3, 4, 5]
 
 
 def test_show_replaces_pages_alone(folder, capsys):
