@@ -68,7 +68,8 @@ def write_card(
     version=version('mmicl_jax') or 'of a clone',
     architecture=_architecture(config),
     rows=_rows(macros, json.loads(ledger) if ledger else {}, step, records),
-    loader=(f'{"InstructBlip" if reads else "Blip2"}ForConditionalGeneration'),
+    loader=f'{"InstructBlip" if reads else "Blip2"}ForConditionalGeneration',
+    instructed=reads,
     settings='\n'.join(f'{k} = {v!r}' for k, v in sorted(macros.items())),
   )
   files.write_text(place, text)
