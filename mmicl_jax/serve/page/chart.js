@@ -5,12 +5,13 @@ import { TEXT } from './texts.js';
 
 const HEIGHT = 260;
 const [NARROW, WIDE] = [290, 520]; // letters keep their size on a phone
-const ROOM = { left: 44, right: 96, top: 14, bottom: 40 };
+const ROOM = { left: 44, right: 96, top: 32, bottom: 40 };
 const SHOWN = 6; // curves with a colour and a name of their own
+const LINE = 15; // from a curve's name to the next one
 
 /**
  * A curve for each of `series` = [{name, values, strong}] over 0 … k shots;
- * values are probabilities, undefined while unknown.
+ * values are shares from 0 to 1, undefined while unknown.
  */
 export function curves(series, k) {
   const T = TEXT.shots;
@@ -107,6 +108,7 @@ export function curves(series, k) {
     },
     grid,
     ticks,
+    svg('text', { class: 'axis', x: 0, y: 12 }, T.y),
     svg(
       'text',
       {
@@ -126,10 +128,14 @@ export function curves(series, k) {
 function spread(labels) {
   const sorted = labels.sort((a, b) => a.at - b.at);
   sorted.forEach((label, i) => {
-    if (i) label.at = Math.max(label.at, sorted[i - 1].at + 15);
+    if (i) label.at = Math.max(label.at, sorted[i - 1].at + LINE);
   });
-  const over = (sorted.at(-1)?.at ?? 0) - (HEIGHT - ROOM.bottom + 4);
-  if (over > 0) for (const label of sorted) label.at -= over;
+  // Only those that are now below the axis go up, and whom they meet there.
+  let lowest = HEIGHT - ROOM.bottom + 4;
+  for (const label of sorted.toReversed()) {
+    label.at = Math.min(label.at, lowest);
+    lowest = label.at - LINE;
+  }
   return sorted;
 }
 

@@ -177,10 +177,12 @@ export const TEXT = {
       'Asks the query with none, one, two … of the demonstrations, the last ones first, and shows whether they help.',
     none: 'Add a demonstration first.',
     noCandidates:
-      'With candidates this becomes a curve of their probabilities.',
+      'With candidates this becomes a curve of their shares.',
     x: 'demonstrations',
+    y: 'share among the candidates',
     shots: (n) => (n === 0 ? 'no demonstrations' : count(n, 'demonstration')),
-    chart: (name) => `Probability of ${name} by number of demonstrations`,
+    chart: (name) =>
+      `Share of ${name} among the candidates, by number of demonstrations`,
     stale: 'The prompt has changed since.',
     progress: (done, all) => `${done} of ${all}`,
     right: 'expected',

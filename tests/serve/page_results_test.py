@@ -1,0 +1,49 @@
+"""The page's tabs in Chromium: what they show can be seen, and says no more."""
+
+import math
+
+import pytest
+from browsing import COLOUR, MARKS, opened, run, sync_api, two_shots, write
+
+pytestmark = MARKS
+
+SHARES = {'dog': 0.97, 'cat': 0.012, 'fox': 0.008, 'owl': 0.006, 'bee': 0.004}
+PLACES = """(texts) => texts.map((text) => ({
+  name: text.textContent,
+  at: Number(text.getAttribute('y')) - 4,
+}))"""
+
+
+def press(page, name):
+  """Presses the button of a tab; returns the tab's pane."""
+  page.get_by_role('tab', name=name).click()
+  pane = page.get_by_role('tabpanel', name=name)
+  pane.get_by_role('button').first.click()
+  return pane
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_only_crowded_names_of_curves_move(browser, served, width):
+  ranked = [
+    {'index': i, 'sum': math.log(p), 'mean': math.log(p), 'tokens': 1}
+    for i, p in enumerate(SHARES.values())
+  ]
+  with opened(browser, served, width) as page:
+    page.route(
+      '**/v1/rank', lambda route: route.fulfill(json={'candidates': ranked})
+    )
+    two_shots(page)
+    page.locator('#candidates').fill('\n'.join(SHARES))
+    pane = press(page, 'Shots')
+    sync_api.expect(pane.locator('.curve')).to_have_count(5)
+    names = pane.locator('.chart .name').evaluate_all(PLACES)
+    assert [one['name'] for one in names] == list(SHARES)
+    places = [one['at'] for one in names]
+    end = pane.locator('.curve.strong circle').last.get_attribute('cy')
+    assert places[0] == pytest.approx(float(end))
+    steps = [b - a for a, b in zip(places, places[1:], strict=False)]
+    assert min(steps) == pytest.approx(15) and places[-1] < 230
+    axes = pane.locator('.chart .axis')
+    sync_api.expect(axes).to_have_text(
+      ['share among the candidates', 'demonstrations']
+    )
