@@ -42,6 +42,12 @@ RECORD = """async () => {
   const {micRecord} = await import('/page/code.js');
   return micRecord(state.cards, state.settings);
 }"""
+# How much of the attention's colour a canvas has at a place, from 0 to 1.
+COLOUR = """(canvas, [x, y]) => {
+  const {data} = canvas.getContext('2d').getImageData(
+    canvas.width * x, canvas.height * y, 1, 1);
+  return (data[0] - data[2]) / 255;
+}"""
 
 
 @contextlib.contextmanager

@@ -47,3 +47,30 @@ def test_only_crowded_names_of_curves_move(browser, served, width):
     sync_api.expect(axes).to_have_text(
       ['share among the candidates', 'demonstrations']
     )
+
+
+def test_pictures_that_were_hardly_read_have_hardly_any_colour(browser, served):
+  """On a phone two are side by side, below what the colours say."""
+  found = {
+    'demonstrations': [0.9, 0.05],
+    'query': 0.05,
+    'images': [0.001, 0.0005, 0.0005],
+    'patches': [[[0.001]], [[0.0005]], [[0.0005]]],
+  }
+  told = {
+    'tokens': [{'token': 'dog', **found}],
+    'mean': found,
+    'mmicl': {'dropped_demonstrations': 0},
+  }
+  with opened(browser, served, 390) as page:
+    page.route('**/v1/attention', lambda route: route.fulfill(json=told))
+    two_shots(page)
+    run(page)
+    pane = press(page, 'Where it looked')
+    pictures = pane.locator('canvas')
+    sync_api.expect(pictures).to_have_count(3)
+    assert 0 < pictures.first.evaluate(COLOUR, [0.5, 0.5]) < 0.1
+    first, second, third = (one.bounding_box() for one in pictures.all())
+    assert first['y'] == second['y'] < third['y']
+    said = pane.get_by_text('Attention, not an explanation').bounding_box()
+    assert said['y'] < pane.locator('.bars').bounding_box()['y'] < first['y']

@@ -82,8 +82,8 @@ function show(found) {
       { class: 'looked-tokens', role: 'group', 'aria-label': T.tokens },
       buttons,
     ),
-    views,
     h('p', { class: 'hint' }, T.caption),
+    views,
   ];
 }
 
@@ -98,8 +98,14 @@ function shares({ demonstrations, query }, first) {
   );
 }
 
-/** The pictures; the strongest patch of all has the full colour. */
-function maps({ images, patches }, { pictures }) {
+/**
+ * The pictures. The strongest patch of all has the full colour if its picture
+ * has the largest share: where the decoder read words, pictures stay grey.
+ */
+function maps({ demonstrations, query, images, patches }, { pictures }) {
+  const largest = Math.max(...demonstrations, query) || 1;
+  // The root, since a tenth of the colour would not be seen.
+  const fade = Math.sqrt(Math.min(Math.max(...images, 0) / largest, 1));
   const most = Math.max(...patches.flat(2)) || 1;
   return h(
     'div',
@@ -109,14 +115,15 @@ function maps({ images, patches }, { pictures }) {
       return h(
         'figure',
         {},
-        heatMap(picture, patches[i], most, says),
+        heatMap(picture, patches[i], (MOST * fade) / most, says),
         h('figcaption', {}, says),
       );
     }),
   );
 }
 
-function heatMap(picture, patches, most, label) {
+/** strength: of the colour, for each unit of attention. */
+function heatMap(picture, patches, strength, label) {
   const scale = SIDE / Math.max(picture.naturalWidth, picture.naturalHeight);
   const width = Math.max(1, Math.round(picture.naturalWidth * scale));
   const height = Math.max(1, Math.round(picture.naturalHeight * scale));
@@ -135,7 +142,7 @@ function heatMap(picture, patches, most, label) {
       // Patches keep their edges: what lies between them is not known.
       const [left, right] = [x, x + 1].map((k) => (k * width) / row.length);
       const [top, bottom] = [y, y + 1].map((k) => (k * height) / patches.length);
-      context.fillStyle = `rgba(${[...HEAT, (MOST * value) / most]})`;
+      context.fillStyle = `rgba(${[...HEAT, strength * value]})`;
       context.fillRect(left, top, right - left, bottom - top);
     }),
   );

@@ -231,7 +231,7 @@ export const TEXT = {
     all: 'All tokens',
     picture: (number, share) => `Image ${number}: ${share}`,
     caption:
-      'Attention, not an explanation: it says where the decoder read, not why it answered so.',
+      'Attention, not an explanation: it says where the decoder read, not why it answered so. A picture with a small share is coloured faintly.',
   },
   compare: {
     title: 'Side by side',
