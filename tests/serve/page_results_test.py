@@ -74,3 +74,16 @@ def test_pictures_that_were_hardly_read_have_hardly_any_colour(browser, served):
     assert first['y'] == second['y'] < third['y']
     said = pane.get_by_text('Attention, not an explanation').bounding_box()
     assert said['y'] < pane.locator('.bars').bounding_box()['y'] < first['y']
+
+
+def test_what_a_tab_lacks_is_said_once(page):
+  pane = press(page, 'Where it looked')
+  alert = pane.get_by_role('alert')
+  sync_api.expect(alert).to_contain_text('Run the prompt first')
+  sync_api.expect(pane.get_by_text('Run the prompt first')).to_have_count(1)
+  write(page, 'Query', 'what is it?')
+  run(page)
+  page.get_by_role('tab', name='Where it looked').click()
+  sync_api.expect(pane).to_contain_text('Shows which parts')
+  sync_api.expect(alert).to_have_count(0)
+  sync_api.expect(pane.get_by_text('Run the prompt first')).to_have_count(0)

@@ -33,11 +33,15 @@ export function taskPane({
     onclick: press,
   });
   let running = null;
+  let refused = ''; // why it could not run when it was asked to
 
   async function press() {
     if (running) return running.abort();
-    const reason = blocked();
-    if (reason) return fail(new Error(reason));
+    refused = blocked();
+    if (refused) {
+      fail(new Error(refused));
+      return draw();
+    }
     running = new AbortController();
     const mine = running;
     fail(null);
@@ -70,9 +74,13 @@ export function taskPane({
       running ? TEXT.run.stop : label,
     );
     const reason = blocked();
+    if (refused && refused !== reason) {
+      refused = reason;
+      fail(reason ? new Error(reason) : null);
+    }
     if (!running)
       note.textContent = !result
-        ? reason || hint
+        ? (!refused && reason) || hint // it is said once, above
         : result.asked === stamp()
           ? ''
           : TEXT.shots.stale;
