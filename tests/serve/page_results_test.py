@@ -87,3 +87,18 @@ def test_what_a_tab_lacks_is_said_once(page):
   sync_api.expect(pane).to_contain_text('Shows which parts')
   sync_api.expect(alert).to_have_count(0)
   sync_api.expect(pane.get_by_text('Run the prompt first')).to_have_count(0)
+
+
+@pytest.mark.parametrize('width, rows', [(1280, 1), (390, 2)])
+def test_all_tabs_are_in_sight(browser, served, width, rows):
+  with opened(browser, served, width) as page:
+    panel = page.locator('#results').bounding_box()
+    for tab in page.get_by_role('tab').all():
+      tab.click()  # the chosen one is the widest
+      boxes = [one.bounding_box() for one in page.get_by_role('tab').all()]
+      assert len(boxes) == 7 and len({box['y'] for box in boxes}) <= rows
+      assert all(
+        panel['x'] <= box['x']
+        and box['x'] + box['width'] <= panel['x'] + panel['width']
+        for box in boxes
+      )

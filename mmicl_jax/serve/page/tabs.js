@@ -52,12 +52,6 @@ export function tabs(panes, texts, label, onshow) {
       buttons[i].tabIndex = other === name ? 0 : -1;
       panes[other].hidden = other !== name;
     });
-    const button = buttons[names.indexOf(name)];
-    const outside = button.offsetLeft + button.offsetWidth - list.clientWidth;
-    list.scrollLeft = Math.min(
-      button.offsetLeft - 8,
-      Math.max(list.scrollLeft, outside + 8),
-    );
     onshow(name);
   }
   return {
