@@ -21,6 +21,7 @@ from browsing import (
   prompt,
   run,
   sync_api,
+  text_of,
   two_shots,
   write,
 )
@@ -66,6 +67,26 @@ def test_dropped_files_are_asked_about_and_copied_python_says_the_same(
   with contextlib.redirect_stdout(out := io.StringIO()):
     exec(copied(page, 'openai client'), namespace)
   assert out.getvalue().rstrip('\n') == said
+
+
+def test_who_chose_an_image_goes_on_writing_behind_it(page, tmp_path):
+  file = tmp_path / 'a.png'
+  file.write_bytes(served_model.picture(0, 24))
+  write(page, 'Query', 'this dog?')
+  for _ in range(4):
+    page.keyboard.press('ArrowLeft')
+  button = page.get_by_role('button', name='Add images to Query')
+  with page.expect_file_chooser() as chooser:
+    button.press('Enter')
+  chooser.value.set_files(file)
+  sync_api.expect(page.locator('.chip')).to_have_count(1)
+  sync_api.expect(text_of(page, 'Query')).to_be_focused()
+  page.keyboard.type(' is a ')
+  assert prompt(page) == 'this <image0>图 is a dog?'
+  with page.expect_file_chooser() as chooser:
+    button.press('Enter')
+  chooser.value.element.dispatch_event('cancel')
+  sync_api.expect(button).to_be_focused()
 
 
 def test_what_a_prompt_lacks_is_said_before_anything_is_asked(page):

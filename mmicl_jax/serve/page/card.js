@@ -71,7 +71,10 @@ export function cardView(card, isQuery) {
     {
       type: 'button',
       class: 'add-image',
-      onclick: async () => insertFiles(await chooseFiles(), text),
+      onclick: async () => {
+        // Who chose nothing stays on the button.
+        if (await insertFiles(await chooseFiles(), text)) text.resume();
+      },
     },
     icon('image'),
     T.addImage,

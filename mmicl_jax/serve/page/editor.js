@@ -153,20 +153,30 @@ export function editor({
     report();
   }
 
+  const put = (range) => {
+    field.focus();
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    keep();
+  };
+
+  function focus() {
+    const end = document.createRange();
+    end.selectNodeContents(field);
+    if (field.lastChild?.nodeName === 'BR') end.setEndBefore(field.lastChild);
+    end.collapse(false);
+    put(end);
+  }
+
   show(parts);
   return {
     field,
     show,
     insert,
-    focus() {
-      field.focus();
-      const end = document.createRange();
-      end.selectNodeContents(field);
-      if (field.lastChild?.nodeName === 'BR') end.setEndBefore(field.lastChild);
-      end.collapse(false);
-      getSelection().removeAllRanges();
-      getSelection().addRange(end);
-    },
+    focus,
+    /** The focus, with the caret where it was or after what was inserted. */
+    resume: () =>
+      caret && field.contains(caret.startContainer) ? put(caret) : focus(),
     forgetCaret: () => {
       caret = null;
     },

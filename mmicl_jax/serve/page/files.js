@@ -56,12 +56,16 @@ export async function partsOf(files) {
   return parts;
 }
 
-/** Puts files into an editor: at a range, at its caret, or in front. */
+/**
+ * Puts files into an editor: at a range, at its caret, or in front. Returns
+ * whether it has more images now.
+ */
 export async function insertFiles(files, target, range) {
-  if (!files.length) return;
+  if (!files.length) return false;
   remember();
   const parts = await partsOf(files);
   if (parts.length) target.insert(parts, range);
+  return parts.length > 0;
 }
 
 /**
