@@ -306,8 +306,12 @@ export const TEXT = {
     none: 'No examples lie beside this checkpoint.',
     start: 'Start from an example',
     kind: (kind) => {
-      const shots = kind.match(/^icl_words_(\d+)$/);
-      if (shots) return `New words, ${count(Number(shots[1]), 'shot')}`;
+      const found = kind.match(/^icl(?:_(\d+))?_words_(\d+)$/);
+      if (found) {
+        const [many, shots] = found.slice(1).map(Number);
+        const words = many ? count(many, 'new word') : 'New words';
+        return `${words}, ${count(shots, 'shot')}`;
+      }
       const words = kind.replaceAll('_', ' ');
       return words[0].toUpperCase() + words.slice(1);
     },
