@@ -7,7 +7,7 @@ demonstrations on cards of their own.
 
 import base64
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,26 @@ MAX_IMAGE_BYTES = 1 << 18  # of each image: the page loads them all at once
 _KINDS = {b'\x89PNG': 'png', b'\xff\xd8\xff': 'jpeg', b'RIFF': 'webp'}
 
 
-def examples_route(checkpoints: Callable[[], Iterable[str]]) -> Route:
-  """The route that hands the page the examples of the served checkpoints."""
+def examples_route(checkpoints: Callable[[], Mapping[str, str]]) -> Route:
+  """The route that hands the page the examples of the served checkpoints.
+
+  checkpoints: by the names of the models. Each example has the `models` that it
+  is one of.
+  """
 
   def send(request: Request) -> Response:  # in a thread: it reads files
     headers = {'cache-control': 'no-cache'}
     # Stages of one run lie beside the same folder.
-    folders = dict.fromkeys(filter(None, map(find, checkpoints())))
-    found = [one for folder in folders for one in examples(folder)]
+    models: dict[Path, list[str]] = {}
+    for name, checkpoint in checkpoints().items():
+      folder = find(checkpoint)
+      if folder is not None:
+        models.setdefault(folder, []).append(name)
+    found = [
+      {**one, 'models': names}
+      for folder, names in models.items()
+      for one in examples(folder)
+    ]
     return JSONResponse({'examples': found}, headers=headers)
 
   return Route('/page/examples.json', send)

@@ -95,7 +95,7 @@ def service_app(service: Service) -> ASGIApp:
   routes = [
     *health_routes(service.health),
     *prompt_routes(service),
-    examples_route(lambda: {m.root: m for m in service.models.values()}),
+    examples_route(lambda: {m.name: m.root for m in service.models.values()}),
   ]
   if service.settings.metrics_port is None:
     routes.append(metrics_route(service.metrics))

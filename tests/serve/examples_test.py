@@ -40,6 +40,12 @@ def shown(checkpoint):
   return examples.examples(examples.find(str(checkpoint)))
 
 
+def offered(models):
+  route = examples.examples_route(lambda: models)
+  answer = TestClient(Starlette(routes=[route])).get(route.path)
+  return answer.json()['examples']
+
+
 def test_demonstrations_are_turns_of_their_own(folder):
   caption, words = shown(folder)
   assert (caption['id'], caption['kind']) == ('caption-0', 'caption')
@@ -70,9 +76,22 @@ def test_records_that_cannot_be_shown_are_left_out(folder, monkeypatch):
 def test_stages_of_one_run_have_the_same_examples(folder):
   other = folder.parent.parent / 'stage_1'
   other.mkdir()
-  route = examples.examples_route(lambda: [str(folder), str(other), 'gs://x/y'])
-  answer = TestClient(Starlette(routes=[route])).get(route.path)
-  assert answer.json() == {'examples': shown(folder)}
+  models = {'a': str(folder), 'b': str(other), 'c': 'gs://x/y'}
+  expected = [{**one, 'models': ['a', 'b']} for one in shown(folder)]
+  assert offered(models) == expected
+
+
+def test_a_model_has_its_own_examples_only(folder, tmp_path):
+  held_out = tmp_path / 'other' / 'held_out'
+  (held_out / 'images').mkdir(parents=True)
+  (held_out / 'images' / 'b.png').write_bytes(PICTURE)
+  write(held_out, 'own', '<image0>图 is', ['images/b.png'], 'red')
+  found = offered({'demo': str(folder), 'other': str(tmp_path / 'other')})
+  assert [(one['kind'], one['models']) for one in found] == [
+    ('caption', ['demo']),
+    ('words', ['demo']),
+    ('own', ['other']),
+  ]
 
 
 def test_without_such_a_folder_there_are_none(tmp_path):

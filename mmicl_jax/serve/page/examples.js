@@ -5,22 +5,38 @@ import { fill, h } from './dom.js';
 import { say } from './notice.js';
 import { openTurns } from './open.js';
 import { dialog } from './popup.js';
+import { isInline } from './read_turns.js';
+import { on, setOwnFormat, state } from './store.js';
 import { TEXT } from './texts.js';
 
-let known = [];
+let known = []; // those of all models
 const opened = new Map(); // how many of each kind were
 
 /** Asks the server for examples; without any there are the forms only. */
 export async function loadExamples() {
   known = (await ask('page/examples.json')).examples;
+  followModel();
 }
 
 export const hasExamples = () => known.length > 0;
 
-const kinds = () => [...new Set(known.map(({ kind }) => kind))];
+/** Those of the chosen model; while no model is known, of all. */
+function own() {
+  const { model } = state.settings;
+  return known.filter(({ models }) => !model || models.includes(model));
+}
+
+// A prompt that is begun here has its images as the model's data have them.
+const followModel = () =>
+  setOwnFormat(isInline(own().map(({ turns }) => turns)) ? 'inline' : 'auto');
+
+const kinds = () => [...new Set(own().map(({ kind }) => kind))];
 
 export async function openExample(example) {
-  const answers = known
+  // An address may name the example of another model.
+  const { models } = example;
+  if (!models.includes(state.settings.model)) state.settings.model = models[0];
+  const answers = own()
     .filter(({ kind }) => kind === example.kind)
     .map((one) => one.turns.at(-1).answer);
   const shown = example.turns.map(({ answer }) => answer);
@@ -41,13 +57,14 @@ export async function openNamed() {
   const id =
     location.hash.startsWith('#example=') &&
     decodeURIComponent(location.hash.slice(9));
-  const found = id && known.find((example) => example.id === id);
+  const found =
+    id && [...own(), ...known].find((example) => example.id === id);
   if (found) await openExample(found);
   return Boolean(found);
 }
 
 function next(kind) {
-  const all = known.filter((example) => example.kind === kind);
+  const all = own().filter((example) => example.kind === kind);
   const at = opened.get(kind) ?? 0;
   opened.set(kind, at + 1);
   return all[at % all.length];
@@ -57,7 +74,7 @@ const urls = (example) =>
   example.turns.flatMap(({ images }) => images.map(({ data }) => data));
 
 function kindButton(kind, done = () => {}) {
-  const first = known.find((example) => example.kind === kind);
+  const first = own().find((example) => example.kind === kind);
   return h(
     'button',
     {
@@ -82,11 +99,13 @@ function kindButton(kind, done = () => {}) {
 /** A short choice under an empty query. */
 export function suggestions() {
   const place = h('div', { class: 'suggestions' });
+  let shown = null; // the model whose examples are there
   const show = () => {
     const many = kinds();
+    shown = state.settings.model;
     // Those with most demonstrations first: they are what this page is for.
     const shots = (kind) =>
-      known.find((example) => example.kind === kind).turns.length;
+      own().find((example) => example.kind === kind).turns.length;
     const best = many.toSorted((a, b) => shots(b) - shots(a));
     const chosen = [
       ...best.slice(0, 2),
@@ -108,6 +127,11 @@ export function suggestions() {
     );
   };
   show();
+  on('models settings', () => {
+    if (shown === state.settings.model) return;
+    show();
+    followModel();
+  });
   return Object.assign(place, { show });
 }
 
@@ -196,7 +220,7 @@ export function examplesDialog() {
   const close = dialog(
     T.heading,
     h('h3', {}, T.ofModel),
-    known.length
+    kinds().length
       ? h(
           'div',
           { class: 'example-grid' },

@@ -4,6 +4,7 @@ import { addUrl, asDataUrl } from './images.js';
 import { imagePart, newCard, newKey, text } from './prompt.js';
 import { TEXT } from './texts.js';
 
+const DECLARED = /^image \{\d+\} is \{image\}\.$/m;
 const SLOT = /\{\{(image|[0-9]+)\}\}|\{(image|[0-9]+)\}/g;
 
 /**
@@ -13,14 +14,22 @@ const SLOT = /\{\{(image|[0-9]+)\}\}|\{(image|[0-9]+)\}/g;
  */
 export async function cardsOfTurns(turns) {
   const texts = turns.map(withSlots);
-  // Where an undeclared image begins a line, `auto` would declare it.
   const auto = texts.map(undeclared);
-  const format = auto.some((found) => found === null) ? 'inline' : 'auto';
+  const format = auto.includes(null) ? 'inline' : 'auto';
   const chosen = format === 'auto' ? auto : texts;
   const cards = [];
   for (const [i, turn] of turns.entries())
     cards.push(await cardOf(chosen[i], turn));
   return { cards, format };
+}
+
+/** Whether prompts, each a list of turns, have undeclared images only. */
+export function isInline(prompts) {
+  const texts = prompts.flat().map(withSlots);
+  return (
+    texts.some((value) => undeclared(value) === null) &&
+    !texts.some((value) => DECLARED.test(value))
+  );
 }
 
 /** The text; without slots its images are declared in front. */
@@ -33,7 +42,10 @@ function withSlots({ text: value, images }) {
   return images.map((_, i) => `image {${i}} is {image}.\n`).join('') + value;
 }
 
-/** The text with declarations as bare images; null if others begin a line. */
+/**
+ * The text with declarations as bare images; null if others begin a line, which
+ * `auto` would declare.
+ */
 function undeclared(value) {
   let [found, rest, place] = ['', value, 0];
   while (rest) {

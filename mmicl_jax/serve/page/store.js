@@ -22,6 +22,7 @@ export const state = {
   settings: { ...DEFAULTS },
   candidates: [],
   models: [],
+  ownFormat: 'auto', // of images, as the model's own examples have it
   mostTokens: null, // of an answer, as the server says
   apiKey: '',
   rendered: null, // what the server made of the prompt, or its error
@@ -101,16 +102,27 @@ export function setModels(models) {
   changed('models', 'settings');
 }
 
+/** The format of images that the model's own examples have. */
+export function setOwnFormat(format) {
+  const { settings } = state;
+  const before = state.ownFormat;
+  state.ownFormat = format;
+  // What someone has chosen stays.
+  if (settings.format !== before || format === before) return;
+  settings.format = format;
+  changed('settings');
+}
+
 /** A number of tokens, or as many as the server gives. */
 export const fitting = (tokens) => Math.min(tokens, state.mostTokens ?? tokens);
 
 /** Whether nobody has set anything yet. */
 export const isUnset = () =>
-  Object.entries(DEFAULTS).every(([name, value]) =>
-    name === 'maxTokens'
-      ? state.settings.maxTokens === fitting(value)
-      : name === 'model' || state.settings[name] === value,
-  );
+  Object.entries(DEFAULTS).every(([name, value]) => {
+    if (name === 'model') return true;
+    const unset = { maxTokens: fitting(value), format: state.ownFormat };
+    return state.settings[name] === (unset[name] ?? value);
+  });
 
 /** Replaces the cards, which can be undone. */
 export function setCards(cards) {
