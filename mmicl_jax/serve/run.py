@@ -125,6 +125,7 @@ def load_models(
     max_queue=settings.max_queue,
     searches=warm_searches(settings),
   )
+  logger.info('compiling all programs: a minute or two a model on a CPU')
   scheduler.start()
   service.open(models, scheduler)
   while service.health() is Health.WARMING:
