@@ -1,7 +1,10 @@
 """The code in README.md and docs/ runs, and prints what it is said to print."""
 
 import base64
+import json
 import re
+import shutil
+import subprocess
 
 import build_deps
 import doc_pages
@@ -47,6 +50,19 @@ def test_the_demo_is_asked_as_it_was_taught():
   requests = re.findall(r'completions\.create\((.*?)^\)', serving, re.S | re.M)
   assert len(requests) == 2
   assert all('extra_body=inline' in request for request in requests)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('curl') is None, reason='no curl')
+def test_curl_asks_about_a_picture(world, docs_server):
+  serving = (build_deps.ROOT / 'docs/serving.md').read_text('utf-8')
+  [block] = re.findall(r'^```sh\n(curl [^`]+base64[^`]+)^```$', serving, re.M)
+  block = block.replace('localhost:8000', f'127.0.0.1:{docs_server.port}')
+  shell = ['bash', '-ec', block]
+  said = subprocess.run(shell, cwd=world, capture_output=True, check=True)
+  answer = json.loads(said.stdout)
+  assert answer['mmicl']['images'] == 1
+  assert isinstance(answer['choices'][0]['message']['content'], str)
 
 
 def test_what_is_left_out_has_a_reason():
