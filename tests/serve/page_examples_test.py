@@ -100,6 +100,9 @@ def test_a_form_that_someone_chose_stays(two):
 
 
 def test_a_reload_keeps_a_prompt_in_that_form(two):
+  """The form of the model's examples is not taken for someone's choice."""
+  alone = {'examples': [example(FIVE, 'tiny', '{image} is')]}
+  two.route('**/page/examples.json', lambda route: route.fulfill(json=alone))
   drop(two, [picture(0, 'a.png')])
   write(two, 'Query', ' is')
   kept = 'sessionStorage.getItem("mmicl-session")?.includes(" is")'
