@@ -42,7 +42,9 @@ def cases(reference, prompts):
   return engine_cases.make_cases(reference, prompts)
 
 
-@pytest.fixture(scope='session')
+# Of a module: as long as it is open, Playwright's event loop is this thread's,
+# and no other test can run one.
+@pytest.fixture(scope='module')
 def browser():
   import browsing  # skips what needs it where there is no playwright
 
