@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-HALF = 0.5**0.5  # sqrt(1/2)
-DENSITY = 0.3989422804014327  # of the normal distribution at 0: 1/sqrt(2 pi)
+_ROOT_HALF = 0.5**0.5
+_DENSITY = 0.3989422804014327  # of the normal distribution at 0: 1/sqrt(2 pi)
 
 
 @jax.custom_jvp
@@ -24,9 +24,9 @@ def gelu(x: Float[Array, '*A']) -> Float[Array, '*A']:
 def _derivative(primals, tangents):
   [x], [tangent] = primals, tangents
   wide = x.astype(jnp.float32)
-  slope = _below(wide) + wide * DENSITY * jnp.exp(-0.5 * wide * wide)
+  slope = _below(wide) + wide * _DENSITY * jnp.exp(-0.5 * wide * wide)
   return gelu(x), slope.astype(x.dtype) * tangent
 
 
 def _below(x: Float[Array, '*A']) -> Float[Array, '*A']:
-  return 0.5 * (1 + jax.lax.erf(x * HALF))
+  return 0.5 * (1 + jax.lax.erf(x * _ROOT_HALF))

@@ -84,6 +84,18 @@ def test_converted_weights_have_a_card_without_a_run(tmp_path):
   assert 'Settings of the run' not in text and '| steps' not in text
 
 
+@pytest.mark.parametrize('instructed', [True, False])
+def test_an_export_says_what_its_qformer_wants(tmp_path, instructed):
+  tiny = configs.TINY
+  reader = dataclasses.replace(tiny.qformer, instruction=instructed)
+  model_dir.write_config(tmp_path, dataclasses.replace(tiny, qformer=reader))
+  model_card.write_card(tmp_path, tmp_path, 0, pytorch=True)
+  text = (tmp_path / 'README.md').read_text()
+  assert ('`qformer_input_ids`' in text) is instructed
+  assert '`num_query_tokens` of 图 for each.\n' in text
+  assert '\n\n## What only you can say' in text and '\n\n\n' not in text
+
+
 def test_a_persons_file_is_left_alone(run):
   assert model_card.write_card(run, run, 1, pytorch=False)
   assert model_card.write_card(run, run, 2, pytorch=False)

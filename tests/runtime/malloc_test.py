@@ -63,3 +63,18 @@ def test_is_told_only_where_it_would_help(
   for name, value in environment.items():
     monkeypatch.setenv(name, value)
   assert ('MMICL_HUGE_PAGES=1' in (malloc.advice(backend) or '')) == helps
+
+
+def test_every_load_returns_what_small_blocks_leave(monkeypatch):
+  """The second as well, though the first has ended with other settings."""
+  monkeypatch.delenv(malloc.TUNABLES, raising=False)
+  now = {}
+  monkeypatch.setattr(malloc, '_set', now.__setitem__)
+  during, after = [], []
+  for _ in range(2):
+    with malloc.returning_large_blocks():
+      during.append(dict(now))
+    after.append(dict(now))
+  trim, large = malloc.M_TRIM_THRESHOLD, malloc.M_MMAP_THRESHOLD
+  assert during == [{trim: 2**17, large: 2**20}] * 2
+  assert after == [{trim: 2**26, large: 2**25}] * 2
