@@ -11,7 +11,7 @@ import pytest
 # The ring of each folder, or file at the top of the package; 2 where none is
 # named. Of training/, which is of ring 2, these files are further in.
 RINGS = {
-  **dict.fromkeys(('context', 'metrics', 'errors', 'strict_json'), 0),
+  **dict.fromkeys(('context', 'metrics', 'cpu', 'errors', 'strict_json'), 0),
   **dict.fromkeys(('types', 'models', 'decoding', 'cost', 'presets'), 1),
   **dict.fromkeys(('training/stages', 'training/optim', 'training/step'), 1),
   't5x': 3,
@@ -84,7 +84,14 @@ def test_folders_import_downward_in_short_chains():
 def test_the_package_is_folders_and_few_files():
   names = {path.name for path in (build_deps.ROOT / 'mmicl_jax').glob('*.*')}
   assert names == {
-    *('__init__.py', '__main__.py', 'errors.py', 'strict_json.py', 'types.py'),
+    *(
+      '__init__.py',
+      '__main__.py',
+      'cpu.py',
+      'errors.py',
+      'strict_json.py',
+      'types.py',
+    ),
     *('presets.py', 'tokenizer.py'),  # users' gin files and scripts name them
   }
 

@@ -34,7 +34,7 @@ ORDER = (
     'configure',
     'context',
   ),
-  *('metrics', 'runtime', 'types', 'strict_json', 'errors'),
+  *('metrics', 'runtime', 'types', 'strict_json', 'cpu', 'errors'),
 )
 LONGEST = 9  # folders in a chain of imports
 

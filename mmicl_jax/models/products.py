@@ -1,8 +1,9 @@
 """The matrix products of all towers, in the arithmetic that is fast.
 
-An accelerator gets the product that it was asked for. On a CPU, XLA has fast
-kernels for bfloat16 only where the result is float32: it is rounded afterwards.
-Asked for a bfloat16 result, XLA widens both operands to float32 instead.
+An accelerator gets the product that it was asked for. On a CPU that multiplies
+bfloat16, XLA has fast kernels for it only where the result is float32: it is
+rounded afterwards. On any other CPU both operands are widened first, which XLA
+does once for a kernel, before a loop over tokens.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmicl_jax.cpu import multiplies_bfloat16
 from mmicl_jax.models.quantized import Quantized
 
 # A single row takes XLA's other, scalar way. As many rows as this take no
@@ -78,9 +80,10 @@ def _sums(
 ) -> Float[Array, '...']:
   """The einsum, as a CPU does it fast."""
   left, right, out = _letters(equation)
-  if left[-1] in out and a.dtype == jnp.bfloat16:
-    # XLA makes its transposition of `a` a part of the product, for which there
-    # is no kernel, and which fails when it is run.
+  # Where `a` must be transposed, XLA makes that a part of the product, for
+  # which there is no kernel, and which fails when it is run.
+  wide = left[-1] in out or not multiplies_bfloat16()
+  if wide and a.dtype == jnp.bfloat16:
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   both = [x for x in left if x in right and x in out]
   alone = [x for x in left if x not in right]

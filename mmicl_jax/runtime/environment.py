@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from mmicl_jax.cpu import instructions
 from mmicl_jax.runtime.versions import version
 
 PACKAGES = (
@@ -43,7 +44,7 @@ def environment() -> dict[str, Any]:
     'cpu': {
       'model': _cpu_model(),
       'cores': _cores(),
-      'instructions': _instructions(),
+      'instructions': [x for x in INSTRUCTIONS if x in instructions()],
     },
     'memory': _memory(),
     'jax': {
@@ -95,15 +96,6 @@ def _cpu_model() -> str:
     if name.strip() == 'model name':
       return value.strip()
   return platform.processor() or platform.machine()
-
-
-def _instructions() -> list[str]:
-  """Those of INSTRUCTIONS that the CPU has."""
-  for line in _lines('/proc/cpuinfo'):
-    name, _, value = line.partition(':')
-    if name.strip() == 'flags':
-      return [name for name in INSTRUCTIONS if name in value.split()]
-  return []
 
 
 def _memory() -> dict[str, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from mmicl_jax.models import configs
+from mmicl_jax.models import configs, products
 from mmicl_jax.models.mmicl import MMICL, example_batch, init_params
 from mmicl_jax.models.products import FEW, product, times_kernel
 from mmicl_jax.models.quantized import quantize_kernel
@@ -32,6 +32,13 @@ def arrays(equation, dtype, first=None):
 
 def traced(function, *operands):
   return str(jax.make_jaxpr(function)(*operands))
+
+
+@pytest.fixture(params=[True, False], ids=['multiplies', 'widens'])
+def multiplies(request, monkeypatch):
+  """Whether the CPU has instructions for products of bfloat16; both."""
+  monkeypatch.setattr(products, 'multiplies_bfloat16', lambda: request.param)
+  return request.param
 
 
 def plain(equation):
@@ -71,6 +78,7 @@ def test_bfloat16_is_plain_for_an_accelerator(platform):
 
 
 @pytest.mark.parametrize('equation', EQUATIONS)
+@pytest.mark.usefixtures('multiplies')
 def test_bfloat16_is_the_exact_sum_rounded(equation):
   a, b = arrays(equation, jnp.bfloat16)
   got = product(equation, a, b)
@@ -80,6 +88,7 @@ def test_bfloat16_is_the_exact_sum_rounded(equation):
 
 
 @pytest.mark.parametrize('equation', EQUATIONS)
+@pytest.mark.usefixtures('multiplies')
 def test_gradients_are_those_of_float32(equation):
   a, b = arrays(equation, jnp.bfloat16)
   shape = jax.eval_shape(ours(equation), a, b).shape
@@ -98,7 +107,7 @@ def test_gradients_are_those_of_float32(equation):
     )
 
 
-def test_operands_are_not_widened():
+def test_operands_are_widened_where_the_cpu_has_no_instruction(multiplies):
   """bfloat16 in, float32 out: the product and the gradient of its first half.
 
   That of the kernel adds up rows, for which there is no such way.
@@ -112,7 +121,8 @@ def test_operands_are_not_widened():
   ]
   halves = [x.split('->') for x in dots]
   assert len(dots) == 3 and all('xf32>' in result for _, result in halves)
-  assert [x.count('xbf16>') for x, _ in halves].count(2) == 2, dots
+  narrow = [x.count('xbf16>') for x, _ in halves].count(2)
+  assert narrow == (2 if multiplies else 0), dots
 
 
 @pytest.mark.parametrize(
@@ -123,14 +133,14 @@ def test_operands_are_not_widened():
     ('bhtk,bhsk->bhts', (2, 3, 1, 8)),
   ],
 )
-def test_a_single_row_is_that_row_of_many(equation, one):
+def test_a_single_row_is_that_row_of_many(equation, one, multiplies):
   """It takes the way of several rows, with zeros beside it."""
   a, b = arrays(equation, jnp.bfloat16, one)
   got = product(equation, a, b)
   want = np.einsum(equation, *(np.float64(x) for x in (a, b)))
   assert got.shape == want.shape
   np.testing.assert_allclose(np.float64(got), want, rtol=2**-8, atol=1e-5)
-  assert ' pad' in traced(ours(equation), a, b)
+  assert (' pad' in traced(ours(equation), a, b)) == multiplies
 
 
 @pytest.mark.parametrize(
