@@ -31,7 +31,7 @@ COMMANDS = {
   'merge': 'put the shards of generate or eval together',
   'convert': 'weights from PyTorch, and back',
   'data': 'check and look at MIC records',
-  'compile': 'would a run fit these TPUs?',
+  'compile': 'tell whether a run fits these TPUs, and what bounds it',
   'bench': 'measure training and generation',
   'env': 'versions, devices and settings, for an issue report',
 }

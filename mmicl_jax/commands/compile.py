@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--json', action='store_true', help='print JSON')
   parser.epilog = """examples:
   mmicl compile --gin_file=models/xxl.gin --gin_file=stages/tune.gin \\
-    --gin_file=meshes/v5e-8.gin --topology v5e:2x4 --gin.BATCH_SIZE=8
+    --gin_file=meshes/v5e-8-xxl.gin --topology v5e:2x4 --gin.BATCH_SIZE=8
   mmicl compile --generate --num_beams 4 --gin_file=models/xl.gin \\
     --gin_file=stages/tune.gin --topology v5e:2x2 --gin.BATCH_SIZE=4
   mmicl compile --table docs/scaling.md"""

@@ -45,17 +45,45 @@ def parse_program(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
 def trip_count(
   loop: Instruction, computations: Mapping[str, Mapping[str, Instruction]]
 ) -> int:
-  """How often a while loop runs; 1 if the program does not say."""
+  """How often a while loop runs; 1 if the program does not say.
+
+  It counts from 0 to the constant of its condition, by 1 or, where the compiler
+  has unrolled it, by more.
+  """
   known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
   if known:
     return int(known[1])
-  condition = computations[called(loop.attributes, 'condition')[0]]
-  limits = [
-    int(each.literal)
-    for each in condition.values()
-    if each.opcode == 'constant' and each.literal.isdigit()
-  ]
-  return max(limits, default=1)
+  condition, body = (
+    computations[called(loop.attributes, key)[0]]
+    for key in ('condition', 'body')
+  )
+  limits = [n for each in condition.values() if (n := _constant(each))]
+  return math.ceil(max(limits, default=1) / _step(condition, body))
+
+
+def _step(
+  condition: Mapping[str, Instruction], body: Mapping[str, Instruction]
+) -> int:
+  """By how much a loop's body raises the number that its condition reads."""
+  compared, result = (
+    next(each for each in part.values() if each.root)
+    for part in (condition, body)
+  )
+  for name in compared.operands:
+    place = re.search(r'index=(\d+)', condition[name].attributes)
+    if place and result.opcode == 'tuple':
+      raised = body[result.operands[int(place[1])]]
+      if raised.opcode == 'add':
+        steps = (_constant(body[x]) for x in raised.operands)
+        return next((n for n in steps if n), 1)
+  return 1
+
+
+def _constant(each: Instruction) -> int | None:
+  """The whole number that an instruction names; None if it names none."""
+  if each.opcode == 'constant' and each.literal.isdigit():
+    return int(each.literal)
+  return None
 
 
 def reached(

@@ -72,6 +72,7 @@ class ScalingRow:
 ROWS = (
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4), remat='minimal'),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4)),
+  ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 2, 4), batch_size=16),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1)),
   ScalingRow('xxl', 'tune', 'v5e:2x4', (1, 8, 1), remat='none'),
   ScalingRow('xl', 'tune', 'v5e:2x2', (1, 4, 1)),

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen import spmd
 from jaxtyping import Array, Bool, Float
 
+from mmicl_jax.models import partitioning
 from mmicl_jax.models.configs import Execution, LoRA
 from mmicl_jax.models.dropout import dropout_key, dropped
 from mmicl_jax.models.products import product, times_kernel
@@ -223,7 +223,9 @@ class Attention(nn.Module):
 
   def project(self, x: Float[Array, 'B S D']) -> KeyValues:
     """The keys and values of a sequence."""
-    return KeyValues(*(f(x).swapaxes(1, 2) for f in (self.key, self.value)))
+    return KeyValues(
+      *(by_heads(f(x).swapaxes(1, 2)) for f in (self.key, self.value))
+    )
 
   @nn.compact
   def __call__(
@@ -234,7 +236,7 @@ class Attention(nn.Module):
     bias: Float[Array, '#B #H #T S'] | None = None,
   ) -> Float[Array, 'R T D']:
     rows, length, width = x.shape
-    query = self.query(x).swapaxes(1, 2)  # R H T K
+    query = by_heads(self.query(x).swapaxes(1, 2))  # R H T K
     shared = rows // memory.key.shape[0]
     if shared > 1:
       query = query.reshape(-1, shared, *query.shape[1:]).swapaxes(1, 2)
@@ -243,7 +245,7 @@ class Attention(nn.Module):
     attend = self.attend
     if not self.is_mutable_collection(ATTENTION):  # nothing is stored within
       attend = recomputed(self.execution, attend)
-    y = attend(query, memory, mask, bias, key)
+    y = by_heads(attend(query, memory, mask, bias, key))
     if shared > 1:
       y = y.reshape(*y.shape[:2], shared, length, -1).swapaxes(1, 2)
       y = y.reshape(rows, *y.shape[2:])
@@ -285,9 +287,19 @@ class Attention(nn.Module):
 
 
 def constrain(x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
-  """Keeps activations sharded by batch; does nothing without a mesh."""
-  return spmd.with_logical_constraint(
-    x, ('activation_batch', 'activation_length', 'activation_embed')
+  """Splits activations by batch and length; does nothing without a mesh."""
+  return partitioning.shard_activation(
+    x, 'activation_batch', 'activation_length', 'activation_embed'
+  )
+
+
+def by_heads(x: Float[Array, 'B H T K']) -> Float[Array, 'B H T K']:
+  """Splits what attention works on by batch and heads.
+
+  Without this the partitioner splits scores by length, as activations are.
+  """
+  return partitioning.shard_activation(
+    x, 'activation_batch', 'heads', None, 'kv'
   )
 
 

@@ -2,8 +2,10 @@
 
 Models say what an axis means and never name a device. A mesh has three axes:
 `data` splits the batch, `fsdp` the batch and every parameter, `tensor` heads,
-MLP and vocabulary. An axis of an array stays whole if its size is no multiple
-of the devices that would split it.
+MLP and vocabulary. Between the products that it splits, `tensor` splits the
+length of activations, so that norms, dropout and sums are computed and kept
+once (sequence parallelism: Korthikanti et al., arXiv 2205.05198). An axis of an
+array stays whole if its size is no multiple of the devices that would split it.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.core.meta import get_global_mesh
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from mmicl_jax.errors import UserError
@@ -21,7 +24,7 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
   ('activation_batch', ('data', 'fsdp')),
-  ('activation_length', ()),
+  ('activation_length', ('tensor',)),
   ('activation_embed', ()),
   ('vocab', ('tensor',)),
   ('heads', ('tensor',)),
@@ -151,6 +154,34 @@ def shardings(
   return jax.tree.map(
     one, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)
   )
+
+
+def shard_activation(x: jax.Array, *names: str | None) -> jax.Array:
+  """Splits an activation; returns x where there is no mesh, or no rules.
+
+  names: the logical name of each axis, or None. Mesh and rules are those of
+  use_mesh, or of T5X.
+  """
+  mesh = get_global_mesh()
+  if mesh is None or not nn.get_logical_axis_rules():
+    return x
+  spec = nn.logical_to_mesh_axes(names)
+  return jax.lax.with_sharding_constraint(
+    x, whole_where_uneven(spec, x.shape, mesh)
+  )
+
+
+def whole_where_uneven(
+  spec: PartitionSpec, shape: Sequence[int], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
+  """Drops the mesh axes of a spec that do not divide the axis evenly."""
+
+  def kept(axes: Any, size: int) -> Any:
+    names = axes if isinstance(axes, tuple) else (axes,)
+    parts = math.prod(mesh.shape[name] for name in names if name is not None)
+    return None if size % parts else axes
+
+  return PartitionSpec(*map(kept, spec, shape))
 
 
 def batch_shards(mesh: Mesh | AbstractMesh) -> int:

@@ -5,7 +5,6 @@ T5X's meshes have two axes. Its `data` is our `data` and `fsdp` together; its
 """
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -51,25 +50,12 @@ class Partitioner(t5x_partitioning.PjitPartitioner):
       train_state.state_dict(), keep_empty_nodes=True
     )
     whole = {
-      path: whole_where_uneven(spec, arrays[path].shape, self.mesh)
+      path: partitioning.whole_where_uneven(spec, arrays[path].shape, self.mesh)
       if isinstance(spec, PartitionSpec)
       else spec
       for path, spec in specs.items()
     }
     return found.restore_state(traverse_util.unflatten_dict(whole))
-
-
-def whole_where_uneven(
-  spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh
-) -> PartitionSpec:
-  """Drops the mesh axes of a spec that do not divide the axis evenly."""
-
-  def kept(axes: Any, size: int) -> Any:
-    names = axes if isinstance(axes, tuple) else (axes,)
-    parts = math.prod(mesh.shape[name] for name in names if name is not None)
-    return None if size % parts else axes
-
-  return PartitionSpec(*map(kept, spec, shape))
 
 
 def axis_rules(mesh: Mesh) -> list[tuple[str, str | None]]:

@@ -25,6 +25,19 @@ def test_a_loop_counts_as_often_as_it_runs():
   assert found.collective_counts == {'all-reduce': 3}
 
 
+@pytest.mark.parametrize(('by', 'times'), [(1, 3), (2, 2), (3, 1)])
+def test_a_loop_that_was_unrolled_runs_less_often(by, times):
+  """So the compiler writes a gather over eight chips beside a product."""
+  unrolled = TEXT.replace(
+    'tuple(%i, %ws, %x)\n}',
+    f"""tuple(%next, %ws, %x)
+  %by = s32[] constant({by})
+  %next = s32[] add(%i, %by)
+}}""",
+  )
+  assert cost.analyse(unrolled).flops == times * 2 * 4 * 8 * 16
+
+
 def test_a_fusion_reads_only_its_slice_of_stacked_weights():
   computations, _ = hlo.parse_program(TEXT)
   body = computations['body']

@@ -169,8 +169,8 @@ def test_the_table_is_written_row_by_row(tmp_path):
   assert seen == list(range(len(lines)))
   held = 'state and batch alone'
   assert f'2 | v5e:2x4 | 1, 2, 4 | 8 | minimal | {held}' in lines[0]
-  assert f'2 | v5e:2x4 | 1, 8, 1 | 8 | none | {held}' in lines[3]
-  assert lines[4].startswith('| XXL stage 1 |')
+  assert f'2 | v5e:2x4 | 1, 8, 1 | 8 | none | {held}' in lines[4]
+  assert lines[5].startswith('| XXL stage 1 |')
   assert lines[-1].startswith(
     '| XXL 4 beams, prefill | v5e:2x4 | 1, 1, 8 | 8 |'
   )

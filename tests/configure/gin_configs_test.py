@@ -89,7 +89,7 @@ def test_every_optimizer(optimizer):
 
 
 SIZES = {'cpu': 1, 'gpu8': 8, 'v4-8': 4, 'v5e-8': 8}
-SIZES |= {'v5e-16': 16, 'v5p-8': 4, 'v6e-8': 8}
+SIZES |= {'v5e-8-xxl': 8, 'v5e-16': 16, 'v5p-8': 4, 'v6e-8': 8}
 
 
 @pytest.mark.parametrize('mesh', names('meshes'))

@@ -1,5 +1,7 @@
 """However a model is executed, its numbers are the same."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,7 +93,7 @@ def test_an_unknown_policy_is_named(config):
 @pytest.mark.slow
 @pytest.mark.devices(8)
 def test_sharded_equals_unsharded(config, params, make_batch):
-  batch = make_batch(rows=8)
+  batch = make_batch(rows=8, target=6)
   whole = loss(config)(params, batch)
   mesh = partitioning.make_mesh(2, 2, 2)
   places = partitioning.shardings(abstract_params(config), mesh)
@@ -100,7 +102,16 @@ def test_sharded_equals_unsharded(config, params, make_batch):
   with partitioning.use_mesh(mesh):
     step = loss(config).lower(spread, rows).compile()
   # The work itself is divided: its parts are added up, not done 8 times.
-  assert 'all-reduce' in step.as_text()
+  text = step.as_text()
+  assert 'all-reduce' in text
+  # Where 2 divides a length, dropout and sums are of half of it; the attention
+  # between has all of it, and one of two heads.
+  (prompt, answer), queries = (16, 6), 7  # the words of an instruction are odd
+  softmax = re.findall(r'= f32\[([\d,]+)\]\S* exponential\(', text)
+  for query, key in ((prompt,) * 2, (answer, prompt), (answer,) * 2):
+    assert f'2,1,{query},{key}' in softmax, softmax
+  assert f'4,1,{queries},{queries}' in softmax
+  assert re.search(rf'f32\[2,{prompt // 2},32\]', text)
   kernel = spread['t5']['encoder']['layers']['mlp']['wi_0']['kernel']
   assert not kernel.sharding.is_fully_replicated
   close(whole, step(spread, rows))

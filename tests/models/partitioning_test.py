@@ -53,6 +53,27 @@ def test_names_and_shape_must_have_one_length():
     partitioning.partition_spec(('embed',), (4, 4), MESH)
 
 
+@pytest.mark.parametrize(
+  ('shape', 'expected'),
+  [
+    ((8, 16, 6), "('data', 'fsdp'), 'tensor', None"),
+    ((8, 257, 6), "('data', 'fsdp'), None, None"),  # 257 patches over 4
+    ((3, 16, 6), "None, 'tensor', None"),
+  ],
+)
+def test_activations_are_split_where_that_is_even(shape, expected):
+  def run(x):
+    return partitioning.shard_activation(
+      x, 'activation_batch', 'activation_length', 'activation_embed'
+    )
+
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  assert 'sharding_constraint' not in str(jax.make_jaxpr(run)(x))
+  with partitioning.use_mesh(MESH):
+    text = str(jax.make_jaxpr(run)(x))
+  assert f'spec=P({expected})' in text.replace('PartitionSpec', 'P'), text
+
+
 def test_a_tree_keeps_its_structure():
   tree = {
     'kernel': nn.Partitioned(jnp.zeros((8, 8)), ('embed', 'mlp')),

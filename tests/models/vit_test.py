@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmicl_jax.models import configs
+from mmicl_jax.models import configs, vit
 from mmicl_jax.models.vit import ViT, ViTLayer
 
 RUN = configs.Execution()
@@ -49,9 +49,11 @@ def test_patches_are_a_convolution_with_stride(tower):
   )
 
 
-def test_a_layer_is_what_its_formula_says(random_like):
+@pytest.mark.parametrize('on_cpu', [True, False])
+def test_a_layer_is_what_its_formula_says(random_like, monkeypatch, on_cpu):
   """In plain NumPy, head by head; scores are divided by sqrt(head size)."""
   inputs = jax.random.normal(jax.random.key(0), (2, 5, 32))
+  monkeypatch.setattr(vit, 'for_cpu', lambda: on_cpu)
   layer = ViTLayer(CONFIG, RUN)
   variables = random_like(jax.eval_shape(layer.init, jax.random.key(1), inputs))
   p = jax.tree.map(lambda w: np.asarray(w, np.float64), variables['params'])
