@@ -119,6 +119,8 @@ def write_scaling_page(
 
 def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
   """The page's Markdown. done: (row, name of the line, report) of each line."""
+  training = [x for x in done if x[0].stage]
+  generation = [x for x in done if not x[0].stage]
   return render(
     'compile/scaling.md.j2',
     date=datetime.date.today().isoformat(),
@@ -127,75 +129,62 @@ def page(done: list[tuple[ScalingRow, str, CompileReport]]) -> str:
     },
     cores=os.cpu_count(),
     all_compiled=all(report.compiled for *_, report in done),
-    training=show.markdown([_training(*x) for x in done if x[0].stage]),
-    generation=show.markdown([_generation(*x) for x in done if not x[0].stage]),
+    training_times=show.markdown([_times(*x) for x in training]),
+    training_memory=show.markdown([_memory(*x) for x in training]),
+    generation_times=show.markdown([_times(*x) for x in generation]),
+    generation_memory=show.markdown([_memory(*x) for x in generation]),
   )
 
 
-def _training(
-  row: ScalingRow, name: str, report: CompileReport
-) -> dict[str, str]:
+def _times(row: ScalingRow, name: str, report: CompileReport) -> dict[str, str]:
   """The cells of a line; what was not compiled is left empty."""
-  return {
-    'model, stage': name,
-    **_slice(report),
-    'batch': str(report.batch_size),
-    'remat': row.remat,
-    **_memory_and_work(report),
-    **_times(report),
-    'MFU at the roofline': _share(report.mfu),
+  roofline = [report.roofline.get(x) for x in ('compute', 'memory', 'network')]
+  cells = {
+    **_what(row, name, report),
+    'estimated': _milliseconds(report.estimated_seconds),
+    'sending alone': _milliseconds(report.alone_seconds),
     'MFU estimated': _share(report.estimated_mfu),
-    'compile': _seconds(report.compile_seconds),
+    'roofline: compute, memory, network': ', '.join(
+      _milliseconds(x) for x in roofline if x is not None
+    ),
+    'bound by': report.bound or '',
+    'MFU at the roofline': _share(report.mfu),
   }
+  if not row.stage:
+    del cells['MFU estimated'], cells['MFU at the roofline']
+  return cells
 
 
-def _generation(
+def _memory(
   row: ScalingRow, name: str, report: CompileReport
 ) -> dict[str, str]:
-  return {
-    'model': name,
-    **_slice(report),
-    'prompts': str(report.batch_size),
-    **_memory_and_work(report),
-    **_times(report),
-    'compile': _seconds(report.compile_seconds),
-  }
-
-
-def _slice(report: CompileReport) -> dict[str, str]:
-  return {
-    'topology': report.topology,
-    'mesh (data, fsdp, tensor)': ', '.join(map(str, report.mesh.values())),
-  }
-
-
-def _memory_and_work(report: CompileReport) -> dict[str, str]:
+  """The cells of a line: memory, work, and what compiling it took."""
   fits = 'yes' if report.compiled else report.reason
   ratio = report.flops_ratio
   return {
+    **_what(row, name, report),
     'fits': fits if report.fits else f'no: {report.reason}',
+    'peak': _gibibytes(report.peak_bytes),
     'arguments': _gibibytes(report.argument_bytes),
     'temporaries': _gibibytes(report.temporary_bytes),
-    'peak': _gibibytes(report.peak_bytes),
-    'model TFLOP': f'{report.model_flops / 1e12:.3g}',
-    'compiled / model': '' if ratio is None else f'{ratio:.2f}',
     'sent': _gibibytes(sum(report.collectives.values()))
     if report.bound
     else '',
+    'model TFLOP': f'{report.model_flops / 1e12:.3g}',
+    'compiled / model': '' if ratio is None else f'{ratio:.2f}',
+    'compile': _seconds(report.compile_seconds),
   }
 
 
-def _times(report: CompileReport) -> dict[str, str]:
-  parts = {
-    f'roofline: {name}': _milliseconds(report.roofline.get(name))
-    for name in ('compute', 'memory', 'network')
+def _what(row: ScalingRow, name: str, report: CompileReport) -> dict[str, str]:
+  """The first cells of a line, which say what was compiled."""
+  cells = {
+    'model, stage' if row.stage else 'model': name,
+    'topology': report.topology,
+    'mesh (data, fsdp, tensor)': ', '.join(map(str, report.mesh.values())),
+    'batch' if row.stage else 'prompts': str(report.batch_size),
   }
-  return {
-    **parts,
-    'bound by': report.bound or '',
-    'estimated': _milliseconds(report.estimated_seconds),
-    'sending alone': _milliseconds(report.alone_seconds),
-  }
+  return cells | ({'remat': row.remat} if row.stage else {})
 
 
 def _share(x: float | None) -> str:
