@@ -1,21 +1,26 @@
-"""What this machine's CPU has instructions for."""
+"""What this machine's CPU is, and has instructions for."""
 
 import functools
 from pathlib import Path
 
 
-@functools.cache
-def instructions() -> frozenset[str]:
-  """The names that Linux gives them, such as 'avx2'; empty elsewhere."""
+def described(name: str) -> str:
+  """What Linux says under a name of the first core; '' elsewhere."""
   try:
     lines = Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:  # not Linux
-    return frozenset()
+    return ''
   for line in lines:
-    name, _, value = line.partition(':')
-    if name.strip() == 'flags':
-      return frozenset(value.split())
-  return frozenset()
+    key, _, value = line.partition(':')
+    if key.strip() == name:
+      return value.strip()
+  return ''
+
+
+@functools.cache
+def instructions() -> frozenset[str]:
+  """The names that Linux gives them, such as 'avx2'; empty elsewhere."""
+  return frozenset(described('flags').split())
 
 
 def multiplies_bfloat16() -> bool:

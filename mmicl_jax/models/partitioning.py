@@ -120,7 +120,7 @@ def partition_spec(
       )
     axes = table[name] if name is not None else ()
     axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)
-    if size % math.prod(mesh.shape[axis] for axis in axes):
+    if not _divide(axes, size, mesh):
       axes = ()
     if taken & set(axes):
       raise UserError(
@@ -178,10 +178,15 @@ def whole_where_uneven(
 
   def kept(axes: Any, size: int) -> Any:
     names = axes if isinstance(axes, tuple) else (axes,)
-    parts = math.prod(mesh.shape[name] for name in names if name is not None)
-    return None if size % parts else axes
+    names = tuple(name for name in names if name is not None)
+    return axes if _divide(names, size, mesh) else None
 
   return PartitionSpec(*map(kept, spec, shape))
+
+
+def _divide(axes: Sequence[str], size: int, mesh: Mesh | AbstractMesh) -> bool:
+  """Whether the devices along some mesh axes split a size evenly."""
+  return size % math.prod(mesh.shape[axis] for axis in axes) == 0
 
 
 def batch_shards(mesh: Mesh | AbstractMesh) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mmicl_jax.cpu import instructions
+from mmicl_jax.cpu import described, instructions
 from mmicl_jax.runtime.versions import version
 
 PACKAGES = (
@@ -42,7 +42,9 @@ def environment() -> dict[str, Any]:
     'python': f'{platform.python_version()} ({sys.executable})',
     'system': f'{platform.platform()}, {" ".join(platform.libc_ver())}'.strip(),
     'cpu': {
-      'model': _cpu_model(),
+      'model': described('model name')
+      or platform.processor()
+      or platform.machine(),
       'cores': _cores(),
       'instructions': [x for x in INSTRUCTIONS if x in instructions()],
     },
@@ -88,14 +90,6 @@ def _cores() -> int:
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
-
-
-def _cpu_model() -> str:
-  for line in _lines('/proc/cpuinfo'):
-    name, _, value = line.partition(':')
-    if name.strip() == 'model name':
-      return value.strip()
-  return platform.processor() or platform.machine()
 
 
 def _memory() -> dict[str, int]:

@@ -83,6 +83,10 @@ def test_a_layer_is_what_its_formula_says(random_like, monkeypatch, on_cpu):
 
   got, _ = layer.apply(variables, inputs)
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+  # Only a CPU divides after the product with values.
+  text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x))(inputs))
+  assert (f'f32[2,5,{heads},{size}] = div' in text) == on_cpu
+  assert (f'f32[2,{heads},5,5] = div' in text) != on_cpu
 
 
 def test_epsilon_of_the_norms_is_a_choice(tower):
