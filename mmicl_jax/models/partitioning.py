@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 from flax.core.meta import get_global_mesh
+from flax.linen import spmd
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from mmicl_jax.errors import UserError
@@ -165,7 +166,7 @@ def shard_activation(x: jax.Array, *names: str | None) -> jax.Array:
   mesh = get_global_mesh()
   if mesh is None or not nn.get_logical_axis_rules():
     return x
-  spec = nn.logical_to_mesh_axes(names)
+  spec: Any = spmd.logical_to_mesh_axes(names)  # None only for no names
   return jax.lax.with_sharding_constraint(
     x, whole_where_uneven(spec, x.shape, mesh)
   )
